@@ -81,6 +81,8 @@ pub enum Misuse {
     WrongState,
     /// The buffer given cannot hold the result.
     BufferTooSmall,
+    /// The content is longer than one message may be.
+    ContentTooLong,
     /// More items were given than the construction allows.
     TooManyItems,
     /// An argument has a length or value outside the documented range.
@@ -158,6 +160,7 @@ impl fmt::Display for Misuse {
         f.write_str(match self {
             Self::WrongState => "wrong state",
             Self::BufferTooSmall => "buffer too small",
+            Self::ContentTooLong => "content too long",
             Self::TooManyItems => "too many items",
             Self::BadArgument => "argument out of range",
         })

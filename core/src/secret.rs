@@ -184,3 +184,6 @@ macro_rules! secret {
         }
     )+};
 }
+
+// `crate::secret::secret!` is the same macro.
+pub use secret;

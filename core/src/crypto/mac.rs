@@ -11,6 +11,11 @@ use crate::secret::{KdfOutput, ct_eq};
 /// Length of a tag in bytes.
 pub const TAG_LEN: usize = 32;
 
+crate::secret! {
+    /// A key for the tags of one role.
+    pub struct MacKey(32);
+}
+
 /// Computes the tag over the concatenation of `parts`.
 #[must_use]
 pub fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; TAG_LEN] {
