@@ -4,6 +4,7 @@
 //!            host/client          firmware/token            host/relay
 //!                │                      │                       │
 //!   icd ◀────────┴── commands, channel ─┘                       │
+//!   handshake, ratchet ◀────────────────┘                       │
 //!   wire ◀──────── envelopes, relay messages ───────────────────┘
 //!   crypto: the only door to cryptographic crates
 //! ```
@@ -22,8 +23,12 @@ extern crate std;
 #[cfg(feature = "wire")]
 pub mod crypto;
 pub mod error;
+#[cfg(feature = "protocol")]
+pub mod handshake;
 #[cfg(feature = "icd")]
 pub mod icd;
+#[cfg(feature = "protocol")]
+pub mod ratchet;
 pub mod secret;
 #[cfg(feature = "wire")]
 pub mod wire;
