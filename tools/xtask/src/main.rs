@@ -1,2 +1,170 @@
-//! stub
-fn main() {}
+//! One command per chore: `cargo xtask demo`, `test`, `nightly`, `bench`, `ci`.
+//!
+//! Each does its own set-up on a bare Debian 12 with Rust, says what it installs, and leaves nothing running. This
+//! program only starts others (cargo, rustup, apt-get); what they run lives in `tests/` and `tools/bench/`.
+
+mod check;
+mod setup;
+mod step;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::step::{Failed, Step, cargo};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "One command per chore of the hostchat project"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Shows the main job: a relay, two people, one on a key token; pairing by code, messages both ways.
+    Demo,
+    /// Runs everything that must hold: format, lints, documentation, builds for the chips, all tests, the demo.
+    Test {
+        /// Runs only the steps whose name contains this.
+        #[arg(long, value_name = "PART")]
+        only: Option<String>,
+    },
+    /// Runs the tests with large counts (kills, schedules, sequences): the same code, hours instead of minutes.
+    Nightly,
+    /// Measures: start, arrival, relay throughput, pairing.
+    Bench,
+    /// What continuous integration runs: `test`.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().chore {
+        Chore::Demo => demo(),
+        Chore::Test { only } => test(only.as_deref()),
+        Chore::Nightly => nightly(),
+        Chore::Bench => bench(),
+        Chore::Ci => test(None),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed(what)) => {
+            eprintln!("\nfailed: {what}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Programs that the demo, the tests and the benchmarks start.
+fn build_programs(profile: &[&str]) -> Result<(), Failed> {
+    setup::c_compiler()?;
+    cargo("build the programs", &["build", "--workspace", "--bins"])
+        .args(profile)
+        .run()
+}
+
+fn demo() -> Result<(), Failed> {
+    build_programs(&[])?;
+    cargo(
+        "demo",
+        &[
+            "run",
+            "--quiet",
+            "--package",
+            "hostchat-tests",
+            "--bin",
+            "hostchat-demo",
+        ],
+    )
+    .run()
+}
+
+fn test(only: Option<&str>) -> Result<(), Failed> {
+    let started = std::time::Instant::now();
+    setup::c_compiler()?;
+    setup::debian_packages(&[("strace", "strace")])?;
+    let mut steps: Vec<Step> = vec![
+        cargo("format", &["fmt", "--all", "--check"]),
+        cargo("house rules", &[]).with(check::house),
+        cargo(
+            "lints",
+            &[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ],
+        ),
+        cargo(
+            "documentation",
+            &[
+                "doc",
+                "--workspace",
+                "--no-deps",
+                "--document-private-items",
+            ],
+        )
+        .env("RUSTDOCFLAGS", "-D warnings"),
+    ];
+    steps.extend(check::chips());
+    steps.push(cargo("programs", &["build", "--workspace", "--bins"]));
+    steps.push(cargo("tests", &["test", "--workspace", "--no-fail-fast"]));
+    steps.push(cargo(
+        "demo",
+        &[
+            "run",
+            "--quiet",
+            "--package",
+            "hostchat-tests",
+            "--bin",
+            "hostchat-demo",
+        ],
+    ));
+    let mut ran = 0;
+    for step in steps
+        .into_iter()
+        .filter(|step| only.is_none_or(|part| step.name.contains(part)))
+    {
+        step.run()?;
+        ran += 1;
+    }
+    if ran == 0 {
+        return Err(Failed(format!(
+            "no step is called {:?}",
+            only.unwrap_or_default()
+        )));
+    }
+    println!(
+        "\nall {ran} steps passed in {} s",
+        started.elapsed().as_secs()
+    );
+    Ok(())
+}
+
+fn nightly() -> Result<(), Failed> {
+    setup::debian_packages(&[("strace", "strace")])?;
+    build_programs(&[])?;
+    cargo(
+        "tests, large counts",
+        &["test", "--workspace", "--no-fail-fast"],
+    )
+    .env("HOSTCHAT_SCHEDULES", "1000000")
+    .env("HOSTCHAT_SEQUENCES", "100000")
+    .env("HOSTCHAT_KILLS", "1000")
+    .env("HOSTCHAT_CODES", "1000000")
+    .run()
+}
+
+fn bench() -> Result<(), Failed> {
+    build_programs(&["--release"])?;
+    cargo(
+        "bench",
+        &["run", "--quiet", "--release", "--package", "hostchat-bench"],
+    )
+    .run()
+}

@@ -1,0 +1,205 @@
+//! Checks of our own: the rules of the house (who may depend on what), and builds for the chips.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::setup::{CHIP_TARGETS, ChipBuild, chip_target};
+use crate::step::{Failed, Step, cargo, root};
+
+/// What the relay must not contain: it cannot decrypt because it has nothing to decrypt with.
+const NOT_IN_RELAY: [&str; 9] = [
+    "aes",
+    "ctr",
+    "cmac",
+    "aes-siv",
+    "hkdf",
+    "x25519-dalek",
+    "ml-kem",
+    "argon2",
+    "hostchat-token",
+];
+
+/// Crates and the folders that alone may name them.
+const DOORS: [(&[&str], &[&str]); 3] = [
+    (
+        &[
+            "aes",
+            "ctr",
+            "cmac",
+            "cipher",
+            "hmac",
+            "hkdf",
+            "sha2",
+            "ml_kem",
+            "curve25519_dalek",
+            "x25519_dalek",
+            "ed25519_dalek",
+            "argon2",
+        ],
+        &["core/src/crypto"],
+    ),
+    (
+        &[
+            "embassy_executor",
+            "embassy_rp",
+            "embassy_nrf",
+            "cortex_m",
+            "defmt",
+        ],
+        &["firmware/boards"],
+    ),
+    (&["tokio", "axum", "rusqlite"], &["host", "tests", "tools"]),
+];
+
+/// Most lines of code in one file, its tests not counted.
+const MAX_LINES: usize = 600;
+
+/// The rules that `design.md` §2 and `style.md` state and a program can check.
+pub(crate) fn house() -> Result<(), Failed> {
+    let tree = cargo(
+        "dependencies of the relay",
+        &[
+            "tree",
+            "--package",
+            "hostchat-relay",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ],
+    )
+    .output()?;
+    let names: BTreeSet<&str> = tree
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    let mut wrong: Vec<String> = NOT_IN_RELAY
+        .iter()
+        .filter(|name| names.contains(*name))
+        .map(|name| format!("hostchat-relay depends on {name}"))
+        .collect();
+    if names.len() < 20 {
+        wrong.push(format!(
+            "`cargo tree` shows only {} packages: this check sees nothing",
+            names.len()
+        ));
+    }
+
+    let mut files = Vec::new();
+    for folder in ["core/src", "firmware", "host", "tests", "tools"] {
+        rust_files(&root().join(folder), &mut files)?;
+    }
+    for file in &files {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Failed(format!("{}: {error}", file.display())))?;
+        let place = file.strip_prefix(root()).unwrap_or(file);
+        let code: Vec<&str> = text
+            .lines()
+            .take_while(|line| !line.starts_with("#[cfg(test)]"))
+            .collect();
+        if code.len() > MAX_LINES {
+            wrong.push(format!(
+                "{}: {} lines, at most {MAX_LINES}",
+                place.display(),
+                code.len()
+            ));
+        }
+        for (crates, doors) in DOORS {
+            let inside = doors.iter().any(|door| place.starts_with(door));
+            for name in crates.iter().filter(|_| !inside && !is_test(place)) {
+                if code.iter().any(|line| names_crate(line, name)) {
+                    wrong.push(format!(
+                        "{}: names the crate {name}; only {} may",
+                        place.display(),
+                        doors.join(", ")
+                    ));
+                }
+            }
+        }
+    }
+    println!(
+        "{} packages in the relay, {} files looked at",
+        names.len(),
+        files.len()
+    );
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Failed(format!("house rules:\n  {}", wrong.join("\n  "))))
+    }
+}
+
+/// Tests may use the crates behind our own code as oracles.
+fn is_test(place: &Path) -> bool {
+    place.components().any(|part| part.as_os_str() == "tests")
+}
+
+/// Whether a line of code uses the crate `name`: as the first part of a path.
+fn names_crate(line: &str, name: &str) -> bool {
+    let line = line.trim_start();
+    if line.starts_with("//") {
+        return false;
+    }
+    line.match_indices(name).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let path_start =
+            before.is_none_or(|c| !(c.is_alphanumeric() || matches!(c, '_' | ':' | '.')));
+        path_start && line[at + name.len()..].starts_with("::")
+    })
+}
+
+fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failed> {
+    let entries = std::fs::read_dir(folder)
+        .map_err(|error| Failed(format!("{}: {error}", folder.display())))?;
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if path
+                .file_name()
+                .is_some_and(|name| name != "target" && name != "node_modules")
+            {
+                rust_files(&path, files)?;
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Builds of the `no_std` crates for every chip.
+pub(crate) fn chips() -> Vec<Step> {
+    let mut steps = Vec::new();
+    for target in CHIP_TARGETS {
+        for (package, features) in [
+            ("hostchat-core", "hostchat-core/protocol"),
+            ("hostchat-token", ""),
+        ] {
+            let name = format!("{package} for {target}");
+            let arguments = [
+                "build",
+                "--release",
+                "--package",
+                package,
+                "--features",
+                features,
+                "--target",
+                target,
+            ];
+            steps.push(match chip_target(target) {
+                Ok(ChipBuild::Installed) => cargo(name, &arguments),
+                Ok(ChipBuild::DebianSources) => cargo(name, &arguments)
+                    .args(&["-Zbuild-std=core"])
+                    .env("RUSTC", "/usr/bin/rustc")
+                    .env("RUSTC_BOOTSTRAP", "1"),
+                Err(Failed(why)) => {
+                    eprintln!("{target}: {why}");
+                    cargo(name, &arguments)
+                }
+            });
+        }
+    }
+    steps
+}
