@@ -3,6 +3,8 @@
 //! `core/tests/golden/wire.txt` has one line per variant. A new variant does not compile here until it has a row, and
 //! gets its line with `HOSTCHAT_REGENERATE=1`, which adds lines and refuses to change one.
 
+#![expect(clippy::expect_used, reason = "a failed expectation is a failed test")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -25,7 +27,6 @@ const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/wire.txt
 /// Encodes each value, checks that it decodes to the same value, and that the match covers all variants.
 macro_rules! pin {
     ($lines:ident, $type:ty { $($pattern:pat => $value:expr),+ $(,)? }) => {
-        #[expect(clippy::match_ref_pats, clippy::redundant_pattern_matching, reason = "one shape for all enums")]
         fn row(value: &$type) -> &'static str {
             match value { $($pattern => stringify!($pattern)),+ }
         }

@@ -138,10 +138,6 @@ pub enum Command<'a> {
 
 /// What the token answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "no allocator; the encoded form is what is kept"
-)]
 pub enum Reply<'a> {
     /// Done.
     Done,

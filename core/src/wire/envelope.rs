@@ -82,10 +82,6 @@ pub struct FirstHeader {
 
 /// What lies in a mailbox. Append-only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "no allocator; the encoded form is what is kept"
-)]
 pub enum Envelope<'a> {
     /// Pairing message 1.
     PairOffer(PairOffer),
