@@ -35,12 +35,14 @@
 //! therefore built in place ([`KdfOutput`], `generate`) and passed by reference.
 
 use subtle::ConstantTimeEq as _;
-use zeroize::{Zeroize as _, ZeroizeOnDrop};
+use zeroize::Zeroize as _;
 
 use crate::error::{Decode, Error};
 
 #[doc(hidden)]
 pub use rand_core::CryptoRng;
+#[doc(hidden)]
+pub use zeroize::ZeroizeOnDrop;
 
 /// A value that a key derivation can produce: a typed key rather than a byte array.
 pub trait KdfOutput: Sized {
@@ -174,6 +176,8 @@ macro_rules! secret {
                 }
             )?
         }
+
+        impl $crate::secret::ZeroizeOnDrop for $name {}
 
         impl $crate::secret::KdfOutput for $name {
             const LEN: usize = $len;

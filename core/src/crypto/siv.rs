@@ -4,9 +4,11 @@
 //! oracles. A repeated input under the same key shows only that it was repeated. SIV does not commit to its key:
 //! where a key comes from a human secret or from a peer, carry a commitment beside it.
 
-use aes::Aes256;
+use aes::{Aes128, Aes256};
+use cipher::array::Array;
+use cipher::consts::{U16, U32, U64};
 use cipher::{KeyIvInit as _, StreamCipher as _};
-use cmac::{Cmac, KeyInit as _, Mac as _};
+use cmac::{Cmac, KeyInit as _, Mac};
 use ctr::Ctr128BE;
 use heapless::Vec;
 use zeroize::Zeroize as _;
@@ -35,8 +37,8 @@ impl SivKey {
     #[must_use]
     pub fn seal_in_place(&self, ad: &[&[u8]], buf: &mut [u8]) -> [u8; TAG_LEN] {
         assert!(ad.len() <= MAX_AD, "too many strings of associated data");
-        let tag = self.s2v(ad, buf);
-        self.ctr(&tag, buf);
+        let tag = s2v(&self.mac(), ad, buf);
+        self.ctr(&tag).apply_keystream(buf);
         tag
     }
 
@@ -54,8 +56,8 @@ impl SivKey {
             buf.zeroize();
             return Err(Misuse::TooManyItems.into());
         }
-        self.ctr(tag, buf);
-        let expected = self.s2v(ad, buf);
+        self.ctr(tag).apply_keystream(buf);
+        let expected = s2v(&self.mac(), ad, buf);
         if ct_eq(&expected, tag) {
             Ok(())
         } else {
@@ -121,56 +123,67 @@ impl SivKey {
         opened
     }
 
-    fn mac_key(&self) -> &[u8; 32] {
-        self.expose_bytes().first_chunk().unwrap_or(&[0; 32])
+    fn mac(&self) -> Cmac<Aes256> {
+        let key: &Array<u8, U64> = self.expose_bytes().into();
+        Cmac::new(key.split_ref::<U32>().0)
     }
 
-    fn ctr_key(&self) -> &[u8; 32] {
-        self.expose_bytes().last_chunk().unwrap_or(&[0; 32])
+    fn ctr(&self, tag: &[u8; TAG_LEN]) -> Ctr128BE<Aes256> {
+        let key: &Array<u8, U64> = self.expose_bytes().into();
+        Ctr128BE::new(key.split_ref::<U32>().1, &counter(tag).into())
     }
+}
 
-    /// Computes S2V(ad.., plain) of RFC 5297 section 2.4.
-    fn s2v(&self, ad: &[&[u8]], plain: &[u8]) -> [u8; TAG_LEN] {
-        let keyed = Cmac::<Aes256>::new(self.mac_key().into());
-        let cmac = |input: &[u8]| -> [u8; BLOCK] {
-            keyed
-                .clone()
-                .chain_update(input)
-                .finalize()
-                .into_bytes()
-                .into()
-        };
+/// Does the same with AES-128, for the examples of RFC 5297 only: no key of the protocol is that short.
+#[doc(hidden)]
+#[must_use]
+pub fn danger_seal_aes128(key: &[[u8; 16]; 2], ad: &[&[u8]], buf: &mut [u8]) -> [u8; TAG_LEN] {
+    let [mac_key, ctr_key] = key;
+    let tag = s2v(&Cmac::<Aes128>::new(mac_key.into()), ad, buf);
+    Ctr128BE::<Aes128>::new(ctr_key.into(), &counter(&tag).into()).apply_keystream(buf);
+    tag
+}
 
-        let mut d = cmac(&[0; BLOCK]);
-        for string in ad {
-            d = dbl(d);
-            xor(&mut d, &cmac(string));
+/// Computes S2V(ad.., plain) of RFC 5297 section 2.4.
+fn s2v<M: Mac<OutputSize = U16> + Clone>(keyed: &M, ad: &[&[u8]], plain: &[u8]) -> [u8; TAG_LEN] {
+    let mac = |input: &[u8]| -> [u8; BLOCK] {
+        keyed
+            .clone()
+            .chain_update(input)
+            .finalize()
+            .into_bytes()
+            .into()
+    };
+
+    let mut d = mac(&[0; BLOCK]);
+    for string in ad {
+        d = dbl(d);
+        xor(&mut d, &mac(string));
+    }
+    let mut last = keyed.clone();
+    if let Some((head, tail)) = plain.split_last_chunk::<BLOCK>() {
+        // T = plain xorend D
+        last.update(head);
+        xor(&mut d, tail);
+    } else {
+        // T = dbl(D) xor pad(plain)
+        d = dbl(d);
+        xor(&mut d, plain);
+        if let Some(byte) = d.get_mut(plain.len()) {
+            *byte ^= 0x80;
         }
-        let mut last = keyed.clone();
-        if let Some((head, tail)) = plain.split_last_chunk::<BLOCK>() {
-            // T = plain xorend D
-            last.update(head);
-            xor(&mut d, tail);
-        } else {
-            // T = dbl(D) xor pad(plain)
-            d = dbl(d);
-            xor(&mut d, plain);
-            if let Some(byte) = d.get_mut(plain.len()) {
-                *byte ^= 0x80;
-            }
-        }
-        let tag = last.chain_update(d).finalize().into_bytes().into();
-        d.zeroize();
-        tag
     }
+    let tag = last.chain_update(d).finalize().into_bytes().into();
+    d.zeroize();
+    tag
+}
 
-    /// Applies the CTR keystream that starts at Q = tag with the 31st and 63rd bit from the right cleared (section 2.6).
-    fn ctr(&self, tag: &[u8; TAG_LEN], buf: &mut [u8]) {
-        let mut q = *tag;
-        q[8] &= 0x7f;
-        q[12] &= 0x7f;
-        Ctr128BE::<Aes256>::new(self.ctr_key().into(), &q.into()).apply_keystream(buf);
-    }
+/// Computes the first counter: the tag with the top bit of its last two 32-bit words cleared (RFC 5297 section 2.6).
+fn counter(tag: &[u8; TAG_LEN]) -> [u8; BLOCK] {
+    let mut q = *tag;
+    q[8] &= 0x7f;
+    q[12] &= 0x7f;
+    q
 }
 
 /// Doubles in GF(2^128) with the polynomial of CMAC (RFC 5297 section 2.3), in constant time.
