@@ -1,1 +1,18 @@
-//! stub
+//! The harness of what crosses crates: real programs, a real database, real sockets.
+//!
+//! ```text
+//!  World ── relay() ──▶ Relay (hostchat-relay)
+//!    ├───── home() ───▶ Home (hostchat, software token)
+//!    └───── sim() ────▶ Sim (hostchat-sim on a pseudo-terminal) ◀── home_on()
+//! ```
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a harness: what fails here fails the test"
+)]
+
+pub mod process;
+pub mod world;
+
+pub use process::{Ended, PATIENCE, Running, program};
+pub use world::{Home, Relay, Sim, World};

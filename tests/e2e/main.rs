@@ -1,0 +1,2 @@
+//! Whole conversations between real processes.
+#![expect(clippy::expect_used, clippy::panic, reason = "tests")]
