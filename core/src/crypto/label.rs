@@ -117,6 +117,10 @@ labels! {
     RECORD = "record";
     /// The key that the host's history is sealed under.
     STORAGE = "storage";
+    /// Columns of the host's store.
+    VAULT_SEAL = "vault seal";
+    /// Keyed marks in the host's store, by which repeats are found.
+    VAULT_MARK = "vault mark";
     /// A key commitment, where a key comes from elsewhere.
     COMMITMENT = "commitment";
     /// Mixing of random sources.
