@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::error::{Error, Peer};
+use crate::secret::KdfOutput as _;
 
 crate::secret! {
     /// An X25519 private key: 32 bytes, clamped when used.
@@ -48,7 +49,9 @@ impl DhSecret {
         if !shared.was_contributory() {
             return Err(Peer::AllZeroShared.into());
         }
-        Ok(SharedSecret::from_bytes(*shared.as_bytes()))
+        Ok(SharedSecret::from_kdf(|out| {
+            out.copy_from_slice(shared.as_bytes())
+        }))
     }
 
     fn key(&self) -> StaticSecret {

@@ -10,6 +10,7 @@ use rand_core::CryptoRng;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::error::{Error, Peer};
+use crate::secret::KdfOutput as _;
 
 /// Length of an encapsulation key in bytes.
 pub const ENCAPSULATION_KEY_LEN: usize = 1184;
@@ -75,7 +76,7 @@ pub fn danger_encapsulate_with(
 }
 
 fn take_shared(mut shared: ml_kem::SharedKey) -> SharedSecret {
-    let secret = SharedSecret::from_bytes(shared.into());
+    let secret = SharedSecret::from_kdf(|out| out.copy_from_slice(&shared));
     shared.as_mut_slice().zeroize();
     secret
 }

@@ -22,7 +22,7 @@ pub fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; TAG_LEN] {
     // HMAC pads a key with zeros to a block of 64 bytes: done here, so that the constructor cannot fail.
     let mut block = [0; 64];
     block[..32].copy_from_slice(key);
-    let mut mac = Hmac::<Sha256>::new(&block.into());
+    let mut mac = Hmac::<Sha256>::new((&block).into());
     block.zeroize();
     for part in parts {
         mac.update(part);

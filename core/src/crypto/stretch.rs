@@ -4,13 +4,14 @@
 //! make guessing cheap. The work is done on the host; the token never has 64 MiB.
 
 use argon2::{Algorithm, Argon2, Params, Version};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 pub use argon2::Block;
 
 use super::kdf::Prk;
 use super::label;
 use crate::error::{Error, Misuse};
+use crate::secret::KdfOutput as _;
 
 /// Memory in blocks of 1 KiB: 64 MiB.
 pub const STRETCH_BLOCKS: usize = 65_536;
@@ -58,12 +59,12 @@ pub fn stretch(pin: &[u8], salt: &[u8; 16], memory: &mut [Block]) -> Result<Stre
         .ok_or(Misuse::BufferTooSmall)?;
     let params = Params::new(STRETCH_BLOCKS as u32, PASSES, LANES, Some(Stretched::LEN))
         .map_err(|_| Misuse::BadArgument)?;
-    let mut output = [0; Stretched::LEN];
+    let mut output = Zeroizing::new([0; Stretched::LEN]);
     let done = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into_with_memory(pin, salt, &mut output, &mut *memory);
+        .hash_password_into_with_memory(pin, salt, output.as_mut(), &mut *memory);
     memory.iter_mut().for_each(Zeroize::zeroize);
-    let stretched = Stretched::from_bytes(output);
-    output.zeroize();
-    done.map(|()| stretched)
-        .map_err(|_| Misuse::BadArgument.into())
+    done.map_err(|_| Misuse::BadArgument)?;
+    Ok(Stretched::from_kdf(|out| {
+        out.copy_from_slice(output.as_ref())
+    }))
 }
