@@ -18,11 +18,11 @@ use crate::crypto::hash::Transcript;
 use crate::crypto::kdf::Prk;
 use crate::crypto::{kem, label};
 use crate::error::{Decode, Error, Limit, Misuse, Peer};
-use crate::ratchet::{ChainKey, Plaintext, Prefix, RootKey, Session};
+use crate::ratchet::{ChainKey, Opened, Plaintext, Prefix, RootKey, Session};
 use crate::wire::address::MAX_ADDRESS;
 use crate::wire::{
-    Address, Bytes, FirstHeader, Identity, IdentityClaim, MessageId, Prekey, PrekeyBundle,
-    PrekeyKind, SUITE, SessionId, codec,
+    Address, Bytes, FirstHeader, Identity, IdentityClaim, Prekey, PrekeyBundle, PrekeyKind, SUITE,
+    SessionId, codec,
 };
 
 /// The oldest last-resort prekey that a sender uses, in seconds: 45 days. Its secret lives 35 days after
@@ -38,8 +38,8 @@ pub struct Accepted {
     pub peer: Identity,
     /// The replay mark of this first message, to be kept as long as the last-resort prekey lives.
     pub mark: [u8; 32],
-    /// Id of the message that opened.
-    pub message_id: MessageId,
+    /// Id of the message that opened, and what is missing before it.
+    pub opened: Opened,
 }
 
 /// What both sides derive.
@@ -183,12 +183,12 @@ pub fn accept(
         one_time.map(PrekeySecret::unsigned).as_ref(),
     )?;
     let derived = derive(&th, &agreed, with_one_time.as_ref(), &encapsulated);
-    let message_id =
+    let opened =
         session.begin_by_opening(derived.session, &derived.root, &derived.chain, frame, plain)?;
     Ok(Accepted {
         peer,
         mark: mark(header)?,
-        message_id,
+        opened,
     })
 }
 

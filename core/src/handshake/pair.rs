@@ -21,11 +21,11 @@ use crate::crypto::kem::{self, KemSecret};
 use crate::crypto::pake::{Cpace, Isk, Role};
 use crate::crypto::{label, mac};
 use crate::error::{Decode, Error, Misuse, Peer};
-use crate::ratchet::{ChainKey, Plaintext, Prefix, Reader, RootKey, Session, Writer};
+use crate::ratchet::{ChainKey, Opened, Plaintext, Prefix, Reader, RootKey, Session, Writer};
 use crate::wire::address::MAX_ADDRESS;
 use crate::wire::{
-    Address, Bytes, Confirm, Identity, IdentityClaim, MessageId, PairAnswer, PairOffer, PairPublic,
-    SUITE, SessionId, SessionStartId, codec,
+    Address, Bytes, Confirm, Identity, IdentityClaim, PairAnswer, PairOffer, PairPublic, SUITE,
+    SessionId, SessionStartId, codec,
 };
 
 /// The longest channel identifier in bytes: label, suite and two addresses, each with its length.
@@ -290,7 +290,7 @@ impl Pending {
         frame: &[u8],
         session: &mut Session,
         plain: &mut Plaintext,
-    ) -> Result<MessageId, Error> {
+    ) -> Result<Opened, Error> {
         session.clear();
         plain.clear();
         if confirm.sid != self.sid {

@@ -29,7 +29,7 @@ mod skipped;
 mod store;
 
 pub use chain::MAX_JUMP;
-pub use session::{Plaintext, Session};
+pub use session::{Opened, Plaintext, Session};
 pub use skipped::MAX_SKIPPED;
 pub use store::MAX_STORED;
 

@@ -35,6 +35,15 @@ pub struct Session {
     pub(super) prefix: Prefix,
 }
 
+/// What is known of a frame that opened, besides its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The message's id, as it stood in the frame.
+    pub message_id: MessageId,
+    /// Number of earlier messages that this frame showed to be missing; they may still come.
+    pub missing: u32,
+}
+
 /// The half of a session that seals.
 pub(super) enum Sending {
     /// There is a chain to seal on.
@@ -122,7 +131,7 @@ impl Session {
         chain: &ChainKey,
         frame: &[u8],
         plain: &mut Plaintext,
-    ) -> Result<MessageId, Error> {
+    ) -> Result<Opened, Error> {
         self.clear();
         let result = self.open_first(id, root, chain, frame, plain);
         self.settle(result, plain)
@@ -184,7 +193,7 @@ impl Session {
         next: &mut Self,
         frame: &[u8],
         plain: &mut Plaintext,
-    ) -> Result<MessageId, Error> {
+    ) -> Result<Opened, Error> {
         next.copy_from(self);
         let result = next.advance(frame, plain);
         next.settle(result, plain)
@@ -227,6 +236,12 @@ impl Session {
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
         self.receiving.is_some()
+    }
+
+    /// Says whether nothing was sealed yet, so that the peer still puts the handshake's message before each frame.
+    #[must_use]
+    pub fn reply_due(&self) -> bool {
+        self.receiving.is_some() && matches!(self.sending, Sending::Waiting { pn: 0 })
     }
 
     /// The number of keys kept for messages that have not come, at most [`MAX_SKIPPED`](super::MAX_SKIPPED).
@@ -301,7 +316,7 @@ impl Session {
         chain: &ChainKey,
         frame: &[u8],
         plain: &mut Plaintext,
-    ) -> Result<MessageId, Error> {
+    ) -> Result<Opened, Error> {
         let ratchet_key = DhPublic(Frame::parse(frame)?.header.ratchet_key.0);
         self.id = id;
         self.root = root.duplicate();
@@ -310,14 +325,14 @@ impl Session {
             chain: Chain::new(chain.duplicate()),
         });
         self.prefix = Prefix::message()?;
-        let message_id = self.advance(frame, plain)?;
+        let opened = self.advance(frame, plain)?;
         // A key of small order would only be found at the first reply; any private key shows it now.
         DhSecret::from_bytes([0x40; 32]).agree(&ratchet_key)?;
-        Ok(message_id)
+        Ok(opened)
     }
 
     /// Opens a frame and steps this state on; after an error the state is neither old nor new.
-    fn advance(&mut self, frame: &[u8], plain: &mut Plaintext) -> Result<MessageId, Error> {
+    fn advance(&mut self, frame: &[u8], plain: &mut Plaintext) -> Result<Opened, Error> {
         let frame = Frame::parse(frame)?;
         if self.is_empty() {
             return Err(Misuse::WrongState.into());
@@ -325,7 +340,8 @@ impl Session {
         if frame.header.session != self.id {
             return Err(Peer::Unknown.into());
         }
-        let key = self.message_key(&frame.header)?.siv_key(&frame.message_id);
+        let (key, missing) = self.message_key(&frame.header)?;
+        let key = key.siv_key(&frame.message_id);
         let ad = associated_data(&self.id, frame.header_bytes, &frame.message_id)?;
 
         plain.clear();
@@ -335,11 +351,14 @@ impl Session {
         key.open_in_place(&[&ad], plain, &frame.tag)?;
         pad::unpad_in_place(plain)?;
         self.prefix = Prefix::message()?;
-        Ok(frame.message_id)
+        Ok(Opened {
+            message_id: frame.message_id,
+            missing,
+        })
     }
 
-    /// Finds or derives the key of the message that a header announces.
-    fn message_key(&mut self, header: &FrameHeader) -> Result<MessageKey, Error> {
+    /// Finds or derives the key of the message that a header announces, and counts what it jumps over.
+    fn message_key(&mut self, header: &FrameHeader) -> Result<(MessageKey, u32), Error> {
         let ratchet_key = DhPublic(header.ratchet_key.0);
         let tag = chain_tag(&header.ratchet_key.0);
         if let Sending::Active(active) = &self.sending
@@ -348,32 +367,33 @@ impl Session {
             return Err(Peer::Reflected.into());
         }
         if let Some(key) = self.skipped.take(tag, header.n) {
-            return Ok(key);
+            return Ok((key, 0));
         }
-        if self
+        let known = self
             .receiving
             .as_ref()
-            .is_none_or(|receiving| receiving.ratchet_key != ratchet_key)
-        {
-            self.turn(header, ratchet_key)?;
-        }
+            .is_some_and(|receiving| receiving.ratchet_key == ratchet_key);
+        let rest = if known {
+            0
+        } else {
+            self.turn(header, ratchet_key)?
+        };
         let receiving = self.receiving.as_mut().ok_or(Misuse::WrongState)?;
         let jump = receiving.chain.jump_to(header.n)?;
         self.skipped.skip(&mut receiving.chain, tag, jump)?;
-        receiving.chain.take()
+        Ok((receiving.chain.take()?, rest + jump))
     }
 
-    /// Takes the step to the receiving chain of a new ratchet key of the peer.
-    fn turn(&mut self, header: &FrameHeader, ratchet_key: DhPublic) -> Result<(), Error> {
+    /// Takes the step to the receiving chain of a new ratchet key of the peer, and counts what is missing of the
+    /// chain before.
+    fn turn(&mut self, header: &FrameHeader, ratchet_key: DhPublic) -> Result<u32, Error> {
         let Sending::Active(active) = &self.sending else {
             // Our last ratchet key was answered, and nobody has seen the next: an old chain, or a forgery.
             return Err(Peer::NoRatchetKey.into());
         };
         // Both bounds before any work.
-        let rest = match &self.receiving {
-            Some(before) => header.pn.saturating_sub(before.chain.n),
-            None => header.pn,
-        };
+        let known = self.receiving.as_ref().map_or(0, |before| before.chain.n);
+        let rest = header.pn.saturating_sub(known);
         if rest > MAX_JUMP || header.n > MAX_JUMP {
             return Err(Limit::SkipTooFar.into());
         }
@@ -387,15 +407,15 @@ impl Session {
         self.root = root;
         self.sending = Sending::Waiting { pn };
         self.receiving = Some(Receiving { ratchet_key, chain });
-        Ok(())
+        Ok(rest)
     }
 
     /// After an error: leaves neither a state nor a plaintext behind.
     fn settle(
         &mut self,
-        result: Result<MessageId, Error>,
+        result: Result<Opened, Error>,
         plain: &mut Plaintext,
-    ) -> Result<MessageId, Error> {
+    ) -> Result<Opened, Error> {
         if result.is_err() {
             self.clear();
             plain.fill(0);

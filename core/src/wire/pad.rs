@@ -170,7 +170,7 @@ mod tests {
             pad(&[0; MAX_CONTENT + 1], &mut out),
             Err(Error::Limit(Limit::TooLong))
         );
-        assert_eq!(out.resize(MAX_PADDED - 63, 0), Ok(()));
+        assert!(out.resize(MAX_PADDED - 63, 0).is_ok());
         assert_eq!(
             pad(b"", &mut out),
             Err(Error::ApiMisuse(Misuse::BufferTooSmall))

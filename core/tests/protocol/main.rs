@@ -1,0 +1,18 @@
+//! Two-peer tests of the handshakes and the ratchet, without IO, in virtual time.
+//!
+//! Everything random comes from a seed that is printed when a test fails. `HOSTCHAT_SCHEDULES` sets how many
+//! schedules the property test runs.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed unwrap is a failed test"
+)]
+
+mod alteration;
+mod first_message;
+mod link;
+mod pairing;
+mod ratchet;
+mod schedules;
+mod stored;
+mod support;
