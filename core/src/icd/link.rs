@@ -305,7 +305,6 @@ impl Deframer {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
 
     type Out = std::vec::Vec<Result<(u8, std::vec::Vec<u8>), Error>>;

@@ -1,0 +1,37 @@
+//! What several tests do: pair two people, read events.
+
+use hostchat_tests::{Ended, Home, Running, World};
+use serde_json::Value;
+
+/// The code that `send --code print` shows.
+pub(crate) fn code_of(sending: &Running) -> String {
+    sending.wait_err("the code", |line| {
+        let code = line.trim().strip_prefix("code:")?.trim();
+        (code.len() == 6 && code.bytes().all(|b| b.is_ascii_digit())).then(|| code.to_owned())
+    })
+}
+
+/// Pairs by code; the message that carries it is `hello`.
+pub(crate) fn pair(_world: &World, alice: &Home, bob: &Home) {
+    let sending = alice.start(&["send", &bob.name, "hello", "--code", "print"]);
+    let code = code_of(&sending);
+    let accepted = bob.run_with_input(&["accept", &alice.name, "--code-file", "-", "--json"], &code).ok();
+    assert_eq!(texts(&accepted), ["hello"]);
+    sending.end().ok();
+}
+
+/// The events of one kind that a program printed with `--json`.
+pub(crate) fn events(ended: &Ended, kind: &str) -> Vec<Value> {
+    ended.json().into_iter().filter(|event| event["event"] == kind).collect()
+}
+
+/// The texts of the messages that a program printed with `--json`.
+pub(crate) fn texts(ended: &Ended) -> Vec<String> {
+    events(ended, "message").iter().map(|event| event["text"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// A six-digit code that is not `code`.
+pub(crate) fn other_code(code: &str) -> String {
+    let number: u32 = code.parse().unwrap_or_default();
+    format!("{:06}", (number + 1) % 1_000_000)
+}

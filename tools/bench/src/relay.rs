@@ -1,0 +1,299 @@
+//! The relay under load: pipelined, synced sends through real TLS connections.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use hostchat_core::crypto::label;
+use hostchat_core::crypto::sign::SigningKey;
+use hostchat_core::wire::relay::{
+    Account, Answer, Call, EXPORTER_LABEL, Event, Kind, Login, MAX_RELAY_MESSAGE, PATH, Request,
+    SUBPROTOCOL, login_items,
+};
+use hostchat_core::wire::{Bytes, IdentityClaim, Name, PROTOCOL_VERSION, RelayName, SUITE, codec};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+
+/// Size of a benchmark message: a short text after padding, with its frame and envelope.
+const BODY: usize = 256;
+/// Sends in flight per connection.
+const PIPELINE: usize = 64;
+
+/// What one run of the load gave.
+pub(crate) struct Load {
+    /// Connections that send at the same time.
+    pub(crate) connections: usize,
+    /// Messages that the relay said it has stored.
+    pub(crate) messages: usize,
+    /// From the first send to the last `stored`.
+    pub(crate) elapsed: Duration,
+    /// Times from a send to its `stored`, sorted.
+    pub(crate) latencies: Vec<Duration>,
+}
+
+impl Load {
+    pub(crate) fn per_second(&self) -> f64 {
+        self.messages as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// The latency that the fraction `part` of the messages stays below.
+    pub(crate) fn percentile(&self, part: f64) -> Duration {
+        let at = (self.latencies.len() as f64 * part) as usize;
+        self.latencies
+            .get(at.min(self.latencies.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or_default()
+    }
+}
+
+/// A logged-in connection.
+pub(crate) struct Connection {
+    socket: WebSocketStream<TlsStream<TcpStream>>,
+    next: u32,
+}
+
+impl Connection {
+    /// Dials `host:port` and registers `name` with an identity made from `seed`.
+    pub(crate) async fn login(relay: &str, name: &str, seed: u64) -> Self {
+        let dialled = RelayName::parse(relay).expect("canonical");
+        let provider = Arc::new(ring::default_provider());
+        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_no_client_auth();
+        let tcp = TcpStream::connect((dialled.host(), dialled.port()))
+            .await
+            .expect("relay reached");
+        tcp.set_nodelay(true).expect("no delay");
+        let server = ServerName::try_from(dialled.host().to_owned()).expect("server name");
+        let tls = TlsConnector::from(Arc::new(config))
+            .connect(server, tcp)
+            .await
+            .expect("TLS");
+        let mut exporter = [0; 32];
+        exporter = tls
+            .get_ref()
+            .1
+            .export_keying_material(exporter, EXPORTER_LABEL, None)
+            .expect("exporter");
+
+        let mut request = format!("wss://{relay}{PATH}")
+            .into_client_request()
+            .expect("request");
+        let protocol = SUBPROTOCOL.parse().expect("header");
+        request
+            .headers_mut()
+            .insert("Sec-WebSocket-Protocol", protocol);
+        let (socket, _) = tokio_tungstenite::client_async(request, tls)
+            .await
+            .expect("WebSocket");
+        let mut connection = Self { socket, next: 0 };
+
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let key = SigningKey::generate(&mut rng);
+        let mut dh = [0; 32];
+        rng.fill_bytes(&mut dh);
+        let identity = IdentityClaim {
+            sign: Bytes(*key.verifying_key().as_bytes()),
+            dh: Bytes(dh),
+            signature: Bytes(key.sign(&[label::IDENTITY.as_bytes(), &[SUITE], &dh])),
+        };
+        let challenge = connection
+            .event(|event| match event {
+                Event::Challenge { challenge, .. } => Some(challenge.0),
+                _ => None,
+            })
+            .await;
+        let account = Account::Register {
+            name: name_of(name),
+            invitation: heapless::Vec::new(),
+        };
+        let signature = login_items(name, &dialled, &challenge, &exporter, &identity, |items| {
+            Bytes(key.sign(items))
+        });
+        let login = Login {
+            version: PROTOCOL_VERSION,
+            account,
+            identity,
+            dialled,
+            signature,
+            visible: false,
+        };
+        connection.call(Call::Login(login)).await;
+        assert!(
+            matches!(connection.reply().await.1, Done::Other),
+            "the relay refused the login"
+        );
+        connection
+    }
+
+    async fn call(&mut self, call: Call<'_>) -> u32 {
+        let id = self.next;
+        self.next += 1;
+        let mut buffer = vec![0; MAX_RELAY_MESSAGE];
+        let length = codec::encode(&Request { id, call }, &mut buffer)
+            .expect("fits")
+            .len();
+        buffer.truncate(length);
+        self.socket
+            .feed(Message::binary(buffer))
+            .await
+            .expect("sent");
+        id
+    }
+
+    async fn event<T>(&mut self, pick: impl Fn(&Event<'_>) -> Option<T>) -> T {
+        loop {
+            self.socket.flush().await.expect("flushed");
+            let message = self
+                .socket
+                .next()
+                .await
+                .expect("still connected")
+                .expect("a message");
+            if let Message::Binary(bytes) = message {
+                let event = codec::decode::<Event<'_>>(&bytes).expect("an event");
+                if let Some(picked) = pick(&event) {
+                    return picked;
+                }
+            }
+        }
+    }
+
+    async fn reply(&mut self) -> (u32, Done) {
+        self.event(|event| match event {
+            Event::Reply {
+                id,
+                answer: Answer::Stored,
+            } => Some((*id, Done::Stored)),
+            Event::Reply {
+                answer: Answer::Refused(refusal),
+                ..
+            } => panic!("refused: {refusal:?}"),
+            Event::Reply { id, .. } => Some((*id, Done::Other)),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Sends `count` messages to `to`, [`PIPELINE`] at a time, and gives the time of each to its `stored`.
+    async fn send_many(&mut self, to: &str, count: usize) -> Vec<Duration> {
+        let to = name_of(to);
+        let mut random = [0; 16];
+        let body = [0x5a; BODY];
+        let first = self.next as usize;
+        let (mut began, mut latencies) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        while latencies.len() < count {
+            while began.len() < count && began.len() - latencies.len() < PIPELINE {
+                getrandom::fill(&mut random).expect("random numbers");
+                let call = Call::Send {
+                    to: to.clone(),
+                    message_id: Bytes(random),
+                    kind: Kind::Message,
+                    body: &body,
+                };
+                began.push(Instant::now());
+                self.call(call).await;
+            }
+            let (id, done) = self.reply().await;
+            assert!(matches!(done, Done::Stored), "not stored");
+            let began = began
+                .get(id as usize - first)
+                .expect("a reply to a request of ours");
+            latencies.push(began.elapsed());
+        }
+        latencies
+    }
+}
+
+enum Done {
+    Stored,
+    Other,
+}
+
+fn name_of(name: &str) -> Name {
+    Name::parse(name).expect("a name")
+}
+
+/// Sends `messages` in all over `connections` connections to as many mailboxes.
+pub(crate) async fn load(relay: &str, connections: usize, messages: usize) -> Load {
+    let mut clients = Vec::new();
+    for number in 0..connections {
+        let name = format!("load{connections}-{number}");
+        let seed = (connections * 10_000 + number) as u64;
+        clients.push((Connection::login(relay, &name, seed).await, name));
+    }
+    let each = messages / connections;
+    let began = Instant::now();
+    let tasks: Vec<_> = clients
+        .into_iter()
+        .map(|(mut client, name)| tokio::spawn(async move { client.send_many(&name, each).await }))
+        .collect();
+    let mut latencies = Vec::new();
+    for task in tasks {
+        latencies.extend(task.await.expect("a client ends"));
+    }
+    let elapsed = began.elapsed();
+    latencies.sort_unstable();
+    Load {
+        connections,
+        messages: latencies.len(),
+        elapsed,
+        latencies,
+    }
+}
+
+/// The relay of a benchmark is our own child on this machine: any certificate will do.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.3 only".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
