@@ -1,0 +1,266 @@
+//! What each call does: checks, limits, then the store.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use hostchat_core::wire::relay::{Answer, Call, Kind, Reason, Refusal};
+use hostchat_core::wire::{IdentityClaim, MAX_ENVELOPE, MessageId, Name, Prekey, PrekeyBundle};
+
+use crate::hub::Seat;
+use crate::inbox::Inbox;
+use crate::login::{Member, User, refused};
+use crate::server::Relay;
+use crate::socket::{Broken, Socket};
+use crate::store::{Account, Appended, NewMessage, Pending, PutPrekey, Stock, StoreError, Taken};
+
+/// Milliseconds after which a full mailbox is worth another try.
+const FULL_RETRY_MS: u32 = 60_000;
+
+/// An answer with the id of its request, small enough to be moved about.
+pub(crate) enum Answered {
+    Done(u32),
+    Stored(u32),
+    Refused(u32, Refusal),
+    Stock(u32, Stock),
+    Binding(u32, Box<IdentityClaim>),
+    Bundle(u32, Box<PrekeyBundle>),
+    Online(u32, Vec<Name>, bool),
+}
+
+/// A call that waits for the store.
+pub(crate) type InFlight = Pin<Box<dyn Future<Output = Answered> + Send>>;
+
+/// How a call goes on.
+pub(crate) enum Step {
+    /// Answered already.
+    Now(Answered),
+    /// Queued; the answer comes when it is durable.
+    Later(InFlight),
+    /// Deliveries begin.
+    Receive(Arc<Inbox>),
+}
+
+impl Answered {
+    /// Encodes and queues the answer.
+    pub(crate) async fn send(self, socket: &mut Socket) -> Result<(), Broken> {
+        match self {
+            Self::Done(id) => socket.reply(id, Answer::Done).await,
+            Self::Stored(id) => socket.reply(id, Answer::Stored).await,
+            Self::Refused(id, refusal) => socket.reply(id, Answer::Refused(refusal)).await,
+            Self::Binding(id, claim) => socket.reply(id, Answer::Binding(*claim)).await,
+            Self::Bundle(id, bundle) => socket.reply(id, Answer::Bundle(*bundle)).await,
+            Self::Stock(id, stock) => {
+                let answer = Answer::PrekeyStock {
+                    one_time: stock.one_time,
+                    last_resort_issued: stock.last_resort_issued,
+                    last_resort_id: stock.last_resort_id,
+                };
+                socket.reply(id, answer).await
+            }
+            Self::Online(id, names, more) => {
+                let names = names.iter().map(Name::as_str).collect();
+                socket.reply(id, Answer::Online { names, more }).await
+            }
+        }
+    }
+}
+
+/// Charges one call to the caller.
+pub(crate) fn charge(relay: &Relay, member: &Member) -> Result<(), Refusal> {
+    let now = relay.clock.uptime_ms();
+    relay
+        .rates
+        .calls
+        .take(member.caller, now)
+        .map_err(relay.limited())
+}
+
+/// Starts a call.
+pub(crate) async fn start(
+    relay: &Arc<Relay>,
+    seat: &Seat,
+    member: &Member,
+    id: u32,
+    call: Call<'_>,
+) -> Step {
+    match try_start(relay, seat, member, id, call).await {
+        Ok(step) => step,
+        Err(refusal) => {
+            tracing::debug!(account = %member.address, reason = ?refusal.reason, "refused");
+            Step::Now(Answered::Refused(id, refusal))
+        }
+    }
+}
+
+async fn try_start(
+    relay: &Arc<Relay>,
+    seat: &Seat,
+    member: &Member,
+    id: u32,
+    call: Call<'_>,
+) -> Result<Step, Refusal> {
+    if !matches!(call, Call::Acknowledge { .. }) {
+        charge(relay, member)?;
+    }
+    let now = relay.clock.uptime_ms();
+    let store = &relay.store;
+    Ok(match call {
+        Call::Login(_) => return Err(refused(Reason::BadRequest)),
+        Call::Ping => Step::Now(Answered::Done(id)),
+        Call::Send {
+            to,
+            message_id,
+            kind,
+            body,
+        } => return send(relay, member, id, (to, message_id, kind), body).await,
+        Call::Acknowledge { number } => {
+            let pending = store.acknowledge(user(member)?.id, number).await;
+            later(relay, id, pending, |id, ()| Answered::Done(id))
+        }
+        Call::Receive => {
+            let inbox = Arc::new(Inbox::default());
+            seat.receive(user(member)?.id, Arc::clone(&inbox));
+            Step::Receive(inbox)
+        }
+        Call::LookUp(name) => {
+            let account = store.account(name).await;
+            Step::Now(look_up(
+                id,
+                account.map_err(|error| relay.internal(&error))?,
+            ))
+        }
+        Call::TakePrekeys(name) => {
+            relay
+                .rates
+                .prekeys_taken
+                .take(member.caller, now)
+                .map_err(relay.limited())?;
+            let one_time = relay.rates.prekeys_given.take(name.clone(), now).is_ok();
+            let pending = store.take_prekeys(name, one_time).await;
+            later(relay, id, pending, |id, taken| match taken {
+                Taken::Bundle(bundle) => Answered::Bundle(id, bundle),
+                Taken::UnknownName => Answered::Refused(id, refused(Reason::UnknownName)),
+                Taken::NoPrekeys => Answered::Refused(id, refused(Reason::NoPrekeys)),
+            })
+        }
+        Call::PutPrekey(prekey) => return put_prekey(relay, member, id, prekey).await,
+        Call::PrekeyStock => {
+            let stock = store.prekey_stock(user(member)?.id).await;
+            Step::Now(Answered::Stock(
+                id,
+                stock.map_err(|error| relay.internal(&error))?,
+            ))
+        }
+        Call::Who { after } => {
+            user(member)?;
+            let (names, more) = relay.hub.online(after);
+            Step::Now(Answered::Online(id, names, more))
+        }
+        Call::SetVisible(visible) => {
+            let account = user(member)?.id;
+            seat.set_visible(account, visible);
+            let pending = store.set_visible(account, visible).await;
+            later(relay, id, pending, |id, ()| Answered::Done(id))
+        }
+        Call::DeleteAccount => {
+            let account = user(member)?;
+            tracing::info!(name = %account.name, "account deleted by its owner");
+            seat.close_others(account.id);
+            let pending = store.delete_account(account.id).await;
+            later(relay, id, pending, |id, ()| Answered::Done(id))
+        }
+    })
+}
+
+async fn send(
+    relay: &Arc<Relay>,
+    member: &Member,
+    id: u32,
+    (to, message_id, kind): (Name, MessageId, Kind),
+    body: &[u8],
+) -> Result<Step, Refusal> {
+    if body.len() > MAX_ENVELOPE {
+        return Err(refused(Reason::TooLarge));
+    }
+    let (rates, now) = (&relay.rates, relay.clock.uptime_ms());
+    rates
+        .sends
+        .take(member.caller, now)
+        .map_err(relay.limited())?;
+    match kind {
+        Kind::Pairing => rates.pairings.take(member.caller, now),
+        Kind::First => rates.firsts.take(member.caller, now),
+        Kind::Message => Ok(()),
+    }
+    .map_err(relay.limited())?;
+    let message = NewMessage {
+        to,
+        sender: member.address.clone(),
+        sender_key: member.sender_key().to_owned(),
+        message_id,
+        kind,
+        body: Arc::from(body),
+    };
+    let pending = relay.store.append(message).await;
+    Ok(later(relay, id, pending, |id, appended| {
+        let refusal = |reason, retry_after_ms| {
+            let refusal = Refusal {
+                reason,
+                retry_after_ms,
+            };
+            Answered::Refused(id, refusal)
+        };
+        match appended {
+            Appended::Stored | Appended::Repeat => Answered::Stored(id),
+            Appended::UnknownName => refusal(Reason::UnknownName, 0),
+            Appended::MailboxFull => refusal(Reason::MailboxFull, FULL_RETRY_MS),
+            Appended::RelayFull => refusal(Reason::RelayFull, FULL_RETRY_MS),
+        }
+    }))
+}
+
+async fn put_prekey(
+    relay: &Arc<Relay>,
+    member: &Member,
+    id: u32,
+    prekey: Prekey,
+) -> Result<Step, Refusal> {
+    let account = user(member)?.id;
+    let signed = prekey.verify(&member.identity);
+    signed.map_err(|_| refused(Reason::BadRequest))?;
+    let pending = relay.store.put_prekey(account, Box::new(prekey)).await;
+    Ok(later(relay, id, pending, |id, put| match put {
+        PutPrekey::Done => Answered::Done(id),
+        PutPrekey::TooMany => Answered::Refused(id, refused(Reason::MailboxFull)),
+        PutPrekey::UnknownName => Answered::Refused(id, refused(Reason::UnknownName)),
+    }))
+}
+
+fn look_up(id: u32, account: Option<Account>) -> Answered {
+    match account {
+        Some(account) => Answered::Binding(id, Box::new(account.identity)),
+        None => Answered::Refused(id, refused(Reason::UnknownName)),
+    }
+}
+
+/// The account of a member; guests may not do what needs one.
+fn user(member: &Member) -> Result<&User, Refusal> {
+    member.user.as_ref().ok_or(refused(Reason::GuestsRefused))
+}
+
+fn later<T: Send + 'static>(
+    relay: &Arc<Relay>,
+    id: u32,
+    pending: Pending<T>,
+    answer: impl FnOnce(u32, T) -> Answered + Send + 'static,
+) -> Step {
+    let relay = Arc::clone(relay);
+    Step::Later(Box::pin(async move {
+        let outcome: Result<T, StoreError> = pending.await;
+        match outcome {
+            Ok(outcome) => answer(id, outcome),
+            Err(error) => Answered::Refused(id, relay.refusal(&error)),
+        }
+    }))
+}

@@ -1,0 +1,105 @@
+//! `hostchat-relay run`: serves until told to stop.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use clap::Args;
+use rustix::fs::FlockOperation;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Folder, LogFormat};
+use crate::config::Config;
+use crate::error::Error;
+use crate::logging;
+use crate::server::Server;
+
+/// Run the relay; prints its address with fingerprint once it listens.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  hostchat-relay run --dir r
+  hostchat-relay run --dir r --listen 127.0.0.1:0 --log debug --log-format json
+
+The first line on standard output is host:port#fingerprint: what users give to `hostchat init --relay`. Logs go to
+standard error. SIGTERM and Ctrl-C stop it in order: queued messages are stored, clients are told, exit code 0.")]
+pub(super) struct Run {
+    #[command(flatten)]
+    folder: Folder,
+    /// Listen here instead of where relay.toml says.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// What to log: error, warn, info, debug, trace, or filters as in RUST_LOG.
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "info",
+        env = "HOSTCHAT_RELAY_LOG"
+    )]
+    log: String,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+impl Run {
+    pub(super) fn run(self) -> Result<(), Error> {
+        logging::start(&self.log, self.log_format)?;
+        let mut config = Config::load(&self.folder.dir)?;
+        if let Some(listen) = self.listen {
+            config.listen = listen;
+        }
+        let _lock = lock(&self.folder.dir)?;
+        if config.danger_synchronous_off {
+            tracing::warn!("danger_synchronous_off: acknowledged messages may be lost");
+        }
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(Error::io("cannot start"))?
+            .block_on(serve(config))
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Error> {
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let address = config.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| Error::Listen { address, source })?;
+    let server = Server::open(config, listener)?;
+    let line = server.address();
+    tracing::info!(address = line, "listening");
+    // Whoever started us may have closed the pipe; the relay goes on.
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    server
+        .run(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+        .await;
+    Ok(())
+}
+
+/// Takes the folder for this process alone; the system gives it back however the process ends.
+fn lock(folder: &Path) -> Result<File, Error> {
+    let path = folder.join("relay.lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(Error::io(path.display().to_string()))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Running(folder.to_owned())),
+        Err(error) => Err(Error::io(path.display().to_string())(error.into())),
+    }
+}

@@ -1,0 +1,236 @@
+//! What the operator decides: `relay.toml`.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hostchat_core::wire::RelayName;
+use serde::{Deserialize, Deserializer};
+
+use crate::clock::{Clock, SystemClock};
+use crate::error::Error;
+use crate::limits::Limits;
+
+/// Name of the configuration file in the relay's folder.
+pub const FILE: &str = "relay.toml";
+
+/// Who may register a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Registration {
+    /// Anybody who can connect.
+    #[default]
+    Open,
+    /// Who holds an invitation made by `hostchat-relay invite`.
+    Invitation,
+    /// Nobody; registered accounts go on.
+    Closed,
+}
+
+impl fmt::Display for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Invitation => "invitation",
+            Self::Closed => "closed",
+        })
+    }
+}
+
+/// Everything that a relay is told before it runs.
+#[derive(Clone)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The names under which clients dial it; empty for the address that it listens on.
+    pub names: Vec<RelayName>,
+    /// Who may register.
+    pub registration: Registration,
+    /// Whether accounts of other relays may send here.
+    pub guests: bool,
+    /// PEM certificate chain.
+    pub certificate: PathBuf,
+    /// PEM key.
+    pub key: PathBuf,
+    /// SQLite database.
+    pub database: PathBuf,
+    /// Limits.
+    pub limits: Limits,
+    /// Never syncs the database: loses acknowledged messages when the machine goes down. For tests that must fail.
+    pub danger_synchronous_off: bool,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    listen: SocketAddr,
+    #[serde(default)]
+    names: Vec<Name>,
+    #[serde(default)]
+    registration: Registration,
+    #[serde(default = "yes")]
+    guests: bool,
+    #[serde(default = "default_certificate")]
+    certificate: PathBuf,
+    #[serde(default = "default_key")]
+    key: PathBuf,
+    #[serde(default = "default_database")]
+    database: PathBuf,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    danger_synchronous_off: bool,
+}
+
+struct Name(RelayName);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        RelayName::parse(&text).map(Self).map_err(|_| {
+            serde::de::Error::custom(format!("{text:?} is not host:port in lower case"))
+        })
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_certificate() -> PathBuf {
+    "cert.pem".into()
+}
+
+fn default_key() -> PathBuf {
+    "key.pem".into()
+}
+
+fn default_database() -> PathBuf {
+    "relay.db".into()
+}
+
+impl Config {
+    /// Reads `relay.toml` in `folder`; paths in it are relative to the folder.
+    ///
+    /// # Errors
+    /// `NotARelay` if there is none, `Config` with the line that is wrong.
+    pub fn load(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join(FILE);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::NotARelay(folder.to_owned()));
+            }
+            Err(error) => return Err(Error::io(path.display().to_string())(error)),
+        };
+        let file: File = toml::from_str(&text).map_err(|error| Error::Config {
+            path,
+            why: error.to_string(),
+        })?;
+        Ok(Self {
+            listen: file.listen,
+            names: file.names.into_iter().map(|name| name.0).collect(),
+            registration: file.registration,
+            guests: file.guests,
+            certificate: folder.join(file.certificate),
+            key: folder.join(file.key),
+            database: folder.join(file.database),
+            limits: file.limits,
+            danger_synchronous_off: file.danger_synchronous_off,
+            clock: Arc::new(SystemClock::new()),
+        })
+    }
+}
+
+/// The text of a fresh `relay.toml`.
+pub(crate) fn template(
+    listen: SocketAddr,
+    name: Option<&RelayName>,
+    registration: Registration,
+) -> String {
+    let names = name.map(|name| format!("\"{name}\"")).unwrap_or_default();
+    format!(
+        r#"# hostchat relay. Lines that begin with # show the defaults.
+
+# Where it listens; port 0 takes any free one.
+listen = "{listen}"
+
+# The names (host:port, lower case) under which clients dial this relay. A login for any other name is refused, since a
+# login is signed for one name. Empty: the address it listens on. The first one is shown to users.
+names = [{names}]
+
+# Who may register a name: "open", "invitation" (see: hostchat-relay invite), or "closed".
+registration = "{registration}"
+
+# Whether users of other relays may send messages to accounts here.
+# guests = true
+
+# TLS: PEM files, relative to this one. `init` made a self-signed pair, which clients pin by its fingerprint. A pair
+# from a public authority works as well; clients then need no fingerprint. Do not put a proxy that ends TLS in front:
+# logins are bound to the TLS connection and would fail.
+# certificate = "cert.pem"
+# key = "key.pem"
+
+# The database. Back it up with: sqlite3 relay.db ".backup copy.db"
+# database = "relay.db"
+
+# Limits; README.md says what each is for. Rates are token buckets; per_minute = 0 turns one off.
+# [limits]
+# message_days = 30
+# mailbox_messages = 10000
+# mailbox_mib = 64
+# database_mib = 16384
+# disk_floor_mib = 64
+# sends = {{ burst = 2000, per_minute = 6000 }}
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    #[test]
+    fn the_template_is_read_back_and_unknown_keys_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = RelayName::parse("relay.example:7443").unwrap();
+        let listen: SocketAddr = "127.0.0.1:7443".parse().unwrap();
+        let text = template(listen, Some(&name), Registration::Invitation);
+        std::fs::write(folder.path().join(FILE), &text).unwrap();
+        let config = Config::load(folder.path()).unwrap();
+        assert_eq!(config.listen, listen);
+        assert_eq!(config.names, [name]);
+        assert_eq!(config.registration, Registration::Invitation);
+        assert_eq!(config.limits, Limits::default());
+        assert!(config.guests && !config.danger_synchronous_off);
+
+        for wrong in ["listn = 1", "[limits]\nsend = 1", "names = [\"UPPER:1\"]"] {
+            std::fs::write(
+                folder.path().join(FILE),
+                format!("listen = \"[::1]:1\"\n{wrong}"),
+            )
+            .unwrap();
+            assert!(
+                matches!(Config::load(folder.path()), Err(Error::Config { .. })),
+                "{wrong}"
+            );
+        }
+        assert!(matches!(
+            Config::load(Path::new("/nowhere")),
+            Err(Error::NotARelay(_))
+        ));
+    }
+
+    #[test]
+    fn the_numbers_shown_in_the_template_are_the_defaults() {
+        let text = template("127.0.0.1:1".parse().unwrap(), None, Registration::Open);
+        let (_, limits) = text.split_once("# [limits]\n").unwrap();
+        let shown: String = limits.lines().map(|l| format!("{}\n", &l[2..])).collect();
+        assert_eq!(toml::from_str::<Limits>(&shown).unwrap(), Limits::default());
+        assert!(shown.lines().count() >= 6);
+    }
+}

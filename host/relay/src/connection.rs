@@ -1,0 +1,352 @@
+//! One connection from TLS to its end: a single task that reads, answers, delivers and watches the clock.
+//!
+//! ```text
+//!            ┌──────────────── select ────────────────┐
+//!  requests ─┤ at most IN_FLIGHT waiting for the store ├─▶ replies, as they become durable
+//!  news ─────┤ at most WINDOW unacknowledged           ├─▶ deliveries, in order
+//!  closing ──┤ shutdown, takeover, silence             ├─▶ Closing
+//!            └─────────────────────────────────────────┘
+//! ```
+
+use std::sync::Arc;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use hostchat_core::wire::relay::{
+    Call, Delivery, EXPORTER_LABEL, Event, Reason, Refusal, Request, WINDOW,
+};
+use hostchat_core::wire::{Bytes, PROTOCOL_VERSION, codec};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::calls::{self, Answered, InFlight, Step};
+use crate::clock;
+use crate::http::{self, Opening};
+use crate::hub::{Network, Seat};
+use crate::inbox::{Next, Outbox};
+use crate::limits::IN_FLIGHT;
+use crate::login::{self, Binding, Member, refused};
+use crate::server::Relay;
+use crate::socket::{Broken, Incoming, Socket};
+
+/// Milliseconds that the store may take to prove its health.
+const HEALTH_MS: u64 = 2_000;
+
+/// Serves one TCP connection to its end.
+pub(crate) async fn serve(
+    relay: Arc<Relay>,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    network: Network,
+    seat: Seat,
+) {
+    let mut closing = seat.closing();
+    let login_ms = u64::from(relay.limits.login_seconds) * 1000;
+    let opening = open(&relay, acceptor, stream);
+    let opened = tokio::select! {
+        biased;
+        _ = closing.wait_for(Option::is_some) => None,
+        opened = clock::timeout(&*relay.clock, login_ms, opening) => opened.flatten(),
+    };
+    let Some((mut socket, binding)) = opened else {
+        return;
+    };
+    let logging_in = log_in(&relay, &mut socket, &seat, network, &binding);
+    let member = tokio::select! {
+        biased;
+        refusal = ordered(&mut closing) => Err(refusal),
+        done = clock::timeout(&*relay.clock, login_ms, logging_in) => {
+            done.unwrap_or(Err(Some(refused(Reason::Timeout))))
+        }
+    };
+    let end = match member {
+        Ok(member) => {
+            tracing::debug!(account = %member.address, "logged in");
+            Connection::new(relay, socket, seat, member)
+                .run(closing)
+                .await
+        }
+        Err(refusal) => Some((socket, refusal)).and_then(|(socket, r)| Some((socket, r?))),
+    };
+    if let Some((socket, refusal)) = end {
+        tracing::debug!(reason = ?refusal.reason, "closing");
+        socket.close(refusal).await;
+    }
+}
+
+/// TLS, the HTTP head, the WebSocket; `None` if it ends there.
+async fn open(
+    relay: &Relay,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+) -> Option<(Socket, Binding)> {
+    let mut stream: TlsStream<TcpStream> = acceptor.accept(stream).await.ok()?;
+    let (_, tls) = stream.get_ref();
+    let exporter = tls
+        .export_keying_material([0; 32], EXPORTER_LABEL, None)
+        .ok()?;
+    let mut challenge = [0; 32];
+    getrandom::fill(&mut challenge).ok()?;
+    match http::open(&mut stream).await.ok()? {
+        Opening::Socket(rest) => {
+            let socket = Socket::new(stream, rest, Arc::clone(&relay.clock)).await;
+            let binding = Binding {
+                challenge,
+                exporter,
+            };
+            Some((socket, binding))
+        }
+        Opening::Health => {
+            let probe = async { relay.store.probe().await.await.is_ok() };
+            let healthy = clock::timeout(&*relay.clock, HEALTH_MS, probe).await;
+            // Whoever asked may have gone.
+            let _ = http::health(&mut stream, healthy == Some(true)).await;
+            None
+        }
+        Opening::Done => None,
+    }
+}
+
+/// Sends the challenge and checks the first request, which must be a login. A refused login ends the connection.
+async fn log_in(
+    relay: &Arc<Relay>,
+    socket: &mut Socket,
+    seat: &Seat,
+    network: Network,
+    binding: &Binding,
+) -> Result<Member, Option<Refusal>> {
+    let gone = |Broken| None;
+    let challenge = Event::Challenge {
+        version: PROTOCOL_VERSION,
+        challenge: Bytes(binding.challenge),
+        software: env!("CARGO_PKG_VERSION"),
+    };
+    socket.feed(&challenge).await.map_err(gone)?;
+    socket.flush().await.map_err(gone)?;
+    let bytes = loop {
+        match socket.next().await {
+            Incoming::Request(bytes) => break bytes,
+            Incoming::Alive => {}
+            Incoming::Misuse(reason) => return Err(Some(refused(reason))),
+            Incoming::Gone => return Err(None),
+        }
+    };
+    let Ok(Request {
+        id,
+        call: Call::Login(login),
+    }) = codec::decode(&bytes)
+    else {
+        return Err(Some(refused(Reason::BadRequest)));
+    };
+    let result = login::check(relay, seat, network, binding, &login).await;
+    let answer = match &result {
+        Ok(_) => Answered::Done(id),
+        Err(refusal) => {
+            tracing::info!(reason = ?refusal.reason, account = login.account.signed_text(), "login refused");
+            Answered::Refused(id, *refusal)
+        }
+    };
+    answer.send(socket).await.map_err(gone)?;
+    socket.flush().await.map_err(gone)?;
+    result.map_err(Some)
+}
+
+/// Completes with the order to close.
+async fn ordered(closing: &mut watch::Receiver<Option<Refusal>>) -> Option<Refusal> {
+    match closing.wait_for(Option::is_some).await {
+        Ok(refusal) => *refusal,
+        Err(_) => None,
+    }
+}
+
+/// A connection that has logged in.
+struct Connection {
+    relay: Arc<Relay>,
+    socket: Socket,
+    seat: Seat,
+    member: Member,
+    in_flight: FuturesUnordered<InFlight>,
+    outbox: Option<Outbox>,
+    unacknowledged: Vec<u64>,
+    drained: bool,
+}
+
+/// Why a connection's loop ends.
+enum End {
+    /// The client is gone.
+    Gone,
+    /// The relay closes, with a reason.
+    Close(Refusal),
+}
+
+impl From<Broken> for End {
+    fn from(Broken: Broken) -> Self {
+        Self::Gone
+    }
+}
+
+impl Connection {
+    fn new(relay: Arc<Relay>, socket: Socket, seat: Seat, member: Member) -> Self {
+        Self {
+            relay,
+            socket,
+            seat,
+            member,
+            in_flight: FuturesUnordered::new(),
+            outbox: None,
+            unacknowledged: Vec::new(),
+            drained: false,
+        }
+    }
+
+    /// Runs until the client goes or the relay closes; then gives back the socket and the reason.
+    async fn run(
+        mut self,
+        mut closing: watch::Receiver<Option<Refusal>>,
+    ) -> Option<(Socket, Refusal)> {
+        let refusal = match self.turns(&mut closing).await {
+            Ok(never) => match never {},
+            Err(End::Gone) => return None,
+            Err(End::Close(refusal)) => refusal,
+        };
+        // What was taken is answered before the end, so that nobody has to guess.
+        while let Some(answered) = self.in_flight.next().await {
+            answered.send(&mut self.socket).await.ok()?;
+        }
+        Some((self.socket, refusal))
+    }
+
+    async fn turns(
+        &mut self,
+        closing: &mut watch::Receiver<Option<Refusal>>,
+    ) -> Result<std::convert::Infallible, End> {
+        let idle_ms = u64::from(self.relay.limits.idle_seconds) * 1000;
+        let clock = Arc::clone(&self.relay.clock);
+        let mut alive = clock.uptime_ms();
+        let mut tick = clock.sleep_until(alive + idle_ms / 3);
+        loop {
+            let inbox = self.outbox.as_ref().map(|outbox| Arc::clone(&outbox.inbox));
+            let news = async {
+                match &inbox {
+                    Some(inbox) => inbox.news().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                refusal = ordered(closing) => {
+                    return Err(refusal.map_or(End::Gone, End::Close));
+                }
+                Some(answered) = self.in_flight.next(), if !self.in_flight.is_empty() => {
+                    answered.send(&mut self.socket).await?;
+                    self.send_ready().await?;
+                }
+                incoming = self.socket.next(), if self.in_flight.len() < IN_FLIGHT => {
+                    alive = clock.uptime_ms();
+                    self.take(incoming).await?;
+                }
+                () = news => self.deliver().await?,
+                () = &mut tick => {
+                    if clock.uptime_ms().saturating_sub(alive) >= idle_ms {
+                        return Err(End::Close(refused(Reason::Timeout)));
+                    }
+                    self.socket.ping().await?;
+                    self.socket.flush().await?;
+                    tick = clock.sleep_until(clock.uptime_ms() + idle_ms / 3);
+                }
+            }
+        }
+    }
+
+    /// Sends every reply that is ready now in one go.
+    async fn send_ready(&mut self) -> Result<(), Broken> {
+        use futures_util::FutureExt as _;
+        while let Some(Some(answered)) = self.in_flight.next().now_or_never() {
+            answered.send(&mut self.socket).await?;
+        }
+        self.socket.flush().await
+    }
+
+    async fn take(&mut self, incoming: Incoming) -> Result<(), End> {
+        let bytes = match incoming {
+            Incoming::Request(bytes) => bytes,
+            Incoming::Alive => return Ok(()),
+            Incoming::Misuse(reason) => return Err(End::Close(refused(reason))),
+            Incoming::Gone => return Err(End::Gone),
+        };
+        let Ok(request) = codec::decode::<Request<'_>>(&bytes) else {
+            return Err(End::Close(refused(Reason::BadRequest)));
+        };
+        let Request { id, call } = request;
+        if let Call::Acknowledge { number } = call {
+            let before = self.unacknowledged.len();
+            self.unacknowledged.retain(|n| *n != number);
+            if before == self.unacknowledged.len() {
+                // Not one of ours: perhaps of an earlier connection. It counts as a call.
+                if let Err(refusal) = calls::charge(&self.relay, &self.member) {
+                    return Ok(self.answer(Answered::Refused(id, refusal)).await?);
+                }
+            }
+        }
+        match calls::start(&self.relay, &self.seat, &self.member, id, call).await {
+            Step::Later(in_flight) => {
+                self.in_flight.push(in_flight);
+                self.deliver().await?;
+            }
+            Step::Now(answered) => self.answer(answered).await?,
+            Step::Receive(inbox) => {
+                self.answer(Answered::Done(id)).await?;
+                if self.outbox.is_none() {
+                    self.outbox = Some(Outbox::new(inbox));
+                }
+                self.deliver().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn answer(&mut self, answered: Answered) -> Result<(), Broken> {
+        answered.send(&mut self.socket).await?;
+        self.socket.flush().await
+    }
+
+    /// Hands out what the window allows.
+    async fn deliver(&mut self) -> Result<(), End> {
+        let (Some(outbox), Some(user)) = (&mut self.outbox, &self.member.user) else {
+            return Ok(());
+        };
+        let mut sent = false;
+        while self.unacknowledged.len() < WINDOW {
+            match outbox.next() {
+                Next::Deliver(message) => {
+                    let delivery = Delivery {
+                        number: message.number,
+                        sender: message.sender.clone(),
+                        stored_at: message.stored_at,
+                        message_id: message.message_id,
+                        body: &message.body,
+                    };
+                    self.socket.feed(&Event::Deliver(delivery)).await?;
+                    self.unacknowledged.push(message.number);
+                    sent = true;
+                }
+                Next::ReadAfter(number) => {
+                    let page = self.relay.store.page(user.id, number, WINDOW).await;
+                    let page = page.map_err(|error| End::Close(self.relay.internal(&error)))?;
+                    outbox.take_page(page, WINDOW);
+                }
+                Next::Wait => break,
+            }
+        }
+        if outbox.is_drained() && !self.drained {
+            self.drained = true;
+            self.socket.feed(&Event::Drained).await?;
+            sent = true;
+        }
+        if sent {
+            self.socket.flush().await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,285 @@
+//! Who is connected now: counts for the limits, receivers for the writer, names for `who`.
+//!
+//! All of it lives in memory and is rebuilt as clients connect. A new receiver of an account takes over from the one
+//! before, which is closed: otherwise two programs would each see half of a mailbox.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, RwLock};
+
+use hostchat_core::wire::Name;
+use hostchat_core::wire::relay::{ONLINE_PAGE, Reason, Refusal};
+use tokio::sync::watch;
+
+use crate::inbox::Inbox;
+use crate::store::{AccountId, Message, Outlet};
+
+/// Where an address begins to count as another: IPv4 whole, IPv6 by its /64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Network(u128);
+
+impl From<IpAddr> for Network {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Self(u128::from(u32::from(v4))),
+            IpAddr::V6(v6) => Self(u128::from(v6) >> 64 << 64),
+        }
+    }
+}
+
+/// A refusal, sent to a connection to close it.
+pub(crate) type Closing = watch::Sender<Option<Refusal>>;
+
+/// Everybody who is connected.
+#[derive(Default)]
+pub(crate) struct Hub {
+    connections: Mutex<Connections>,
+    /// Apart, since the writer looks here for every message.
+    receivers: RwLock<HashMap<AccountId, Receiver>>,
+}
+
+#[derive(Default)]
+struct Connections {
+    next: u64,
+    all: HashMap<u64, Connection>,
+    per_network: HashMap<Network, usize>,
+    per_account: HashMap<AccountId, usize>,
+    /// Accounts that let themselves be seen, with the number of their connections that do.
+    seen: BTreeMap<Name, usize>,
+}
+
+struct Connection {
+    network: Network,
+    closing: Arc<Closing>,
+    user: Option<User>,
+}
+
+struct User {
+    id: AccountId,
+    name: Name,
+    visible: bool,
+}
+
+struct Receiver {
+    connection: u64,
+    inbox: Arc<Inbox>,
+}
+
+/// One connection's place in the [`Hub`]; leaves when dropped.
+pub(crate) struct Seat {
+    hub: Arc<Hub>,
+    number: u64,
+    closing: Arc<Closing>,
+}
+
+impl Hub {
+    /// Seats a connection, unless there are too many in all or from its network.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        network: Network,
+        most: usize,
+        most_per_network: usize,
+    ) -> Option<Seat> {
+        let mut connections = crate::lock(&self.connections);
+        let here = connections.per_network.get(&network).copied().unwrap_or(0);
+        if connections.all.len() >= most || here >= most_per_network {
+            return None;
+        }
+        connections.next += 1;
+        let number = connections.next;
+        let closing = Arc::new(watch::Sender::new(None));
+        let connection = Connection {
+            network,
+            closing: Arc::clone(&closing),
+            user: None,
+        };
+        connections.all.insert(number, connection);
+        *connections.per_network.entry(network).or_default() += 1;
+        Some(Seat {
+            hub: Arc::clone(self),
+            number,
+            closing,
+        })
+    }
+
+    /// Up to a page of names after `after`, in order, and whether there are more.
+    pub(crate) fn online(&self, after: &str) -> (Vec<Name>, bool) {
+        let connections = crate::lock(&self.connections);
+        let mut names: Vec<Name> = match Name::parse(after) {
+            Ok(after) => connections
+                .seen
+                .range((Bound::Excluded(after), Bound::Unbounded))
+                .map(|(name, _)| name.clone())
+                .take(ONLINE_PAGE + 1)
+                .collect(),
+            Err(_) => connections
+                .seen
+                .keys()
+                .take(ONLINE_PAGE + 1)
+                .cloned()
+                .collect(),
+        };
+        let more = names.len() > ONLINE_PAGE;
+        names.truncate(ONLINE_PAGE);
+        (names, more)
+    }
+
+    /// Closes every connection with `refusal`.
+    pub(crate) fn close_all(&self, refusal: Refusal) {
+        for connection in crate::lock(&self.connections).all.values() {
+            connection.closing.send_replace(Some(refusal));
+        }
+    }
+
+    fn set_visible(connections: &mut Connections, number: u64, visible: bool) {
+        let Some(user) = connections
+            .all
+            .get_mut(&number)
+            .and_then(|c| c.user.as_mut())
+        else {
+            return;
+        };
+        if user.visible == visible {
+            return;
+        }
+        user.visible = visible;
+        let name = user.name.clone();
+        let count = connections.seen.entry(name.clone()).or_default();
+        if visible {
+            *count += 1;
+        } else {
+            *count = count.saturating_sub(1);
+        }
+        if *count == 0 {
+            connections.seen.remove(&name);
+        }
+    }
+
+    fn receivers(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<AccountId, Receiver>> {
+        self.receivers
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Outlet for Hub {
+    fn stored(&self, mailbox: AccountId, message: Arc<Message>) {
+        let receivers = self
+            .receivers
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(receiver) = receivers.get(&mailbox) {
+            receiver.inbox.push(message);
+        }
+    }
+}
+
+impl Seat {
+    /// Watches for the order to close.
+    pub(crate) fn closing(&self) -> watch::Receiver<Option<Refusal>> {
+        self.closing.subscribe()
+    }
+
+    /// Says who sits here, unless the account has too many connections.
+    pub(crate) fn log_in(&self, id: AccountId, name: Name, visible: bool, most: usize) -> bool {
+        let mut connections = crate::lock(&self.hub.connections);
+        let here = connections.per_account.entry(id).or_default();
+        if *here >= most {
+            return false;
+        }
+        *here += 1;
+        if let Some(connection) = connections.all.get_mut(&self.number) {
+            connection.user = Some(User {
+                id,
+                name,
+                visible: false,
+            });
+        }
+        Hub::set_visible(&mut connections, self.number, visible);
+        true
+    }
+
+    /// Shows or hides every connection of the account.
+    pub(crate) fn set_visible(&self, id: AccountId, visible: bool) {
+        let mut connections = crate::lock(&self.hub.connections);
+        for number in connections.of(id) {
+            Hub::set_visible(&mut connections, number, visible);
+        }
+    }
+
+    /// Becomes the receiver of the account; the one before is closed.
+    pub(crate) fn receive(&self, id: AccountId, inbox: Arc<Inbox>) {
+        let receiver = Receiver {
+            connection: self.number,
+            inbox,
+        };
+        let before = self.hub.receivers().insert(id, receiver);
+        let Some(before) = before.filter(|r| r.connection != self.number) else {
+            return;
+        };
+        let connections = crate::lock(&self.hub.connections);
+        if let Some(connection) = connections.all.get(&before.connection) {
+            connection.closing.send_replace(Some(Refusal {
+                reason: Reason::TooManyConnections,
+                retry_after_ms: 0,
+            }));
+        }
+    }
+
+    /// Closes the other connections of a deleted account.
+    pub(crate) fn close_others(&self, id: AccountId) {
+        let connections = crate::lock(&self.hub.connections);
+        for number in connections.of(id) {
+            if let Some(other) = connections
+                .all
+                .get(&number)
+                .filter(|_| number != self.number)
+            {
+                other.closing.send_replace(Some(Refusal {
+                    reason: Reason::UnknownName,
+                    retry_after_ms: 0,
+                }));
+            }
+        }
+    }
+}
+
+impl Connections {
+    fn of(&self, id: AccountId) -> Vec<u64> {
+        let of_account = |c: &Connection| c.user.as_ref().is_some_and(|user| user.id == id);
+        let own = self.all.iter().filter(|(_, c)| of_account(c));
+        own.map(|(number, _)| *number).collect()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut connections = crate::lock(&self.hub.connections);
+        Hub::set_visible(&mut connections, self.number, false);
+        let Some(connection) = connections.all.remove(&self.number) else {
+            return;
+        };
+        leave(&mut connections.per_network, &connection.network);
+        if let Some(user) = connection.user {
+            leave(&mut connections.per_account, &user.id);
+            drop(connections);
+            let mut receivers = self.hub.receivers();
+            if receivers
+                .get(&user.id)
+                .is_some_and(|r| r.connection == self.number)
+            {
+                receivers.remove(&user.id);
+            }
+        }
+    }
+}
+
+fn leave<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}

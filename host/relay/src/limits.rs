@@ -1,0 +1,141 @@
+//! Every limit of the relay in one place, each with its reason; `[limits]` in `relay.toml` overrides them.
+//!
+//! A limit that is reached is an answer with a reason and, where waiting helps, `retry_after_ms`; nothing is dropped
+//! silently and no other user notices.
+
+use serde::Deserialize;
+
+/// Most calls of one connection that wait for the store; the relay reads no further until some are answered.
+///
+/// Enough for a full group commit from a single pipelining client, and at most 400 KiB of bodies.
+pub const IN_FLIGHT: usize = 64;
+/// Most writes that wait for the writer thread, over all connections: about 6 MiB of bodies.
+pub const WRITE_QUEUE: usize = 1024;
+/// Most writes in one transaction: beyond a few hundred, a larger group no longer pays for its latency.
+pub const GROUP: usize = 512;
+/// Longest HTTP request head, in bytes: ours need 300; larger ones are refused before they are parsed.
+pub const MAX_HTTP_HEAD: usize = 4096;
+/// Longest time that one write to a client may take, in milliseconds, before the connection is given up.
+pub const WRITE_TIMEOUT_MS: u64 = 30_000;
+/// Longest time that a graceful shutdown waits for connections, in milliseconds.
+pub const SHUTDOWN_MS: u64 = 5_000;
+/// Milliseconds between two sweeps for expired messages; expired ones are not delivered even before the sweep.
+pub const SWEEP_MS: u64 = 60_000;
+/// Most rows that one transaction of a sweep removes, so that no sender waits long for it.
+pub const SWEEP_ROWS: usize = 500;
+/// Most token buckets kept per kind of limit: 64 Ki entries are about 4 MiB.
+pub const MAX_BUCKETS: usize = 65_536;
+/// Longest time, in milliseconds, that a pause between two runs of the relay counts towards expiry: one day.
+///
+/// So a wall clock that is years wrong at start cannot expire a single message by more than a day.
+pub const MAX_GAP_MS: u64 = 24 * 3_600_000;
+
+/// A token bucket: `burst` at once, `per_minute` in the long run; `per_minute = 0` turns the limit off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// How many at once after a pause.
+    pub burst: u32,
+    /// How many per minute in the long run; 0 for no limit.
+    pub per_minute: u32,
+}
+
+/// What one relay allows.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections in all: at 10 to 30 KiB each they stay below 128 MiB, and below common descriptor limits.
+    pub connections: usize,
+    /// Connections per IP address (per /64 for IPv6): a household or an office behind one address.
+    pub connections_per_address: usize,
+    /// Connections per account: a person's few devices and their half-open predecessors.
+    pub connections_per_account: usize,
+    /// Seconds from the TCP connection to the login: a token waits for a press for up to 30 s before it signs.
+    pub login_seconds: u32,
+    /// Seconds of silence after which a connection is closed; pings go out after a third of that.
+    pub idle_seconds: u32,
+    /// New connections per IP address: reconnects after a relay restart, several homes behind one address.
+    pub connects: Rate,
+    /// Registrations per IP address: a family at once, not a name grabber.
+    pub registrations: Rate,
+    /// Calls of any kind per account, acknowledgements of outstanding deliveries excepted: a busy pipelined client.
+    pub calls: Rate,
+    /// Messages sent per account: far above what people type, low enough that one account cannot fill the disk.
+    pub sends: Rate,
+    /// Pairing messages sent per account: three codes of three runs each with room; guessing is no use beyond.
+    pub pairings: Rate,
+    /// First messages sent per account: a person writes to few strangers; a spammer to many.
+    pub firsts: Rate,
+    /// Prekey bundles taken per account: each takes a one-time key away from others.
+    pub prekeys_taken: Rate,
+    /// One-time prekeys given out per owner: beyond that only the last-resort key, so that nobody can drain them.
+    pub prekeys_given: Rate,
+    /// Messages in one mailbox: a month away from the keyboard.
+    pub mailbox_messages: u32,
+    /// Bytes of bodies in one mailbox, in MiB: the messages above at their usual size.
+    pub mailbox_mib: u32,
+    /// Pairing messages in one mailbox: more cannot be looked at in ten minutes.
+    pub mailbox_pairings: u32,
+    /// First messages in one mailbox: more requests of strangers than anybody reads.
+    pub mailbox_firsts: u32,
+    /// Days until an unfetched message expires, and for which message ids are remembered.
+    pub message_days: u32,
+    /// Minutes until an unfetched pairing message expires: the life of a code.
+    pub pairing_minutes: u32,
+    /// One-time prekeys kept per account: a token makes 16.
+    pub one_time_prekeys: u32,
+    /// Largest database, in MiB: the disk is shared with the system.
+    pub database_mib: u32,
+    /// Free disk space, in MiB, below which no new message is taken: acknowledgements and the log still need room.
+    pub disk_floor_mib: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let rate = |burst, per_minute| Rate { burst, per_minute };
+        Self {
+            connections: 4096,
+            connections_per_address: 256,
+            connections_per_account: 8,
+            login_seconds: 45,
+            idle_seconds: 90,
+            connects: rate(240, 240),
+            registrations: rate(20, 2),
+            calls: rate(4_000, 60_000),
+            sends: rate(2_000, 6_000),
+            pairings: rate(30, 3),
+            firsts: rate(60, 6),
+            prekeys_taken: rate(60, 6),
+            prekeys_given: rate(32, 4),
+            mailbox_messages: 10_000,
+            mailbox_mib: 64,
+            mailbox_pairings: 64,
+            mailbox_firsts: 256,
+            message_days: 30,
+            pairing_minutes: 10,
+            one_time_prekeys: 64,
+            database_mib: 16_384,
+            disk_floor_mib: 64,
+        }
+    }
+}
+
+impl Limits {
+    /// How long a message is kept, in milliseconds.
+    #[must_use]
+    pub fn message_ms(&self) -> u64 {
+        u64::from(self.message_days) * 24 * 3_600_000
+    }
+
+    /// How long a pairing message is kept, in milliseconds.
+    #[must_use]
+    pub fn pairing_ms(&self) -> u64 {
+        u64::from(self.pairing_minutes) * 60_000
+    }
+
+    /// The bytes that one mailbox may hold.
+    #[must_use]
+    pub fn mailbox_bytes(&self) -> u64 {
+        u64::from(self.mailbox_mib) * 1024 * 1024
+    }
+}

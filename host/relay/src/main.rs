@@ -1,0 +1,9 @@
+//! The `hostchat-relay` program: wiring only.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    hostchat_relay::cli::Cli::parse().run()
+}

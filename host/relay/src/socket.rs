@@ -1,0 +1,136 @@
+//! One WebSocket: whole events out, whole requests in, both bounded.
+
+use std::sync::Arc;
+
+use futures_util::{SinkExt, StreamExt};
+use hostchat_core::wire::codec;
+use hostchat_core::wire::relay::{Answer, Event, MAX_RELAY_MESSAGE, Reason, Refusal};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message};
+
+use crate::clock::{self, Clock};
+use crate::limits::WRITE_TIMEOUT_MS;
+
+/// Reads are small: the default of 128 KiB would be held by every idle connection.
+const READ_BUFFER: usize = 1024;
+/// Replies that are ready together leave in one TLS record of up to this size; nothing is held while idle.
+const WRITE_BUFFER: usize = 8 * 1024;
+
+/// The WebSocket of one client.
+pub(crate) struct Socket {
+    stream: WebSocketStream<TlsStream<TcpStream>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What came in.
+pub(crate) enum Incoming {
+    /// One request, not decoded yet.
+    Request(Bytes),
+    /// A sign of life.
+    Alive,
+    /// Something that no client of ours sends.
+    Misuse(Reason),
+    /// The client is gone.
+    Gone,
+}
+
+/// The connection is of no use any more.
+#[derive(Debug)]
+pub(crate) struct Broken;
+
+impl From<WsError> for Broken {
+    fn from(_: WsError) -> Self {
+        Self
+    }
+}
+
+impl Socket {
+    pub(crate) async fn new(
+        stream: TlsStream<TcpStream>,
+        rest: Vec<u8>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(WRITE_BUFFER)
+            .max_write_buffer_size(WRITE_BUFFER + 4 * MAX_RELAY_MESSAGE)
+            .max_message_size(Some(MAX_RELAY_MESSAGE))
+            .max_frame_size(Some(MAX_RELAY_MESSAGE));
+        let stream =
+            WebSocketStream::from_partially_read(stream, rest, Role::Server, Some(config)).await;
+        Self { stream, clock }
+    }
+
+    /// Waits for the next message; may be dropped without losing one.
+    pub(crate) async fn next(&mut self) -> Incoming {
+        match self.stream.next().await {
+            Some(Ok(Message::Binary(bytes))) => Incoming::Request(bytes),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Incoming::Alive,
+            Some(Ok(Message::Text(_) | Message::Frame(_))) => Incoming::Misuse(Reason::BadRequest),
+            Some(Err(WsError::Capacity(_))) => Incoming::Misuse(Reason::TooLarge),
+            Some(Ok(Message::Close(_)) | Err(_)) | None => Incoming::Gone,
+        }
+    }
+
+    /// Queues an event; [`Socket::flush`] sends it.
+    pub(crate) async fn feed(&mut self, event: &Event<'_>) -> Result<(), Broken> {
+        self.feed_message(Message::Binary(encode(event)?)).await
+    }
+
+    /// Queues an answer.
+    pub(crate) async fn reply(&mut self, id: u32, answer: Answer<'_>) -> Result<(), Broken> {
+        self.feed(&Event::Reply { id, answer }).await
+    }
+
+    /// Queues a ping.
+    pub(crate) async fn ping(&mut self) -> Result<(), Broken> {
+        self.feed_message(Message::Ping(Bytes::new())).await
+    }
+
+    async fn feed_message(&mut self, message: Message) -> Result<(), Broken> {
+        let feed = self.stream.feed(message);
+        clock::timeout(&*self.clock, WRITE_TIMEOUT_MS, feed)
+            .await
+            .ok_or(Broken)??;
+        Ok(())
+    }
+
+    /// Sends what is queued.
+    pub(crate) async fn flush(&mut self) -> Result<(), Broken> {
+        let flush = self.stream.flush();
+        clock::timeout(&*self.clock, WRITE_TIMEOUT_MS, flush)
+            .await
+            .ok_or(Broken)??;
+        Ok(())
+    }
+
+    /// Says why, closes, and waits a moment for the client to close as well.
+    pub(crate) async fn close(mut self, refusal: Refusal) {
+        let _ = self.feed(&Event::Closing(refusal)).await;
+        let clock = Arc::clone(&self.clock);
+        let farewell = async {
+            let _ = self.stream.close(None).await;
+            while let Some(Ok(_)) = self.stream.next().await {}
+        };
+        clock::timeout(&*clock, 1_000, farewell).await;
+    }
+}
+
+/// Encodes into a buffer of about the right size: most events are small, and none is held.
+fn encode(event: &Event<'_>) -> Result<Bytes, Broken> {
+    let most = match event {
+        Event::Deliver(delivery) => delivery.body.len() + 256,
+        Event::Reply {
+            answer: Answer::Bundle(_) | Answer::Online { .. },
+            ..
+        } => MAX_RELAY_MESSAGE,
+        _ => 256,
+    };
+    let mut buf = vec![0; most];
+    let used = codec::encode(event, &mut buf).map_err(|_| Broken)?.len();
+    buf.truncate(used);
+    Ok(Bytes::from(buf))
+}

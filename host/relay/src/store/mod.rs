@@ -1,0 +1,298 @@
+//! What the relay keeps, behind one trait: accounts, prekeys, mailboxes.
+//!
+//! ```text
+//!  caller ── queue (waits for room) ──▶ Pending ── resolves after the write is durable ──▶ outcome
+//! ```
+//!
+//! Invariants that every implementation keeps:
+//! - a write has resolved with `Ok` only if it is durable; with `Err`, nothing of it happened;
+//! - writes take effect in the order in which they were queued;
+//! - a stored message reaches the [`Outlet`] after it is durable, in the order of its number.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hostchat_core::wire::relay::Kind;
+use hostchat_core::wire::{Address, IdentityClaim, MessageId, Name, Prekey, PrekeyBundle};
+use tokio::sync::oneshot;
+
+pub mod sqlite;
+
+mod age;
+mod ops;
+mod readers;
+mod schema;
+mod tx;
+mod writer;
+
+pub use sqlite::Sqlite;
+
+/// Number of an account, never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AccountId(pub i64);
+
+/// What somebody leaves in a mailbox.
+#[derive(Debug)]
+pub struct NewMessage {
+    /// The receiver.
+    pub to: Name,
+    /// Who sends it, as the receiver will see it.
+    pub sender: Address,
+    /// For whom repeats are found: the account name of a user, the whole address of a guest.
+    pub sender_key: String,
+    /// Drawn by the sender.
+    pub message_id: MessageId,
+    /// For limits and expiry.
+    pub kind: Kind,
+    /// An encoded envelope, opaque here.
+    pub body: Arc<[u8]>,
+}
+
+/// A message in a mailbox.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Number, growing over the whole store.
+    pub number: u64,
+    /// Who left it.
+    pub sender: Address,
+    /// Wall time of the storing, milliseconds since 1970.
+    pub stored_at: u64,
+    /// As sent.
+    pub message_id: MessageId,
+    /// As sent.
+    pub body: Arc<[u8]>,
+}
+
+/// Where messages go once they are durable.
+pub trait Outlet: Send + Sync + 'static {
+    /// Takes one message of `mailbox`; must not block.
+    fn stored(&self, mailbox: AccountId, message: Arc<Message>);
+}
+
+/// Outcome of [`Store::append`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// Stored now.
+    Stored,
+    /// Was stored before; nothing was done.
+    Repeat,
+    /// No such receiver.
+    UnknownName,
+    /// The mailbox, or its share for this kind, is full.
+    MailboxFull,
+    /// The disk is nearly full, or the database has reached its size.
+    RelayFull,
+}
+
+/// Outcome of [`Store::register`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registered {
+    /// The name is bound to this identity, now or before.
+    Account(AccountId),
+    /// The name belongs to another identity.
+    NameTaken,
+    /// Registration needs an invitation, and this is none that can still be used.
+    NotInvited,
+}
+
+/// Who may register.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Anybody.
+    Open,
+    /// Who holds this invitation.
+    Invitation(Vec<u8>),
+    /// Nobody who is not registered already.
+    Closed,
+}
+
+/// Outcome of [`Store::put_prekey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutPrekey {
+    /// Kept, or known already.
+    Done,
+    /// The account has as many one-time prekeys as allowed.
+    TooMany,
+    /// The account was deleted meanwhile.
+    UnknownName,
+}
+
+/// Outcome of [`Store::take_prekeys`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Here they are; a one-time key among them is given to nobody else.
+    Bundle(Box<PrekeyBundle>),
+    /// No such account.
+    UnknownName,
+    /// The account left no last-resort prekey.
+    NoPrekeys,
+}
+
+/// What is known of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its number.
+    pub id: AccountId,
+    /// The identity that its name is bound to.
+    pub identity: IdentityClaim,
+    /// Whether its owner lets others see it.
+    pub visible: bool,
+}
+
+/// How many prekeys an account has left here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stock {
+    /// One-time prekeys.
+    pub one_time: u16,
+    /// `issued` of the last-resort key, 0 if there is none.
+    pub last_resort_issued: u64,
+    /// Id of the last-resort key, 0 if there is none.
+    pub last_resort_id: u32,
+}
+
+/// A future that a store returns.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+/// Waits for room in the queue of writes; then the write is queued, and [`Pending`] tells its outcome.
+pub type Queued<'a, T> = StoreFuture<'a, Pending<T>>;
+/// Reads what is durable.
+pub type Read<'a, T> = StoreFuture<'a, Result<T, StoreError>>;
+
+/// What a relay keeps its accounts, prekeys and messages in.
+pub trait Store: Send + Sync + 'static {
+    /// Binds `name` to `identity` if it is free and `admission` allows it; `visible` is the wish of a new account.
+    fn register(
+        &self,
+        name: Name,
+        identity: IdentityClaim,
+        admission: Admission,
+        visible: bool,
+    ) -> Queued<'_, Registered>;
+    /// Stores a message, once for each (sender, receiver, message id).
+    fn append(&self, message: NewMessage) -> Queued<'_, Appended>;
+    /// Deletes a delivered message; unknown numbers are ignored.
+    fn acknowledge(&self, mailbox: AccountId, number: u64) -> Queued<'_, ()>;
+    /// Keeps one more one-time prekey, or replaces the last-resort prekey.
+    fn put_prekey(&self, account: AccountId, prekey: Box<Prekey>) -> Queued<'_, PutPrekey>;
+    /// Hands out prekeys of `name`; with `one_time`, also one that nobody else will get.
+    fn take_prekeys(&self, name: Name, one_time: bool) -> Queued<'_, Taken>;
+    /// Keeps whether others may see the account.
+    fn set_visible(&self, account: AccountId, visible: bool) -> Queued<'_, ()>;
+    /// Deletes an account with everything that belongs to it.
+    fn delete_account(&self, account: AccountId) -> Queued<'_, ()>;
+    /// Deletes some of what has expired and says how many rows went; zero when nothing is left to do.
+    fn sweep(&self) -> Queued<'_, usize>;
+    /// Writes nothing, durably: resolves when the writer works.
+    fn probe(&self) -> Queued<'_, ()>;
+    /// The account of a name.
+    fn account(&self, name: Name) -> Read<'_, Option<Account>>;
+    /// Up to `count` messages of a mailbox with numbers above `after`, in order.
+    fn page(&self, mailbox: AccountId, after: u64, count: usize) -> Read<'_, Vec<Arc<Message>>>;
+    /// How many prekeys an account has here.
+    fn prekey_stock(&self, account: AccountId) -> Read<'_, Stock>;
+    /// Finishes the queued writes, brings the files into order and closes them.
+    fn close(&self) -> StoreFuture<'_, ()>;
+}
+
+/// A queued write on its way to the disk.
+#[must_use = "the outcome is known only after the write is durable"]
+pub struct Pending<T>(oneshot::Receiver<Result<T, StoreError>>);
+
+impl<T> Pending<T> {
+    /// Makes a write and the end that tells its outcome.
+    #[must_use]
+    pub fn new() -> (oneshot::Sender<Result<T, StoreError>>, Self) {
+        let (sender, receiver) = oneshot::channel();
+        (sender, Self(receiver))
+    }
+}
+
+impl<T> Future for Pending<T> {
+    type Output = Result<T, StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0)
+            .poll(cx)
+            .map(|result| result.unwrap_or(Err(StoreError::Closed)))
+    }
+}
+
+/// Why a store could not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// No space: the disk, a quota, or the largest size of the database.
+    Full,
+    /// The files are damaged.
+    Damaged(String),
+    /// The files belong to a newer version of this program.
+    Newer {
+        /// Version of the files.
+        found: i64,
+        /// Version that this program knows.
+        known: i64,
+    },
+    /// The file is a database, but not of a relay.
+    NotOurs,
+    /// Closed, or its thread has ended.
+    Closed,
+    /// Anything else.
+    Other(String),
+}
+
+impl StoreError {
+    /// What the operator can do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Full => "free some disk space, or raise database_mib in relay.toml",
+            Self::Damaged(_) => {
+                "restore relay.db from a backup, or move it (with its -wal and -shm files) away and start empty"
+            }
+            Self::Newer { .. } => {
+                "install the version of hostchat-relay that wrote it, or a later one"
+            }
+            Self::NotOurs => "point `database` in relay.toml to a file of its own",
+            Self::Closed | Self::Other(_) => "check the disk and the permissions of the folder",
+        }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("no space left"),
+            Self::Damaged(how) => write!(f, "the database is damaged: {how}"),
+            Self::Newer { found, known } => write!(
+                f,
+                "the database has format {found}, this program knows up to {known}"
+            ),
+            Self::NotOurs => f.write_str("not the database of a hostchat relay"),
+            Self::Closed => f.write_str("the store is closed"),
+            Self::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as Code;
+        match error.sqlite_error_code() {
+            Some(Code::DiskFull) => Self::Full,
+            Some(Code::DatabaseCorrupt | Code::NotADatabase) => Self::Damaged(error.to_string()),
+            // A write beyond RLIMIT_FSIZE or a quota is reported as a failed write.
+            Some(Code::SystemIoFailure) if is_write(&error) => Self::Full,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+fn is_write(error: &rusqlite::Error) -> bool {
+    error
+        .sqlite_error()
+        .is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_IOERR_WRITE)
+}

@@ -1,0 +1,126 @@
+//! The database's tables and how older ones become the newest.
+//!
+//! `user_version` is the number of migrations applied; `application_id` says that the file is ours. Migrations are
+//! append-only: a released one never changes. Each runs in one transaction and leaves a row in `migration`.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::StoreError;
+
+/// "hcr1" in ASCII.
+const APPLICATION_ID: i64 = 0x6863_7231;
+
+/// The migrations, oldest first.
+const MIGRATIONS: &[&str] = &[V1];
+
+const V1: &str = "
+CREATE TABLE migration (
+    version    INTEGER PRIMARY KEY,
+    applied_at INTEGER NOT NULL
+) STRICT;
+
+-- One row: the next message number, and the age (see age.rs) with the wall time at which it was kept.
+CREATE TABLE counter (
+    only_row    INTEGER PRIMARY KEY CHECK (only_row = 1),
+    next_number INTEGER NOT NULL,
+    age_ms      INTEGER NOT NULL,
+    wall_ms     INTEGER NOT NULL
+) STRICT;
+INSERT INTO counter VALUES (1, 1, 0, 0);
+
+-- AUTOINCREMENT: the number of a deleted account is not given again.
+CREATE TABLE account (
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
+    name          TEXT NOT NULL UNIQUE,
+    identity      BLOB NOT NULL CHECK (length(identity) = 128),
+    visible       INTEGER NOT NULL,
+    registered_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE invitation (
+    hash       BLOB PRIMARY KEY CHECK (length(hash) = 32),
+    created_at INTEGER NOT NULL,
+    uses_left  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- body is NULL once a one-time key was given: its id is remembered, so that a repeated upload does not bring it back.
+CREATE TABLE prekey (
+    account INTEGER NOT NULL,
+    kind    INTEGER NOT NULL,
+    id      INTEGER NOT NULL,
+    issued  INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    body    BLOB,
+    PRIMARY KEY (account, kind, id)
+) STRICT;
+
+-- number grows over the whole store, so that new rows are appended.
+CREATE TABLE message (
+    number     INTEGER PRIMARY KEY,
+    mailbox    INTEGER NOT NULL,
+    kind       INTEGER NOT NULL,
+    sender     TEXT NOT NULL,
+    message_id BLOB NOT NULL,
+    stored_at  INTEGER NOT NULL,
+    expires    INTEGER NOT NULL,
+    body       BLOB NOT NULL
+) STRICT;
+CREATE INDEX message_by_mailbox ON message (mailbox, number);
+CREATE INDEX message_by_expiry ON message (expires);
+
+-- What was stored, also after delivery; the order of the key keeps a conversation on few pages.
+CREATE TABLE seen (
+    mailbox    INTEGER NOT NULL,
+    sender     TEXT NOT NULL,
+    message_id BLOB NOT NULL,
+    expires    INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, sender, message_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX seen_by_expiry ON seen (expires);
+";
+
+/// Checks that the file is ours, sound and not newer, and brings it to the newest version.
+pub(crate) fn prepare(connection: &mut Connection, wall_ms: u64) -> Result<(), StoreError> {
+    let pragma = |name: &str| -> Result<i64, rusqlite::Error> {
+        connection.pragma_query_value(None, name, |row| row.get(0))
+    };
+    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let fresh = application == 0 && version == 0 && tables == 0;
+    if !fresh && application != APPLICATION_ID {
+        return Err(StoreError::NotOurs);
+    }
+    if version > known {
+        return Err(StoreError::Newer {
+            found: version,
+            known,
+        });
+    }
+    if !fresh {
+        check(connection)?;
+    }
+    for (next, sql) in (1i64..).zip(MIGRATIONS).skip_while(|(n, _)| *n <= version) {
+        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        tx.execute_batch(sql)?;
+        tx.execute(
+            "INSERT INTO migration VALUES (?1, ?2)",
+            (next, wall_ms.cast_signed()),
+        )?;
+        tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+        tx.pragma_update(None, "user_version", next)?;
+        tx.commit()?;
+    }
+    Ok(())
+}
+
+/// Looks at every page: a damaged file is refused at start, not discovered by a user.
+fn check(connection: &Connection) -> Result<(), StoreError> {
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict == "ok" {
+        Ok(())
+    } else {
+        Err(StoreError::Damaged(verdict))
+    }
+}

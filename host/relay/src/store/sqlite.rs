@@ -1,0 +1,278 @@
+//! The store in one SQLite file: write-ahead log, full sync, one writer, readers beside it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hostchat_core::wire::{Address, IdentityClaim, MessageId, Name, Prekey};
+use rusqlite::{Connection, OptionalExtension, Row};
+use tokio::sync::mpsc;
+
+use super::age::{Age, Mark};
+use super::readers::Readers;
+use super::tx::{Cache, Tx};
+use super::writer::{Job, Write, Writer};
+use super::{
+    Account, AccountId, Admission, Appended, Message, NewMessage, Outlet, Pending, PutPrekey,
+    Queued, Read, Registered, Stock, Store, StoreError, StoreFuture, Taken, ops, schema,
+};
+use crate::clock::Clock;
+use crate::limits::{Limits, WRITE_QUEUE};
+
+/// How long one process waits for another (an `invite` beside a running relay) to finish its write.
+pub(super) const BUSY: Duration = Duration::from_secs(5);
+/// Pages of the log after which it is copied into the database, 16 MiB: fewer, larger copies than the default.
+const CHECKPOINT_PAGES: u32 = 4096;
+/// The log file is cut back to this many bytes after it has grown.
+const LOG_BYTES: u32 = 64 * 1024 * 1024;
+/// Page cache of the writer in KiB.
+const CACHE_KIB: i32 = 32 * 1024;
+
+/// How a store is opened.
+pub struct Options {
+    /// The database file; made if there is none.
+    pub path: PathBuf,
+    /// Quotas and lifetimes.
+    pub limits: Limits,
+    /// Wall time and uptime.
+    pub clock: Arc<dyn Clock>,
+    /// Leaves out every sync. An acknowledged message may be lost when the machine goes down: for tests that must fail.
+    pub danger_synchronous_off: bool,
+}
+
+/// The store in one SQLite file.
+pub struct Sqlite {
+    queue: Mutex<Option<mpsc::Sender<Box<dyn Write>>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    readers: Arc<Readers>,
+    age: Age,
+}
+
+impl Sqlite {
+    /// Opens the file, checks it and starts the writer; what becomes durable goes to `outlet`.
+    ///
+    /// # Errors
+    /// `Newer`, `NotOurs`, `Damaged`, `Full`, or what the system says.
+    pub fn open(options: Options, outlet: Arc<dyn Outlet>) -> Result<Self, StoreError> {
+        let mut connection = connect(&options.path)?;
+        let page_size: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let pages = u64::from(options.limits.database_mib) * 1024 * 1024 / u64::from(page_size);
+        connection.pragma_update(
+            None,
+            "max_page_count",
+            i64::try_from(pages).unwrap_or(i64::MAX),
+        )?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        if options.danger_synchronous_off {
+            connection.pragma_update(None, "synchronous", "OFF")?;
+        }
+        schema::prepare(&mut connection, options.clock.wall_ms())?;
+        sync_folder(&options.path)?;
+        let age = Age::resume(last_mark(&connection)?, options.clock);
+        let (queue, receiver) = mpsc::channel(WRITE_QUEUE);
+        let writer = Writer {
+            connection,
+            folder: folder_of(&options.path).into(),
+            limits: options.limits,
+            age: age.clone(),
+            outlet,
+            cache: Cache::default(),
+            room: true,
+            groups: 0,
+            stored: Vec::new(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("relay-writer".to_owned())
+            .spawn(move || writer.run(receiver))
+            .map_err(|error| StoreError::Other(error.to_string()))?;
+        Ok(Self {
+            queue: Mutex::new(Some(queue)),
+            writer: Mutex::new(Some(thread)),
+            readers: Readers::new(options.path),
+            age,
+        })
+    }
+
+    /// Adds an invitation that may be used `uses` times; works beside a running relay.
+    ///
+    /// # Errors
+    /// As [`Sqlite::open`].
+    pub fn invite(
+        path: &Path,
+        invitation: &[u8],
+        uses: u32,
+        wall_ms: u64,
+    ) -> Result<(), StoreError> {
+        let mut connection = connect(path)?;
+        schema::prepare(&mut connection, wall_ms)?;
+        ops::invite(&connection, invitation, uses, wall_ms)?;
+        Ok(())
+    }
+
+    fn write<T: Send + 'static>(
+        &self,
+        run: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Queued<'_, T> {
+        let queue = crate::lock(&self.queue).clone();
+        Box::pin(async move {
+            let (reply, pending) = Pending::new();
+            let job = Box::new(Job {
+                run,
+                outcome: None,
+                reply,
+            });
+            // If the queue is closed, the job is dropped and `pending` says so.
+            if let Some(queue) = queue {
+                let _ = queue.send(job).await;
+            }
+            pending
+        })
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Read<'_, T> {
+        Box::pin(Arc::clone(&self.readers).run(read))
+    }
+}
+
+impl Store for Sqlite {
+    fn register(
+        &self,
+        name: Name,
+        identity: IdentityClaim,
+        admission: Admission,
+        visible: bool,
+    ) -> Queued<'_, Registered> {
+        self.write(move |tx| ops::register(tx, &name, &identity, &admission, visible))
+    }
+
+    fn append(&self, message: NewMessage) -> Queued<'_, Appended> {
+        self.write(move |tx| ops::append(tx, &message))
+    }
+
+    fn acknowledge(&self, mailbox: AccountId, number: u64) -> Queued<'_, ()> {
+        self.write(move |tx| ops::acknowledge(tx, mailbox, number))
+    }
+
+    fn put_prekey(&self, account: AccountId, prekey: Box<Prekey>) -> Queued<'_, PutPrekey> {
+        self.write(move |tx| ops::put_prekey(tx, account, &prekey))
+    }
+
+    fn take_prekeys(&self, name: Name, one_time: bool) -> Queued<'_, Taken> {
+        self.write(move |tx| ops::take_prekeys(tx, &name, one_time))
+    }
+
+    fn set_visible(&self, account: AccountId, visible: bool) -> Queued<'_, ()> {
+        self.write(move |tx| ops::set_visible(tx, account, visible))
+    }
+
+    fn delete_account(&self, account: AccountId) -> Queued<'_, ()> {
+        self.write(move |tx| ops::delete_account(tx, account))
+    }
+
+    fn sweep(&self) -> Queued<'_, usize> {
+        self.write(ops::sweep)
+    }
+
+    fn probe(&self) -> Queued<'_, ()> {
+        self.write(|tx| tx.keep_counter())
+    }
+
+    fn account(&self, name: Name) -> Read<'_, Option<Account>> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached("SELECT id, identity, visible FROM account WHERE name = ?1")?
+                .query_row([name.as_str()], |row| {
+                    Ok(Account {
+                        id: AccountId(row.get(0)?),
+                        identity: ops::identity_from(&row.get(1)?),
+                        visible: row.get(2)?,
+                    })
+                })
+                .optional()
+        })
+    }
+
+    fn page(&self, mailbox: AccountId, after: u64, count: usize) -> Read<'_, Vec<Arc<Message>>> {
+        let now = self.age.now_ms().cast_signed();
+        self.read(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT number, sender, stored_at, message_id, body FROM message
+                     WHERE mailbox = ?1 AND number > ?2 AND expires > ?3 ORDER BY number LIMIT ?4",
+                )?
+                .query_map(
+                    (mailbox.0, after.cast_signed(), now, count as i64),
+                    message_from,
+                )?
+                .collect()
+        })
+    }
+
+    fn prekey_stock(&self, account: AccountId) -> Read<'_, Stock> {
+        self.read(move |connection| ops::stock_of(connection, account).map(Stock::from))
+    }
+
+    fn close(&self) -> StoreFuture<'_, ()> {
+        drop(crate::lock(&self.queue).take());
+        self.readers.close();
+        let writer = crate::lock(&self.writer).take();
+        Box::pin(async move {
+            if let Some(writer) = writer {
+                // Joining blocks while the last group is written and the log is copied.
+                let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+            }
+        })
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "secure_delete", "FAST")?;
+    Ok(connection)
+}
+
+fn last_mark(connection: &Connection) -> Result<Mark, StoreError> {
+    let mark = connection.query_row("SELECT age_ms, wall_ms FROM counter", [], |row| {
+        Ok(Mark {
+            age_ms: row.get::<_, i64>(0)?.cast_unsigned(),
+            wall_ms: row.get::<_, i64>(1)?.cast_unsigned(),
+        })
+    })?;
+    Ok(mark)
+}
+
+fn message_from(row: &Row<'_>) -> rusqlite::Result<Arc<Message>> {
+    let sender = row.get_ref(1)?.as_str()?;
+    Ok(Arc::new(Message {
+        number: row.get::<_, i64>(0)?.cast_unsigned(),
+        sender: Address::parse(sender).map_err(ops::into_sql)?,
+        stored_at: row.get::<_, i64>(2)?.cast_unsigned(),
+        message_id: MessageId::from(row.get::<_, [u8; 16]>(3)?),
+        body: row.get_ref(4)?.as_blob()?.into(),
+    }))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes the names of the database and its log durable, which a sync of the files does not.
+fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    File::open(folder_of(path))
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| StoreError::Other(error.to_string()))
+}
