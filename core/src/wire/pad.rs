@@ -8,7 +8,7 @@
 //! Padmé leaks `O(log log len)` bits of the length at a cost of at most 12%; below 64 bytes every
 //! content looks alike. The invariant: **one content has exactly one padded form**, so a padded
 //! text of another length, or with a byte that is not zero after the content, is refused
-//! (SPEC section 7).
+//! (SPEC section 6.3).
 
 use heapless::Vec;
 
