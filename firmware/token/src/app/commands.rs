@@ -1,0 +1,236 @@
+//! Commands inside the channel: decoded, checked for presence, carried out, answered.
+
+use heapless::Vec;
+use hostchat_core::icd::link::MAX_LINK;
+use hostchat_core::icd::{Command, Reply, Status, TokenError};
+use hostchat_core::wire::relay::login_items;
+use hostchat_core::wire::{Account, Bytes, RelayName, codec};
+use rand_core::Rng as _;
+
+use super::error::Failed;
+use super::keystore::{PinPassword, PinWrap, open_box, put_pin};
+use super::{Work, touch};
+use crate::env::{Env, PresencePolicy, TouchReason};
+
+/// An encoded reply.
+pub(super) type Answer = Vec<u8, MAX_LINK>;
+
+/// What happens to the token after the reply is sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    Stay,
+    Lock,
+    Wiped,
+    PinChanged,
+}
+
+/// Encodes a reply.
+pub(super) fn answer_with(reply: &Reply<'_>, answer: &mut Answer) -> Result<(), Failed> {
+    codec::encode_into(reply, answer).map_err(|_| Failed(TokenError::BadRequest))
+}
+
+impl<E: Env> Work<'_, E> {
+    /// Carries out an encoded command and encodes the reply, which is never empty.
+    pub(super) async fn command(&mut self, request: &[u8], answer: &mut Answer) -> Flow {
+        let done = match codec::decode::<Command<'_>>(request) {
+            Ok(command) => self.carry_out(command, answer).await,
+            Err(_) => Err(Failed(TokenError::BadRequest)),
+        };
+        done.unwrap_or_else(|Failed(error)| {
+            // A failed command leaves neither plaintext nor envelope behind in its answer.
+            let _ = codec::encode_into(&Reply::Failed(error), answer);
+            Flow::Stay
+        })
+    }
+
+    async fn carry_out(
+        &mut self,
+        command: Command<'_>,
+        answer: &mut Answer,
+    ) -> Result<Flow, Failed> {
+        if self.env.presence() == PresencePolicy::Everything
+            && !matches!(command, Command::Lock | Command::Discard)
+        {
+            self.press(TouchReason::EveryCommand).await?;
+        }
+        let reply = match command {
+            Command::Status => Reply::Status(self.status()),
+            Command::Identity => Reply::Identity(*self.keyring.identity.public().claim()),
+            Command::ChangePin {
+                wrap,
+                new_salt,
+                new_prs,
+                new_wrap,
+            } => {
+                self.press(TouchReason::ChangePin).await?;
+                let new = (
+                    PinPassword::from_bytes(new_prs.0),
+                    PinWrap::from_bytes(new_wrap.0),
+                );
+                self.change_pin(&PinWrap::from_bytes(wrap.0), &new_salt, &new.0, &new.1)
+                    .await?;
+                answer_with(&Reply::Done, answer)?;
+                return Ok(Flow::PinChanged);
+            }
+            Command::Lock => {
+                answer_with(&Reply::Done, answer)?;
+                return Ok(Flow::Lock);
+            }
+            Command::Wipe => {
+                self.press(TouchReason::Wipe).await?;
+                self.store.wipe().await?;
+                answer_with(&Reply::Done, answer)?;
+                return Ok(Flow::Wiped);
+            }
+            Command::Login {
+                account,
+                dialled,
+                challenge,
+                exporter,
+            } => Reply::Signature(self.login(&account, &dialled, &challenge, &exporter)),
+            Command::NewPrekey { kind, now } => Reply::Prekey(self.new_prekey(kind, now).await?),
+            Command::PairBegin {
+                own,
+                peer,
+                accept_changed,
+            } => Reply::Code(self.pair_begin(own, peer, accept_changed).await?),
+            Command::PairOffer => {
+                self.pair_offer(answer)?;
+                return Ok(Flow::Stay);
+            }
+            Command::PairConfirm { answer: message } => self.pair_confirm(&message).await?,
+            Command::PairEnd => {
+                self.keyring.code = None;
+                Reply::Done
+            }
+            Command::PairAnswer {
+                own,
+                offer,
+                code,
+                accept_changed,
+            } => {
+                self.pair_answer(&own, &offer, &code.0, accept_changed, answer)
+                    .await?;
+                return Ok(Flow::Stay);
+            }
+            Command::Start {
+                own,
+                peer,
+                bundle,
+                now,
+                accept_changed,
+            } => {
+                self.start(&own, &peer, &bundle, now, accept_changed)
+                    .await?
+            }
+            Command::Seal { peer, content } => {
+                self.seal(&peer, content, answer).await?;
+                return Ok(Flow::Stay);
+            }
+            Command::Open {
+                own,
+                envelope,
+                accept_changed,
+            } => {
+                self.open(&own, envelope, accept_changed, answer).await?;
+                return Ok(Flow::Stay);
+            }
+            Command::Commit { hash } => {
+                self.commit(&hash).await?;
+                Reply::Done
+            }
+            Command::Discard => {
+                self.discard();
+                Reply::Done
+            }
+            Command::NextContact { after } => {
+                Reply::Contact(self.next_contact(after.as_ref()).await?)
+            }
+            Command::Forget { peer } => {
+                self.forget(&peer).await?;
+                Reply::Done
+            }
+            Command::StorageKey => {
+                Reply::StorageKey(Bytes(*self.keyring.storage_key().expose_bytes()))
+            }
+            Command::Random => {
+                let mut random = Bytes([0; 32]);
+                rng(self.env)?.fill_bytes(&mut random.0);
+                Reply::Random(random)
+            }
+        };
+        answer_with(&reply, answer)?;
+        Ok(Flow::Stay)
+    }
+
+    /// Asks for a press, once per request.
+    pub(super) async fn press(&mut self, reason: TouchReason) -> Result<(), Failed> {
+        if !self.pressed {
+            touch(self.env, reason).await?;
+            self.pressed = true;
+        }
+        Ok(())
+    }
+
+    async fn change_pin(
+        &mut self,
+        wrap: &PinWrap,
+        new_salt: &Bytes<16>,
+        password: &PinPassword,
+        new_wrap: &PinWrap,
+    ) -> Result<(), Failed> {
+        let Some(master) = open_box(self.store, wrap).await? else {
+            return Err(Failed(TokenError::WrongPin));
+        };
+        let token_id = super::keystore::token_id(self.store).await?;
+        let rng = rng(self.env)?;
+        put_pin(
+            self.store,
+            rng,
+            (&token_id, new_salt),
+            password,
+            new_wrap,
+            &master,
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Signs a login that the token itself builds from its fields.
+    fn login(
+        &self,
+        account: &Account,
+        dialled: &RelayName,
+        challenge: &Bytes<32>,
+        exporter: &Bytes<32>,
+    ) -> Bytes<64> {
+        let identity = &self.keyring.identity;
+        let text = account.signed_text();
+        Bytes(login_items(
+            text,
+            dialled,
+            &challenge.0,
+            &exporter.0,
+            identity.public().claim(),
+            |items| identity.signing_key().sign(items),
+        ))
+    }
+
+    fn status(&mut self) -> Status {
+        let last_resort = self.keyring.prekeys.newest_last_resort();
+        Status {
+            sessions: self.keyring.cards.len() as u16,
+            sessions_max: self.sessions_max() as u16,
+            one_time_prekeys: self.keyring.prekeys.one_time_count() as u16,
+            last_resort_id: last_resort.map_or(0, |prekey| prekey.id),
+            last_resort_issued: last_resort.map_or(0, |prekey| prekey.issued),
+            pending: self.keyring.pending,
+            slot_erases: self.store.wear(),
+        }
+    }
+}
+
+/// The random generator, if it is healthy.
+pub(super) fn rng<E: Env>(env: &mut E) -> Result<&mut E::Rng, Failed> {
+    env.rng().ok_or(Failed(TokenError::Random))
+}

@@ -1,0 +1,459 @@
+//! Sealing, opening, committing, and the first message without a code.
+//!
+//! ```text
+//! seal    session ──▶ advanced ──PERSIST──▶ envelope leaves
+//! open    session ──▶ room.next, plaintext leaves; nothing is written
+//! commit  room.next ──PERSIST──▶ what follows from it (sessions.rs, redo)
+//! ```
+
+use hostchat_core::crypto::hash::sha256;
+use hostchat_core::handshake::{PrekeySecret, first};
+use hostchat_core::icd::{Opened, OpenedKind, Reply, TokenError};
+use hostchat_core::ratchet::{self, Plaintext, Session};
+use hostchat_core::wire::{
+    Address, Bytes, Confirm, Envelope, FirstHeader, Frame, MAX_CONTENT, PrekeyBundle, PrekeyKind,
+    codec,
+};
+
+use super::Work;
+use super::commands::{Answer, answer_with, rng};
+use super::error::Failed;
+use super::keystore::Keyring;
+use super::marks::{MARKS_PER_PREKEY, shorten};
+use super::sessions::{Card, Contact, Origin, Place, Tag, tag_of_address, tag_of_identity};
+use crate::env::{Env, TouchReason};
+use crate::records::RecordId;
+use crate::store::Growth;
+
+/// An opened message that is not committed; its next state is in `room.next`.
+pub(super) struct Uncommitted {
+    hash: Bytes<32>,
+    contact: Contact,
+    target: Target,
+}
+
+enum Target {
+    /// A session that exists.
+    Existing(Card),
+    /// A session that the commit makes.
+    New { origin: Origin, verified: bool },
+}
+
+impl Uncommitted {
+    /// The record that the commit will write, if it exists.
+    pub(super) fn record(&self) -> Option<RecordId> {
+        match &self.target {
+            Target::Existing(card) => Some(card.record),
+            Target::New { .. } => None,
+        }
+    }
+
+    /// Whether the contact of this address wrote it.
+    pub(super) fn is_from(&self, address: &Tag) -> bool {
+        self.contact.address_tag() == *address
+    }
+}
+
+/// What an open found out, for the reply.
+struct Found {
+    kind: OpenedKind,
+    opened: ratchet::Opened,
+    verified: bool,
+    reply_due: bool,
+}
+
+impl<E: Env> Work<'_, E> {
+    /// Seals content on the contact's current session.
+    pub(super) async fn seal(
+        &mut self,
+        peer: &Address,
+        content: &[u8],
+        answer: &mut Answer,
+    ) -> Result<(), Failed> {
+        if content.len() > MAX_CONTENT {
+            return Err(Failed(TokenError::TooLong));
+        }
+        let address = tag_of_address(peer);
+        let mut card = self
+            .keyring
+            .cards
+            .current(&address)
+            .ok_or(Failed(TokenError::UnknownContact))?;
+        if self
+            .keyring
+            .uncommitted
+            .as_ref()
+            .is_some_and(|open| open.record() == Some(card.record))
+        {
+            return Err(Failed(TokenError::Uncommitted));
+        }
+        let contact = self.load_session(&card).await?;
+        let rng = rng(self.env)?;
+        let sealed = self
+            .room
+            .current
+            .seal(content, rng, &mut self.room.envelope);
+        card.sealed = true;
+        let stored = match sealed {
+            Ok(message_id) => self
+                .store_session(card, &contact, Place::Current, Growth::Update)
+                .await
+                .map(|()| message_id),
+            Err(error) => Err(error.into()),
+        };
+        self.room.current.clear();
+        let released = match stored {
+            Ok(message_id) => answer_with(
+                &Reply::Sealed {
+                    message_id,
+                    envelope: &self.room.envelope,
+                },
+                answer,
+            ),
+            Err(error) => Err(error),
+        };
+        self.room.envelope.clear();
+        released
+    }
+
+    /// Begins a session without a code.
+    pub(super) async fn start(
+        &mut self,
+        own: &Address,
+        peer: &Address,
+        bundle: &PrekeyBundle,
+        now: u64,
+        accept_changed: bool,
+    ) -> Result<Reply<'static>, Failed> {
+        self.keyring.host_time = now;
+        let identity = bundle.identity.verify()?;
+        let contact = Contact {
+            address: peer.clone(),
+            identity: bundle.identity,
+        };
+        let address = contact.address_tag();
+        self.check_room(&address)?;
+        self.accept_identity(&contact, accept_changed).await?;
+        let rng = rng(self.env)?;
+        start_session(
+            self.keyring,
+            own,
+            peer,
+            &identity,
+            bundle,
+            now,
+            &mut self.room.current,
+            rng,
+        )?;
+        let session = *self.room.current.id();
+        let card = self.new_card(&contact, session, Origin::Started, false)?;
+        let stored = self
+            .store_session(card, &contact, Place::Current, Growth::New)
+            .await;
+        self.room.current.clear();
+        stored?;
+        self.redo().await?;
+        Ok(Reply::Established {
+            peer: bundle.identity,
+            session,
+        })
+    }
+
+    /// Refuses another identity behind a known address, unless the user accepts it, with a press.
+    pub(super) async fn accept_identity(
+        &mut self,
+        contact: &Contact,
+        accept_changed: bool,
+    ) -> Result<(), Failed> {
+        if !self.identity_changed(&contact.address_tag(), &contact.identity_tag()) {
+            return Ok(());
+        }
+        if !accept_changed {
+            return Err(Failed(TokenError::IdentityChanged));
+        }
+        self.press(TouchReason::AcceptChangedKey).await
+    }
+
+    /// Opens an envelope with a frame; writes nothing.
+    pub(super) async fn open(
+        &mut self,
+        own: &Address,
+        envelope: &[u8],
+        accept_changed: bool,
+        answer: &mut Answer,
+    ) -> Result<(), Failed> {
+        self.discard();
+        let opened = self.open_envelope(own, envelope, accept_changed).await;
+        self.room.current.clear();
+        let shown = match (opened, &self.keyring.uncommitted) {
+            (Ok(found), Some(open)) => answer_with(
+                &Reply::Opened(Opened {
+                    kind: found.kind,
+                    hash: open.hash,
+                    peer: open.contact.address.clone(),
+                    identity: open.contact.identity,
+                    verified: found.verified,
+                    message_id: found.opened.message_id,
+                    missing: found.opened.missing,
+                    reply_due: found.reply_due,
+                    content: &self.room.plain,
+                }),
+                answer,
+            ),
+            (Ok(_), None) => Err(Failed(TokenError::BadRequest)),
+            (Err(error), _) => Err(error),
+        };
+        self.room.plain.fill(0);
+        self.room.plain.clear();
+        if shown.is_err() {
+            self.discard();
+        }
+        shown
+    }
+
+    async fn open_envelope(
+        &mut self,
+        own: &Address,
+        envelope: &[u8],
+        accept_changed: bool,
+    ) -> Result<Found, Failed> {
+        let envelope = codec::decode::<Envelope<'_>>(envelope)?;
+        let bytes = envelope.frame().ok_or(Failed(TokenError::Malformed))?;
+        let frame = Frame::parse(bytes)?;
+        // A session that is there opens its frames whatever stands before them: the prefix repeats until a reply.
+        if let Some(card) = self.keyring.cards.by_session(&frame.header.session) {
+            return self.open_message(card, bytes).await;
+        }
+        match &envelope {
+            Envelope::Confirmed { confirm, .. } => {
+                self.open_confirmed(confirm, bytes, accept_changed).await
+            }
+            Envelope::First { header, .. } => {
+                self.open_first(own, header, bytes, accept_changed).await
+            }
+            _ => Err(Failed(TokenError::UnknownSession)),
+        }
+    }
+
+    async fn open_message(&mut self, card: Card, frame: &[u8]) -> Result<Found, Failed> {
+        let contact = self.load_session(&card).await?;
+        let opened = self
+            .room
+            .current
+            .open(&mut self.room.next, frame, &mut self.room.plain)?;
+        let verified = self.keyring.cards.verified(&card.address, &card.identity);
+        let found = Found {
+            kind: OpenedKind::Message,
+            opened,
+            verified,
+            reply_due: !card.sealed,
+        };
+        self.keyring.uncommitted = Some(Uncommitted {
+            hash: Bytes(sha256(&[frame])),
+            contact,
+            target: Target::Existing(card),
+        });
+        Ok(found)
+    }
+
+    /// Message 3 of a pairing: the tag is right and the frame opens.
+    async fn open_confirmed(
+        &mut self,
+        confirm: &Confirm,
+        frame: &[u8],
+        accept_changed: bool,
+    ) -> Result<Found, Failed> {
+        let (pending, changed_accepted) = self.pending(&confirm.sid).await?;
+        let opened = pending.open(confirm, frame, &mut self.room.next, &mut self.room.plain)?;
+        let contact = Contact {
+            address: pending.peer_address().clone(),
+            identity: *pending.peer().claim(),
+        };
+        self.check_room(&contact.address_tag())?;
+        if !changed_accepted {
+            self.accept_identity(&contact, accept_changed).await?;
+        }
+        let target = Target::New {
+            origin: Origin::Typed(confirm.sid),
+            verified: true,
+        };
+        Ok(self.opened_new(OpenedKind::Paired, opened, frame, contact, target, true))
+    }
+
+    /// A first message: neither its prekey nor its header was used before.
+    async fn open_first(
+        &mut self,
+        own: &Address,
+        header: &FirstHeader,
+        frame: &[u8],
+        accept_changed: bool,
+    ) -> Result<Found, Failed> {
+        first::check_header(&self.keyring.identity, own, header)?;
+        let mark = shorten(&first::mark(header)?);
+        let prekey = header.last_resort;
+        let used = |card: &Card| card.origin == Origin::LastResort(prekey, mark);
+        if self.keyring.marks.has(prekey, &mark) || self.keyring.cards.iter().any(used) {
+            return Err(Failed(TokenError::Replayed));
+        }
+        let origin = match header.one_time {
+            Some(id) => Origin::OneTime(id),
+            None => Origin::LastResort(prekey, mark),
+        };
+        let known = self.keyring.marks.count(prekey) + self.keyring.cards.marks(prekey);
+        if header.one_time.is_none() && known >= MARKS_PER_PREKEY {
+            return Err(Failed(TokenError::ReplayMemoryFull));
+        }
+        let last_resort = self.prekey_secret(PrekeyKind::LastResort, prekey).await?;
+        let one_time = match header.one_time {
+            Some(id) => Some(self.prekey_secret(PrekeyKind::OneTime, id).await?),
+            None => None,
+        };
+        let (next, plain) = (&mut self.room.next, &mut self.room.plain);
+        let opened = accept_first(
+            self.keyring,
+            own,
+            header,
+            &last_resort,
+            one_time.as_ref(),
+            frame,
+            next,
+            plain,
+        )?;
+        let contact = Contact {
+            address: header.sender.clone(),
+            identity: header.identity,
+        };
+        self.check_room(&contact.address_tag())?;
+        self.accept_identity(&contact, accept_changed).await?;
+        let verified = self
+            .keyring
+            .cards
+            .verified(&contact.address_tag(), &tag_of_identity(&contact.identity));
+        let target = Target::New { origin, verified };
+        Ok(self.opened_new(OpenedKind::First, opened, frame, contact, target, verified))
+    }
+
+    fn opened_new(
+        &mut self,
+        kind: OpenedKind,
+        opened: ratchet::Opened,
+        frame: &[u8],
+        contact: Contact,
+        target: Target,
+        verified: bool,
+    ) -> Found {
+        self.keyring.uncommitted = Some(Uncommitted {
+            hash: Bytes(sha256(&[frame])),
+            contact,
+            target,
+        });
+        Found {
+            kind,
+            opened,
+            verified,
+            reply_due: true,
+        }
+    }
+
+    /// Makes the uncommitted open lasting: one write, then what follows from it.
+    pub(super) async fn commit(&mut self, hash: &Bytes<32>) -> Result<(), Failed> {
+        let Some(open) = self.keyring.uncommitted.take() else {
+            return Err(Failed(TokenError::NothingToCommit));
+        };
+        if open.hash != *hash {
+            self.keyring.uncommitted = Some(open);
+            return Err(Failed(TokenError::NothingToCommit));
+        }
+        let stored = match &open.target {
+            Target::Existing(card) => {
+                let mut card = *card;
+                let current = self.keyring.cards.current(&card.address);
+                if current.is_some_and(|current| current.record != card.record) {
+                    card.used = self.keyring.cards.next_used();
+                }
+                self.store_session(card, &open.contact, Place::Next, Growth::Update)
+                    .await
+            }
+            Target::New { origin, verified } => {
+                match self.new_card(&open.contact, *self.room.next.id(), *origin, *verified) {
+                    Ok(card) => {
+                        self.store_session(card, &open.contact, Place::Next, Growth::New)
+                            .await
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        };
+        if let Err(error) = stored {
+            self.keyring.uncommitted = Some(open);
+            return Err(error);
+        }
+        self.room.next.clear();
+        if matches!(open.target, Target::New { .. }) {
+            self.redo().await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the uncommitted open.
+    pub(super) fn discard(&mut self) {
+        self.keyring.uncommitted = None;
+        self.room.next.clear();
+        self.room.plain.fill(0);
+        self.room.plain.clear();
+    }
+}
+
+/// ML-KEM needs much stack, which is given back before the next `await`.
+#[inline(never)]
+#[expect(clippy::too_many_arguments, reason = "the arguments of `first::start`")]
+fn start_session<R: hostchat_core::secret::CryptoRng>(
+    keyring: &Keyring,
+    own: &Address,
+    peer: &Address,
+    identity: &hostchat_core::wire::Identity,
+    bundle: &PrekeyBundle,
+    now: u64,
+    session: &mut Session,
+    rng: &mut R,
+) -> Result<(), Failed> {
+    Ok(first::start(
+        &keyring.identity,
+        own,
+        peer,
+        identity,
+        bundle,
+        now,
+        session,
+        rng,
+    )?)
+}
+
+/// ML-KEM needs much stack, which is given back before the next `await`.
+#[inline(never)]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the arguments of `first::accept`"
+)]
+fn accept_first(
+    keyring: &Keyring,
+    own: &Address,
+    header: &FirstHeader,
+    last_resort: &PrekeySecret,
+    one_time: Option<&PrekeySecret>,
+    frame: &[u8],
+    session: &mut Session,
+    plain: &mut Plaintext,
+) -> Result<ratchet::Opened, Failed> {
+    let accepted = first::accept(
+        &keyring.identity,
+        own,
+        header,
+        last_resort,
+        one_time,
+        frame,
+        session,
+        plain,
+    )?;
+    Ok(accepted.opened)
+}

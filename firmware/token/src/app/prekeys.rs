@@ -1,0 +1,305 @@
+//! Prekeys: what others need to write first (protocol.md, "First message without a code").
+
+use hostchat_core::handshake::{IdentityKeys, PrekeySecret};
+use hostchat_core::icd::TokenError;
+use hostchat_core::wire::{Prekey, PrekeyKind};
+use zeroize::Zeroize as _;
+
+use super::Work;
+use super::commands::rng;
+use super::error::Failed;
+use super::fields::Fields;
+use crate::env::Env;
+use crate::records::{MAX_LAST_RESORT, MAX_ONE_TIME, RecordId};
+use crate::store::{Growth, SEAL_OVERHEAD, StoreError};
+
+const VERSION: u8 = 1;
+/// How long the secret of a last-resort prekey is kept, in seconds: 35 days.
+const LIFETIME: u64 = 35 * 24 * 60 * 60;
+/// Ids are reserved in so many at a time, so that not every prekey writes the counter.
+const IDS: u32 = 32;
+
+/// What a token remembers of a prekey besides its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PrekeyCard {
+    pub(super) id: u32,
+    pub(super) issued: u64,
+}
+
+/// Which prekeys there are.
+pub(super) struct Prekeys {
+    one_time: [Option<PrekeyCard>; MAX_ONE_TIME],
+    last_resort: [Option<PrekeyCard>; MAX_LAST_RESORT],
+    /// Next id to give; never given twice.
+    next: u32,
+    /// First id that is not reserved on flash.
+    reserved: u32,
+}
+
+impl Prekeys {
+    pub(super) fn new() -> Self {
+        Self {
+            one_time: [None; MAX_ONE_TIME],
+            last_resort: [None; MAX_LAST_RESORT],
+            next: 1,
+            reserved: 1,
+        }
+    }
+
+    pub(super) fn one_time_count(&self) -> usize {
+        self.one_time.iter().flatten().count()
+    }
+
+    pub(super) fn newest_last_resort(&self) -> Option<PrekeyCard> {
+        self.last_resort
+            .iter()
+            .flatten()
+            .max_by_key(|card| card.id)
+            .copied()
+    }
+
+    pub(super) fn has_last_resort(&self, id: u32) -> bool {
+        self.last_resort.iter().flatten().any(|card| card.id == id)
+    }
+
+    /// The record of a prekey.
+    pub(super) fn record(&self, kind: PrekeyKind, id: u32) -> Option<RecordId> {
+        let is = |card: &Option<PrekeyCard>| card.is_some_and(|card| card.id == id);
+        match kind {
+            PrekeyKind::OneTime => self
+                .one_time
+                .iter()
+                .position(is)
+                .and_then(RecordId::one_time),
+            PrekeyKind::LastResort => self
+                .last_resort
+                .iter()
+                .position(is)
+                .and_then(RecordId::last_resort),
+        }
+    }
+
+    fn forget(&mut self, kind: PrekeyKind, id: u32) {
+        let cards: &mut [Option<PrekeyCard>] = match kind {
+            PrekeyKind::OneTime => &mut self.one_time,
+            PrekeyKind::LastResort => &mut self.last_resort,
+        };
+        cards
+            .iter_mut()
+            .filter(|card| card.is_some_and(|card| card.id == id))
+            .for_each(|card| *card = None);
+    }
+}
+
+impl<E: Env> Work<'_, E> {
+    /// Makes a prekey, stores its secret, then shows its public half.
+    pub(super) async fn new_prekey(
+        &mut self,
+        kind: PrekeyKind,
+        now: u64,
+    ) -> Result<Prekey, Failed> {
+        self.keyring.host_time = now;
+        let index = match kind {
+            PrekeyKind::OneTime => self
+                .keyring
+                .prekeys
+                .one_time
+                .iter()
+                .position(Option::is_none)
+                .ok_or(Failed(TokenError::PrekeysFull))?,
+            PrekeyKind::LastResort => self.room_for_last_resort(now).await?,
+        };
+        let id = self.next_prekey_id().await?;
+        let rng = rng(self.env)?;
+        let secret = PrekeySecret::generate(kind, id, now, rng);
+        let (record, place) = match kind {
+            PrekeyKind::OneTime => (
+                RecordId::one_time(index),
+                self.keyring.prekeys.one_time.get_mut(index),
+            ),
+            PrekeyKind::LastResort => (
+                RecordId::last_resort(index),
+                self.keyring.prekeys.last_resort.get_mut(index),
+            ),
+        };
+        let (Some(record), Some(place)) = (record, place) else {
+            return Err(Failed(TokenError::PrekeysFull));
+        };
+        let mut buffer = [0; SEAL_OVERHEAD + PrekeySecret::LEN];
+        let length = secret.store(&mut buffer[SEAL_OVERHEAD..])?;
+        self.store
+            .put_sealed(
+                rng,
+                &self.keyring.master,
+                record,
+                Growth::New,
+                &mut buffer,
+                length,
+            )
+            .await?;
+        *place = Some(PrekeyCard { id, issued: now });
+        Ok(public_half(&secret, &self.keyring.identity))
+    }
+
+    /// Reads the secret of a prekey.
+    pub(super) async fn prekey_secret(
+        &mut self,
+        kind: PrekeyKind,
+        id: u32,
+    ) -> Result<PrekeySecret, Failed> {
+        let record = self
+            .keyring
+            .prekeys
+            .record(kind, id)
+            .ok_or(Failed(TokenError::Prekey))?;
+        let mut buffer = [0; SEAL_OVERHEAD + PrekeySecret::LEN];
+        let read = self
+            .store
+            .read_sealed(&self.keyring.master, record, &mut buffer)
+            .await?;
+        let length = read.ok_or(Failed(TokenError::Prekey))?;
+        let content = buffer
+            .get(SEAL_OVERHEAD..SEAL_OVERHEAD + length)
+            .ok_or(StoreError::Damaged)?;
+        let secret = PrekeySecret::load(content).map_err(|_| StoreError::Damaged);
+        buffer.zeroize();
+        Ok(secret?)
+    }
+
+    /// Deletes the secret of a prekey, if it is there.
+    pub(super) async fn delete_prekey(&mut self, kind: PrekeyKind, id: u32) -> Result<(), Failed> {
+        if let Some(record) = self.keyring.prekeys.record(kind, id) {
+            self.store.delete(record).await?;
+            self.keyring.prekeys.forget(kind, id);
+        }
+        Ok(())
+    }
+
+    /// Learns which prekeys there are; a damaged one is dropped.
+    pub(super) async fn load_prekeys(&mut self) -> Result<(), Failed> {
+        let mut prekeys = Prekeys::new();
+        for (index, record) in RecordId::one_times().enumerate() {
+            if let (Some(card), Some(place)) = (
+                self.prekey_card(record).await?,
+                prekeys.one_time.get_mut(index),
+            ) {
+                *place = Some(card);
+            }
+        }
+        for (index, record) in RecordId::last_resorts().enumerate() {
+            if let (Some(card), Some(place)) = (
+                self.prekey_card(record).await?,
+                prekeys.last_resort.get_mut(index),
+            ) {
+                *place = Some(card);
+            }
+        }
+        let mut buffer = [0; SEAL_OVERHEAD + 5];
+        if self
+            .store
+            .read_sealed(&self.keyring.master, RecordId::PREKEYS, &mut buffer)
+            .await?
+            .is_some()
+        {
+            let mut fields = Fields::new(&buffer[SEAL_OVERHEAD..]);
+            fields.version(VERSION)?;
+            prekeys.next = fields.u32()?;
+            fields.finish()?;
+        }
+        prekeys.reserved = prekeys.next;
+        self.keyring.prekeys = prekeys;
+        Ok(())
+    }
+
+    async fn prekey_card(&mut self, record: RecordId) -> Result<Option<PrekeyCard>, Failed> {
+        let mut buffer = [0; SEAL_OVERHEAD + PrekeySecret::LEN];
+        let read = match self
+            .store
+            .read_sealed(&self.keyring.master, record, &mut buffer)
+            .await
+        {
+            Err(StoreError::Damaged) => {
+                self.store.delete(record).await?;
+                None
+            }
+            read => read?,
+        };
+        let Some(length) = read else { return Ok(None) };
+        let secret = PrekeySecret::load(
+            buffer
+                .get(SEAL_OVERHEAD..SEAL_OVERHEAD + length)
+                .unwrap_or_default(),
+        );
+        buffer.zeroize();
+        Ok(secret.ok().map(|secret| PrekeyCard {
+            id: secret.id(),
+            issued: secret.issued(),
+        }))
+    }
+
+    /// Draws the next id; it is durable that it was given before it is used.
+    async fn next_prekey_id(&mut self) -> Result<u32, Failed> {
+        let id = self.keyring.prekeys.next;
+        let next = id.checked_add(1).ok_or(Failed(TokenError::PrekeysFull))?;
+        if next > self.keyring.prekeys.reserved {
+            let reserved = id.saturating_add(IDS);
+            let mut buffer = [0; SEAL_OVERHEAD + 5];
+            buffer[SEAL_OVERHEAD] = VERSION;
+            buffer[SEAL_OVERHEAD + 1..].copy_from_slice(&reserved.to_le_bytes());
+            let (rng, master) = (rng(self.env)?, &self.keyring.master);
+            self.store
+                .put_sealed(
+                    rng,
+                    master,
+                    RecordId::PREKEYS,
+                    Growth::Update,
+                    &mut buffer,
+                    5,
+                )
+                .await?;
+            self.keyring.prekeys.reserved = reserved;
+        }
+        self.keyring.prekeys.next = next;
+        Ok(id)
+    }
+
+    /// Deletes last-resort prekeys whose time is over, and the oldest if there is no room otherwise.
+    async fn room_for_last_resort(&mut self, now: u64) -> Result<usize, Failed> {
+        let newest = self.keyring.prekeys.newest_last_resort();
+        for card in self.keyring.prekeys.last_resort.into_iter().flatten() {
+            if card.issued.saturating_add(LIFETIME) < now && Some(card) != newest {
+                self.delete_prekey(PrekeyKind::LastResort, card.id).await?;
+            }
+        }
+        let cards = self.keyring.prekeys.last_resort;
+        if cards.iter().all(Option::is_some)
+            && let Some(oldest) = cards.iter().flatten().min_by_key(|card| card.id)
+        {
+            self.delete_prekey(PrekeyKind::LastResort, oldest.id)
+                .await?;
+        }
+        let (prekeys, rng) = (&self.keyring.prekeys, rng(self.env)?);
+        let alive = |id| prekeys.has_last_resort(id);
+        self.keyring
+            .marks
+            .retain(
+                alive,
+                self.store,
+                rng,
+                &self.keyring.master,
+                &mut self.room.record,
+            )
+            .await?;
+        prekeys
+            .last_resort
+            .iter()
+            .position(Option::is_none)
+            .ok_or(Failed(TokenError::PrekeysFull))
+    }
+}
+
+/// Computes and signs the public half; ML-KEM needs much stack, which is given back before the next `await`.
+#[inline(never)]
+fn public_half(secret: &PrekeySecret, identity: &IdentityKeys) -> Prekey {
+    secret.public(identity)
+}

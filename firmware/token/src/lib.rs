@@ -1,0 +1,34 @@
+//! The hostchat key token: commands in, replies out.
+//!
+//! ```text
+//!  transport (USB, pseudo-terminal, in-process) ── ToToken ──▶ App ──▶ FromToken
+//!                                                              │
+//!                          Env: random numbers, clock, finger ─┤
+//!                          Flash: store/ (records) ── slots.rs (keys that can be destroyed)
+//! ```
+//!
+//! No operating system, no allocation: one [`App`] over one [`Env`] runs on boards, in the simulator (`hostchat-sim`)
+//! and inside the client as the software token (feature `std`, [`host`]). Feature `testing` adds a flash that loses its
+//! power.
+//!
+//! The caller's loop: read a frame, [`App::handle`], write the reply; send keepalives meanwhile; [`App::lock`] when the
+//! host goes away.
+#![no_std]
+
+#[cfg(any(test, feature = "std", feature = "testing"))]
+extern crate std;
+
+pub mod app;
+pub mod env;
+pub mod flash;
+#[cfg(feature = "std")]
+pub mod host;
+pub mod presence;
+mod records;
+mod slots;
+mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use app::{App, StartError};
+pub use env::{Env, PresencePolicy, Touch, TouchReason, Uptime};

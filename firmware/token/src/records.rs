@@ -1,0 +1,90 @@
+//! The records of a token, by number.
+
+/// Numbers that exist.
+pub(crate) const MAX_RECORDS: usize = 176;
+
+/// Sessions kept at most: 64 contacts with two each.
+pub(crate) const MAX_SESSIONS: usize = 128;
+/// One-time prekeys kept at most.
+pub(crate) const MAX_ONE_TIME: usize = 16;
+/// Last-resort prekeys kept at most: one in use and those of 35 days.
+pub(crate) const MAX_LAST_RESORT: usize = 8;
+
+const FIRST_ONE_TIME: u16 = 8;
+const FIRST_LAST_RESORT: u16 = 24;
+const FIRST_SESSION: u16 = 40;
+/// Four more than kept, so that a new one can stand beside those that it replaces.
+const SESSION_RECORDS: u16 = MAX_SESSIONS as u16 + 4;
+
+/// The number of a record; it is the owner of the record's slot as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RecordId(u16);
+
+impl RecordId {
+    /// Token id, salt, CPace password, box with the master key. Its slot key is E_pin.
+    pub(crate) const PIN: Self = Self(0);
+    /// Tries of the PIN left; neither sealed nor secret.
+    pub(crate) const TRIES: Self = Self(1);
+    /// Identity and storage key.
+    pub(crate) const KEYS: Self = Self(2);
+    /// Attempts and unconfirmed answers of pairings.
+    pub(crate) const PAIRING: Self = Self(3);
+    /// Hashes of used first messages whose session is gone.
+    pub(crate) const REPLAY: Self = Self(4);
+    /// Counters of prekeys.
+    pub(crate) const PREKEYS: Self = Self(5);
+
+    /// The record of a one-time prekey.
+    pub(crate) fn one_time(index: usize) -> Option<Self> {
+        Self::nth(FIRST_ONE_TIME, MAX_ONE_TIME as u16, index)
+    }
+
+    /// The record of a last-resort prekey.
+    pub(crate) fn last_resort(index: usize) -> Option<Self> {
+        Self::nth(FIRST_LAST_RESORT, MAX_LAST_RESORT as u16, index)
+    }
+
+    /// All records that a session may have.
+    pub(crate) fn sessions() -> impl Iterator<Item = Self> + Clone {
+        (FIRST_SESSION..FIRST_SESSION + SESSION_RECORDS).map(Self)
+    }
+
+    /// All records that a one-time prekey may have.
+    pub(crate) fn one_times() -> impl Iterator<Item = Self> + Clone {
+        (FIRST_ONE_TIME..FIRST_ONE_TIME + MAX_ONE_TIME as u16).map(Self)
+    }
+
+    /// All records that a last-resort prekey may have.
+    pub(crate) fn last_resorts() -> impl Iterator<Item = Self> + Clone {
+        (FIRST_LAST_RESORT..FIRST_LAST_RESORT + MAX_LAST_RESORT as u16).map(Self)
+    }
+
+    /// All records.
+    pub(crate) fn all() -> impl Iterator<Item = Self> + Clone {
+        (0..MAX_RECORDS as u16).map(Self)
+    }
+
+    /// The record of this number.
+    pub(crate) fn from_index(index: u16) -> Option<Self> {
+        (usize::from(index) < MAX_RECORDS).then_some(Self(index))
+    }
+
+    /// Number, below [`MAX_RECORDS`].
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// Number as it stands in a slot.
+    pub(crate) fn owner(self) -> u16 {
+        self.0
+    }
+
+    fn nth(first: u16, count: u16, index: usize) -> Option<Self> {
+        u16::try_from(index)
+            .ok()
+            .filter(|index| *index < count)
+            .map(|index| Self(first + index))
+    }
+}
+
+const _: () = assert!((FIRST_SESSION + SESSION_RECORDS) as usize <= MAX_RECORDS);
