@@ -5,8 +5,8 @@ use hostchat_core::handshake::first;
 use hostchat_core::handshake::pair::{Initiator, Pending, respond};
 use hostchat_core::ratchet::{Plaintext, Session};
 use hostchat_core::wire::{
-    Address, Bytes, Envelope, FirstHeader, MAX_ENVELOPE, PairAnswer, PairOffer, Prekey,
-    PrekeyBundle, codec,
+    Address, Bytes, Envelope, FirstHeader, IdentityClaim, MAX_ENVELOPE, PairAnswer, PairOffer,
+    Prekey, PrekeyBundle, codec,
 };
 
 use crate::support::{End, NOW, Person, Prekeys, Run, alice_and_bob, code, first_parts, run};
@@ -68,6 +68,56 @@ fn answer_gives_no_session(a: &Person, b: &Person, altered: &PairAnswer) {
         "{altered:?}"
     );
     assert!(session.is_empty());
+}
+
+#[test]
+fn any_altered_byte_of_an_identity_is_refused() {
+    let (a, b) = alice_and_bob(19);
+    let bytes = codec::encode_vec::<_, 128>(a.keys.public().claim()).unwrap();
+    assert_eq!(bytes.len(), 128);
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut altered = bytes.clone();
+            altered[at] ^= 1 << bit;
+            let claim = codec::decode::<IdentityClaim>(&altered).unwrap();
+            assert!(claim.verify().is_err(), "byte {at}, bit {bit}");
+        }
+    }
+    // Halves of two sound identities are no identity.
+    let mut mixed = *a.keys.public().claim();
+    mixed.dh = b.keys.public().claim().dh;
+    assert_eq!(mixed.verify(), Err(Error::Authentication));
+    mixed.signature = b.keys.public().claim().signature;
+    assert_eq!(mixed.verify(), Err(Error::Authentication));
+}
+
+#[test]
+fn whatever_decodes_has_one_encoding() {
+    let (mut a, mut b) = alice_and_bob(18);
+    let prekeys = b.prekeys(true);
+    let Run { offer, answer, .. } = run(&mut a, &mut b, &code());
+    let (_, first) = first_envelope(a, &b, &prekeys.bundle).unwrap();
+    let (mut decoded, mut refused) = (0, 0);
+    for envelope in [
+        encode(&Envelope::PairOffer(offer)),
+        encode(&Envelope::PairAnswer(answer)),
+        first,
+    ] {
+        let cut = (0..envelope.len()).map(|len| envelope[..len].to_vec());
+        for bytes in altered(&envelope).chain(cut) {
+            match codec::decode::<Envelope<'_>>(&bytes) {
+                Ok(value) => {
+                    assert_eq!(encode(&value), bytes);
+                    decoded += 1;
+                }
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(
+        decoded > 4_000 && refused > 4_000,
+        "{decoded} decoded, {refused} refused"
+    );
 }
 
 #[test]

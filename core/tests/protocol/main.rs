@@ -13,6 +13,7 @@ mod first_message;
 mod link;
 mod pairing;
 mod ratchet;
+mod rollback;
 mod schedules;
 mod stored;
 mod support;

@@ -10,7 +10,7 @@ use crate::link::{Arrival, Link, Time, Weather, below};
 use crate::support::{End, Run, alice_and_bob, begun, code, rng, run};
 
 /// How many schedules run, unless `HOSTCHAT_SCHEDULES` says otherwise.
-const SCHEDULES: u64 = 3_000;
+const SCHEDULES: u64 = 10_000;
 
 /// Where a schedule begins: stored states, so that not every schedule needs a handshake.
 struct Beginning {
