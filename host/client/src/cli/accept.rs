@@ -1,0 +1,204 @@
+//! `hostchat accept`
+
+use hostchat_core::wire::Address;
+use serde_json::json;
+
+use super::AcceptArgs;
+use super::output::{Output, asked_word, request_json};
+use super::prompt::{self, Codes};
+use super::run::Context;
+use crate::client::{Client, Confirmation};
+use crate::error::{Error, Result};
+use crate::vault::{Asked, Request};
+
+pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
+    let mut client = context.client().await?;
+    let mut output = context.output;
+    let peer = args
+        .peer
+        .as_deref()
+        .map(|peer| client.resolve(peer))
+        .transpose()?;
+    client.collect(&mut Quiet(output)).await?;
+    if matching(&mut client, peer.as_ref())?.is_empty() && args.wait > 0 {
+        client
+            .await_request(peer.as_ref(), args.wait, &mut output)
+            .await?;
+    }
+    let requests = matching(&mut client, peer.as_ref())?;
+    let interactive = prompt::is_interactive() && !context.output.json;
+    let chosen = match &peer {
+        Some(peer) => peer.clone(),
+        None if !interactive => return list(&mut client, &requests, output),
+        None => match choose(&mut client, &requests, output)? {
+            Some(chosen) => chosen,
+            None => return Ok(()),
+        },
+    };
+    if args.decline {
+        client.decline(&chosen)?;
+        return output.data(
+            &json!({"event": "done", "what": "declined", "peer": chosen.as_str()}),
+            &format!("declined {chosen}"),
+        );
+    }
+    let code = requests
+        .iter()
+        .rfind(|r| r.from == chosen && r.asked != Asked::First)
+        .cloned();
+    match code {
+        Some(request) => with_code(&mut client, request, &args, output).await,
+        None if requests.iter().any(|r| r.from == chosen) => {
+            if peer.is_none() && !prompt::confirm(&format!("Read what {chosen} writes?"))? {
+                return Ok(());
+            }
+            client
+                .accept_first(&chosen, args.changed, &mut output)
+                .await?;
+            done(&mut client, &mut output).await
+        }
+        None if args.changed => {
+            client.ensure_session(&chosen, true).await?;
+            let value = json!({"event": "done", "what": "changed", "peer": chosen.as_str()});
+            output.data(
+                &value,
+                &format!("the new identity of {chosen} is accepted; it is not verified"),
+            )?;
+            done(&mut client, &mut output).await
+        }
+        None => Err(Error::Nothing(format!(
+            "{chosen} does not ask for anything"
+        ))),
+    }
+}
+
+/// Types codes until one is right, the code is dead, or there are no more.
+async fn with_code(
+    client: &mut Client,
+    request: Request,
+    args: &AcceptArgs,
+    mut output: Output,
+) -> Result<()> {
+    let mut codes = Codes::open(args.code_file.as_deref())?;
+    let mut request = request;
+    let mut wrong = None;
+    loop {
+        if client.is_changed(&request)? && !args.changed {
+            return Err(Error::IdentityChanged(request.from));
+        }
+        let peer = request.from.clone();
+        let question =
+            format!("Did {peer} tell you to expect a code? Type it (nothing gives up): ");
+        let Some(code) = codes.next(&question)? else {
+            return Err(match wrong {
+                Some(runs_left) => Error::WrongCode { runs_left },
+                None => Error::Usage("no code was given".into()),
+            });
+        };
+        let sid = client
+            .answer_code(&request, code, args.changed, &mut output)
+            .await?;
+        match client.await_confirmation(&peer, sid, &mut output).await? {
+            Confirmation::Paired => return done(client, &mut output).await,
+            Confirmation::WrongCode { runs_left } => {
+                use crate::client::{Event, Observer as _};
+
+                let told = output.event(&Event::WrongCode {
+                    peer: &peer,
+                    runs_left,
+                });
+                told.map_err(|why| Error::io("cannot write the output", why))?;
+                if runs_left == 0 {
+                    return Err(Error::WrongCode { runs_left });
+                }
+                wrong = Some(runs_left);
+                request = client.await_offer(&peer, &mut output).await?;
+            }
+        }
+    }
+}
+
+/// Shows what came, and sends what is due.
+async fn done(client: &mut Client, output: &mut Output) -> Result<()> {
+    client.show_new(output)?;
+    client.settle(output).await
+}
+
+fn matching(client: &mut Client, peer: Option<&Address>) -> Result<Vec<Request>> {
+    let requests = client.vault().requests()?;
+    Ok(requests
+        .into_iter()
+        .filter(|r| peer.is_none_or(|peer| r.from == *peer))
+        .collect())
+}
+
+fn list(client: &mut Client, requests: &[Request], output: Output) -> Result<()> {
+    for (request, count) in grouped(requests) {
+        let changed = client.is_changed(request)?;
+        let what = if request.asked == Asked::First {
+            "first message"
+        } else {
+            "code"
+        };
+        let more = if count > 1 {
+            format!(" ({count} messages)")
+        } else {
+            String::new()
+        };
+        let note = if changed { "  identity changed" } else { "" };
+        output.data(
+            &request_json(request, changed),
+            &format!("{}  {what}{more}{note}", request.from),
+        )?;
+    }
+    Ok(())
+}
+
+/// One request for each sender and kind, and how many there are.
+fn grouped(requests: &[Request]) -> Vec<(&Request, usize)> {
+    let mut groups: Vec<(&Request, usize)> = Vec::new();
+    for request in requests {
+        let same = |r: &Request| {
+            r.from == request.from
+                && r.identity == request.identity
+                && asked_word(r.asked) == asked_word(request.asked)
+        };
+        match groups.iter_mut().find(|(r, _)| same(r)) {
+            Some((_, count)) => *count += 1,
+            None => groups.push((request, 1)),
+        }
+    }
+    groups
+}
+
+fn choose(client: &mut Client, requests: &[Request], output: Output) -> Result<Option<Address>> {
+    let groups = grouped(requests);
+    match groups.as_slice() {
+        [] => Err(Error::Nothing("nobody asks".into())),
+        [(only, _)] => {
+            list(client, requests, output)?;
+            Ok(Some(only.from.clone()))
+        }
+        _ => {
+            list(client, requests, output)?;
+            let typed = prompt::ask("Whom do you accept? (nothing gives up) ")?;
+            if typed.is_empty() {
+                Ok(None)
+            } else {
+                client.resolve(&typed).map(Some)
+            }
+        }
+    }
+}
+
+/// Passes over the requests that are listed afterwards.
+struct Quiet(Output);
+
+impl crate::client::Observer for Quiet {
+    fn event(&mut self, event: &crate::client::Event<'_>) -> std::io::Result<()> {
+        match event {
+            crate::client::Event::Request { .. } => Ok(()),
+            other => self.0.event(other),
+        }
+    }
+}

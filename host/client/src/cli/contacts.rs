@@ -1,0 +1,146 @@
+//! `hostchat contacts`
+
+use serde_json::{Value, json};
+
+use super::output::Output;
+use super::run::Context;
+use super::{ContactsAction, ContactsArgs, prompt};
+use crate::address::hex;
+use crate::client::{Client, Exported};
+use crate::error::{Error, Result};
+use crate::vault::{Contact, Trust};
+
+pub(super) async fn run(context: &Context, args: ContactsArgs) -> Result<()> {
+    let mut client = context.client().await?;
+    let output = context.output;
+    match args.action.unwrap_or(ContactsAction::List) {
+        ContactsAction::List => list(&mut client, output),
+        ContactsAction::Verify { name, compared } => verify(&mut client, &name, compared, output),
+        ContactsAction::Rename { name, new_name } => {
+            let contact = client.contact(&name)?;
+            let contact = client.rename(&contact, &new_name)?;
+            let value = json!({"event": "done", "what": "renamed", "peer": contact.address.as_str(), "name": contact.name});
+            output.data(
+                &value,
+                &format!("{} is now {}", contact.address, contact.name),
+            )
+        }
+        ContactsAction::Delete { name, history } => {
+            let contact = client.contact(&name)?;
+            client.delete(&contact, history).await?;
+            let value =
+                json!({"event": "done", "what": "deleted", "peer": contact.address.as_str()});
+            output.data(&value, &format!("{} is deleted", contact.address))
+        }
+        ContactsAction::Export { name } => {
+            let contact = client.contact(&name)?;
+            print_export(&client.export(&contact)?, output)
+        }
+        ContactsAction::Import { file } => {
+            let contact = client.import(&Exported::parse(&prompt::file_text(&file)?)?)?;
+            let value = describe(&contact, 0);
+            output.data(
+                &value,
+                &format!("{} is a contact: {}", contact.address, status(&contact)),
+            )
+        }
+    }
+}
+
+/// Prints an exported identity.
+pub(super) fn print_export(exported: &Exported, output: Output) -> Result<()> {
+    let text = exported.to_text();
+    output.data(
+        &json!({"event": "identity", "address": exported.address.as_str(), "export": text}),
+        &text,
+    )
+}
+
+fn list(client: &mut Client, output: Output) -> Result<()> {
+    let outbox = client.vault().outbox()?;
+    for contact in client.vault().contacts()? {
+        let waiting = outbox.iter().filter(|e| e.to == contact.address).count();
+        let mut line = format!(
+            "{}  {}  {}",
+            contact.name,
+            contact.address,
+            status(&contact)
+        );
+        if contact.changed.is_some() {
+            line.push_str("; IDENTITY CHANGED, nothing is sent");
+        }
+        if waiting > 0 {
+            line.push_str(&format!("; {waiting} in the outbox"));
+        }
+        output.data(&describe(&contact, waiting), &line)?;
+    }
+    Ok(())
+}
+
+fn describe(contact: &Contact, outbox: usize) -> Value {
+    let fingerprint = contact
+        .identity
+        .and_then(|claim| claim.verify().ok())
+        .map(|identity| hex(&identity.fingerprint()));
+    json!({
+        "event": "contact",
+        "name": contact.name,
+        "address": contact.address.as_str(),
+        "status": status(contact),
+        "verified": contact.identity.is_some() && contact.trust.is_verified(),
+        "changed": contact.changed.is_some(),
+        "fingerprint": fingerprint,
+        "outbox": outbox,
+    })
+}
+
+fn status(contact: &Contact) -> &'static str {
+    match (contact.identity, contact.trust) {
+        (None, _) if contact.expected.is_some() => "imported",
+        (None, _) => "not reached",
+        (Some(_), Trust::Code) => "verified by code",
+        (Some(_), Trust::Compared) => "compared",
+        (Some(identity), Trust::Unverified) if contact.expected == Some(identity) => "imported",
+        (Some(_), Trust::Unverified) => "unverified",
+    }
+}
+
+fn verify(client: &mut Client, name: &str, compared: bool, output: Output) -> Result<()> {
+    let contact = client.contact(name)?;
+    let number = client.safety_number(&contact)?;
+    let groups: Vec<&str> = number
+        .as_bytes()
+        .chunks(5)
+        .map(|group| std::str::from_utf8(group).unwrap_or_default())
+        .collect();
+    let rows: Vec<String> = groups
+        .chunks(4)
+        .map(|row| format!("  {}", row.join(" ")))
+        .collect();
+    let mut text = format!(
+        "safety number with {}:\n{}",
+        contact.address,
+        rows.join("\n")
+    );
+    if contact.changed.is_some() {
+        return Err(Error::IdentityChanged(contact.address));
+    }
+    let mut verified = contact.trust.is_verified();
+    if compared {
+        client.mark_compared(&contact)?;
+        (verified, text) = (true, format!("{text}\nnoted: compared"));
+    }
+    let value = json!({"event": "safety_number", "peer": contact.address.as_str(), "number": number, "verified": verified});
+    output.data(&value, &text)?;
+    if !compared && !output.json && !verified && prompt::is_interactive() {
+        eprintln!(
+            "Compare it with what {} sees, by another way than this program.",
+            contact.name
+        );
+        if prompt::confirm("Are the two equal?")? {
+            client.mark_compared(&contact)?;
+            eprintln!("noted: compared");
+        }
+    }
+    Ok(())
+}

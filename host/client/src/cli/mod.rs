@@ -1,0 +1,402 @@
+//! The command line: what can be typed, and one file per command.
+//!
+//! Every command is a thin call on [`crate::Client`]. Global options stand before or after the command.
+
+mod accept;
+mod change_pin;
+mod contacts;
+mod history;
+mod init;
+mod output;
+mod prompt;
+mod recv;
+mod reply;
+mod run;
+mod send;
+mod token;
+mod who;
+mod whoami;
+mod wipe;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use run::run;
+
+/// Version of the program and of the protocol, as `--version` shows it.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (protocol 1)");
+
+const ABOUT: &str = "End-to-end encrypted messages from host to host";
+
+const LONG_ABOUT: &str = "\
+End-to-end encrypted messages from host to host, with keys that never leave a token.
+
+A relay, which nobody needs to trust, keeps and forwards what is sealed. A six-digit code that goes by SMS or is
+read aloud rules out a man in the middle. The keys are held by a token: a board on a serial port (--token), or,
+when none is named, a software token in the home directory under a passphrase.";
+
+const AFTER: &str = "\
+First steps:
+  hostchat init --relay relay.example:7443 --name alice
+  hostchat send bob \"meet at nine\" --code print     shows a code; give it to bob by SMS or aloud
+  hostchat recv --follow
+
+A token that was lost, or whose tries are spent:
+  Its keys are gone for good. Make a new identity with `hostchat init` in a new home (--home), or after
+  `hostchat wipe`. Tell your contacts by another way: they see that your identity has changed, nothing is sent to
+  you until they accept it, and it is best to pair again with a code. The operator of the relay can free your old
+  name. History that was sealed under the old token cannot be read any more, by anybody.
+
+`hostchat help exit-codes` lists the exit codes.";
+
+/// Everything that stands on the command line.
+#[derive(Debug, Parser)]
+#[command(name = "hostchat", version = VERSION, about = ABOUT, long_about = LONG_ABOUT, after_help = AFTER)]
+#[command(
+    propagate_version = false,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+#[command(disable_help_subcommand = false, max_term_width = 110)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command; they stand before or after it.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Directory with the account [default: ~/.local/share/hostchat]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "HOSTCHAT_HOME",
+        hide_env_values = true
+    )]
+    pub home: Option<PathBuf>,
+    /// Serial port of a hardware token; without it the software token in the home directory is used
+    #[arg(
+        long,
+        global = true,
+        value_name = "PORT",
+        env = "HOSTCHAT_TOKEN",
+        hide_env_values = true
+    )]
+    pub token: Option<PathBuf>,
+    /// Relay, with the fingerprint of its certificate if it has no public one
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOST:PORT[#FINGERPRINT]",
+        env = "HOSTCHAT_RELAY",
+        hide_env_values = true
+    )]
+    pub relay: Option<String>,
+    /// Reads the PIN or passphrase from the first line of FILE; - is standard input
+    #[arg(long, global = true, value_name = "FILE")]
+    pub pin_file: Option<PathBuf>,
+    /// Prints data as JSON, one object per line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Keeps no history of the messages that this command sends or shows
+    #[arg(long, global = true)]
+    pub no_history: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Makes an account: keys, a name at a relay, a home directory
+    Init(InitArgs),
+    /// Sends a message
+    Send(SendArgs),
+    /// Answers a code, or accepts who writes for the first time
+    Accept(AcceptArgs),
+    /// Receives messages
+    Recv(RecvArgs),
+    /// Answers the sender of the last message
+    Reply(ReplyArgs),
+    /// Lists, verifies, renames, deletes, exports and imports contacts
+    Contacts(ContactsArgs),
+    /// Shows past messages
+    History(HistoryArgs),
+    /// Shows the own address and identity
+    Whoami(WhoamiArgs),
+    /// Lists who is connected to the relay now
+    Who(WhoArgs),
+    /// Sets a new PIN or passphrase
+    ChangePin(ChangePinArgs),
+    /// Shows what the token says about itself
+    Token,
+    /// Erases the token's keys and the home directory's contents
+    Wipe(WipeArgs),
+    /// Lists the exit codes
+    #[command(after_help = exit_codes())]
+    ExitCodes,
+}
+
+/// `init`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat init --relay relay.example:7443 --name alice
+  hostchat init --relay 127.0.0.1:7443#3b5f... --name alice --pin-file pin.txt
+  hostchat init --relay relay.example --name alice --token /dev/ttyACM0
+
+The relay prints its address with fingerprint. Without a fingerprint its certificate has to be a public one.
+The software token's file is sealed under the passphrase; it counts no tries, since a copied file would not
+count them either: choose a passphrase that cannot be guessed. For a hardware token the cable is trusted while
+it is initialised; do it on a computer of your own, and press its button when its light shows waiting.
+An init that was interrupted can be repeated.")]
+pub struct InitArgs {
+    /// Name wanted at the relay: 1 to 32 of a-z 0-9 . _ -
+    #[arg(long)]
+    pub name: String,
+    /// Reads an invitation from the first line of FILE, where the relay asks for one; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub invitation: Option<PathBuf>,
+    /// Does not let others see in `who` that this account is connected
+    #[arg(long)]
+    pub hidden: bool,
+}
+
+/// How a code reaches the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum CodeBy {
+    /// Shows it here, to be given on by SMS or aloud
+    Print,
+}
+
+/// `send`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat send bob \"meet at nine\" --code print
+  hostchat send bob \"no code needed now\"
+  echo \"from a script\" | hostchat send bob@relay.example:7443 - --pin-file pin.txt
+
+With --code a six-digit code is shown. Give it to the other by SMS or aloud, never through the relay; the other
+types it into `hostchat accept`. The command waits until the code was typed, for ten minutes at most and three
+tries; the message stays in the outbox until then, and after Ctrl-C too.
+Without --code a contact that is not known yet gets a request, and stays unverified until safety numbers are
+compared (`hostchat contacts verify bob`) or a code is used.
+A message that the relay cannot take now stays in the outbox (exit code 8) and leaves with the next send or recv.")]
+pub struct SendArgs {
+    /// Contact, NAME at the own relay, or NAME@HOST:PORT (the first time with #FINGERPRINT, if the relay has no public certificate)
+    pub peer: String,
+    /// The message, at most 4000 bytes; - or nothing reads standard input
+    pub text: Option<String>,
+    /// Pairs with a one-time code first
+    #[arg(long, value_name = "HOW", value_enum)]
+    pub code: Option<CodeBy>,
+    /// Accepts that the contact's identity has changed
+    #[arg(long)]
+    pub changed: bool,
+}
+
+/// `accept`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat accept                             lists who asks; on a terminal asks for the code
+  hostchat accept alice --code-file code.txt
+  hostchat accept alice --decline
+  hostchat accept alice --changed             accepts that the identity of alice has changed
+
+Before you type a code make sure that it is from the person who asks. A code has three tries. A first message
+without a code is shown after its sender's identity was compared with the sender's relay; the sender stays
+unverified.")]
+pub struct AcceptArgs {
+    /// Who; needed without a terminal
+    pub peer: Option<String>,
+    /// Reads codes from FILE, one per line, the next line after a wrong one; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub code_file: Option<PathBuf>,
+    /// Declines the request
+    #[arg(long, conflicts_with = "code_file")]
+    pub decline: bool,
+    /// Accepts that the identity of this contact has changed
+    #[arg(long, conflicts_with = "decline")]
+    pub changed: bool,
+    /// Waits up to SECONDS for a request
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub wait: u64,
+}
+
+/// `recv`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat recv
+  hostchat recv --follow --json | jq -r 'select(.event==\"message\") | .text'
+
+Without --follow it ends when the mailbox is empty. A message marked \"(may have been shown already)\" was being
+shown when the program was interrupted. Control characters in texts are shown as \\u{..}.")]
+pub struct RecvArgs {
+    /// Stays and shows messages as they arrive, until Ctrl-C
+    #[arg(long, short)]
+    pub follow: bool,
+}
+
+/// `reply`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat reply \"at nine, yes\"
+
+Goes to the sender of the message that was shown last.")]
+pub struct ReplyArgs {
+    /// The message; - or nothing reads standard input
+    pub text: Option<String>,
+}
+
+/// `contacts`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat contacts
+  hostchat contacts verify alice
+  hostchat contacts rename alice ally
+  hostchat contacts export alice > alice.txt
+  hostchat contacts import bob.txt")]
+pub struct ContactsArgs {
+    /// What to do; nothing lists
+    #[command(subcommand)]
+    pub action: Option<ContactsAction>,
+}
+
+/// What `contacts` can do.
+#[derive(Debug, Subcommand)]
+pub enum ContactsAction {
+    /// Lists contacts and who asks to be one
+    List,
+    /// Shows the safety number to compare, and notes that it was compared
+    Verify {
+        /// The contact
+        name: String,
+        /// Notes that both of you see the same number; without it a terminal asks
+        #[arg(long)]
+        compared: bool,
+    },
+    /// Gives a contact another name, on this computer only
+    Rename {
+        /// The contact
+        name: String,
+        /// The new name
+        new_name: String,
+    },
+    /// Deletes a contact, its sessions and what waits for it in the outbox; its history stays
+    Delete {
+        /// The contact
+        name: String,
+        /// Deletes the messages exchanged with it too
+        #[arg(long)]
+        history: bool,
+    },
+    /// Prints the public identity of a contact as text
+    Export {
+        /// The contact
+        name: String,
+    },
+    /// Adds a contact from an exported identity
+    Import {
+        /// The file; - is standard input
+        file: PathBuf,
+    },
+}
+
+/// `history`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat history
+  hostchat history alice --last 20 --json")]
+pub struct HistoryArgs {
+    /// Only messages from and to this contact
+    pub peer: Option<String>,
+    /// How many, the newest
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub last: u32,
+}
+
+/// `whoami`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat whoami
+  hostchat whoami --export > me.txt")]
+pub struct WhoamiArgs {
+    /// Prints the public identity as text that others import
+    #[arg(long)]
+    pub export: bool,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Switch {
+    /// Yes
+    On,
+    /// No
+    Off,
+}
+
+/// `who`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat who
+  hostchat who --visible off")]
+pub struct WhoArgs {
+    /// Lets others see that this account is connected, or not
+    #[arg(long, value_enum)]
+    pub visible: Option<Switch>,
+}
+
+/// `change-pin`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat change-pin
+  hostchat change-pin --pin-file old.txt --new-pin-file new.txt")]
+pub struct ChangePinArgs {
+    /// Reads the new PIN or passphrase from the first line of FILE; - is standard input, after the old one
+    #[arg(long, value_name = "FILE")]
+    pub new_pin_file: Option<PathBuf>,
+}
+
+/// `wipe`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat wipe --yes
+  hostchat wipe --yes --local                without the PIN, when it is forgotten
+
+Tells the contacts that the sessions have ended and deletes the account at the relay, where these can be reached,
+then erases the keys and the vault. Nothing of it can be brought back.")]
+pub struct WipeArgs {
+    /// Does it without asking
+    #[arg(long)]
+    pub yes: bool,
+    /// Erases here only; needs no PIN and no relay. The name at the relay stays taken
+    #[arg(long)]
+    pub local: bool,
+}
+
+fn exit_codes() -> String {
+    use std::fmt::Write as _;
+
+    crate::error::EXIT_CODES.iter().fold(
+        String::from("Exit codes:\n"),
+        |mut text, (exit, meaning)| {
+            let _ = writeln!(text, "  {:>3}  {meaning}", *exit as u8);
+            text
+        },
+    )
+}

@@ -1,0 +1,360 @@
+//! How events and data are printed: for people, or as JSON with one object per line.
+//!
+//! Invariant: whatever a peer or a relay chose is escaped before it gets here or here; JSON escapes it once more.
+
+use std::io::{self, Write as _};
+
+use hostchat_core::wire::Address;
+use serde_json::{Value, json};
+
+use crate::address::hex;
+use crate::client::{Event, Observer, WaitingFor};
+use crate::error::{Error, Result};
+use crate::escape::{escape, escape_lines};
+use crate::os;
+use crate::token::Notice;
+use crate::vault::{Asked, Direction, Message, Request};
+
+/// Prints for one command.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Output {
+    /// As JSON.
+    pub(super) json: bool,
+}
+
+impl Output {
+    /// Prints data: `value` as JSON, else `text`, which is escaped already.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(super) fn data(self, value: &Value, text: &str) -> Result<()> {
+        let line = if self.json {
+            json_line(value)
+        } else {
+            text.to_owned()
+        };
+        line_out(&line).map_err(|why| Error::io("cannot write the output", why))
+    }
+
+    /// Prints an error with its hint.
+    pub(super) fn error(self, error: &Error) {
+        let (message, hint) = (error.to_string(), error.hint());
+        let text = if self.json {
+            json_line(
+                &json!({"event": "error", "code": error.exit() as u8, "message": message, "hint": hint}),
+            )
+        } else {
+            format!("error: {message}\nhint: {hint}")
+        };
+        // Nothing can be done where even this fails.
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+
+    /// Prints what a token waits for; called on the token's thread.
+    pub(super) fn notice(self, notice: Notice) {
+        if notice == Notice::TouchNeeded {
+            let text = "press the button of the token";
+            let _ = if self.json {
+                line_out(&json_line(
+                    &json!({"event": "note", "kind": "touch_needed", "text": text}),
+                ))
+            } else {
+                writeln!(io::stderr(), "{text} ...")
+            };
+        }
+    }
+
+    /// Prints a message of the history.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(super) fn history(self, message: &Message, name: &str) -> Result<()> {
+        let incoming = message.direction == Direction::In;
+        let value = json!({
+            "event": "history",
+            "id": message.id,
+            "peer": message.peer.as_str(),
+            "name": name,
+            "direction": if incoming { "in" } else { "out" },
+            "text": message.text.as_str(),
+            "sent_at": message.sent_at,
+            "received_at": message.received_at,
+            "message_id": hex(&message.message_id.0),
+            "verified": message.verified,
+        });
+        let who = if incoming {
+            format!("{name}:")
+        } else {
+            format!("to {name}:")
+        };
+        self.data(
+            &value,
+            &format!(
+                "[{}] {who} {}",
+                os::utc(message.sent_at),
+                escape_lines(&message.text)
+            ),
+        )
+    }
+}
+
+impl Observer for Output {
+    fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
+        if self.json {
+            return line_out(&json_line(&to_json(event)));
+        }
+        match event {
+            Event::Message {
+                message,
+                name,
+                maybe_repeat,
+            } => line_out(&message_line(message, name, *maybe_repeat)),
+            Event::Sent { peer, .. } => line_out(&format!("sent to {peer}")),
+            other => writeln!(io::stderr(), "{}", progress_line(other)),
+        }
+    }
+}
+
+/// One line of one object; `\u` for everything that is not printable, so that a terminal cannot be driven by it.
+fn json_line(value: &Value) -> String {
+    let text = value.to_string();
+    if !text.chars().any(crate::escape::is_hostile) {
+        return text;
+    }
+    // serde_json escapes only C0 controls; outside of strings nothing else can stand.
+    text.chars()
+        .fold(String::with_capacity(text.len() + 16), |mut out, c| {
+            use std::fmt::Write as _;
+
+            if crate::escape::is_hostile(c) {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            } else {
+                out.push(c);
+            }
+            out
+        })
+}
+
+fn line_out(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(line.as_bytes())?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+fn message_line(message: &Message, name: &str, maybe_repeat: bool) -> String {
+    let trust = if message.verified {
+        ""
+    } else {
+        " (unverified)"
+    };
+    let mut line = format!(
+        "[{}] {name}{trust}: {}",
+        os::utc(message.sent_at),
+        escape_lines(&message.text)
+    );
+    if message.missing > 0 {
+        line.push_str(&format!(" ({} before it missing)", message.missing));
+    }
+    if maybe_repeat {
+        line.push_str(" (may have been shown already)");
+    }
+    line
+}
+
+fn progress_line(event: &Event<'_>) -> String {
+    match event {
+        Event::Code { code, .. } => format!("code: {code}"),
+        Event::Waiting { peer, what } => waiting_line(*peer, *what),
+        Event::WrongCode { peer, runs_left: 0 } => {
+            format!("wrong code for {peer}, or somebody is in between: this code is dead")
+        }
+        Event::WrongCode { peer, runs_left } => {
+            format!(
+                "wrong code for {peer}, or somebody is in between; {runs_left} left of three tries"
+            )
+        }
+        Event::Paired { peer, .. } => format!("paired with {peer}: verified by code"),
+        Event::Queued { peer, why } => format!("the message for {peer} stays in the outbox: {why}"),
+        Event::Request { request, changed } => request_line(request, *changed),
+        Event::Note { text, .. } => format!("note: {text}"),
+        Event::Message {
+            message,
+            name,
+            maybe_repeat,
+        } => message_line(message, name, *maybe_repeat),
+        Event::Sent { peer, .. } => format!("sent to {peer}"),
+    }
+}
+
+fn waiting_line(peer: Option<&Address>, what: WaitingFor) -> String {
+    let who = peer.map_or_else(|| "somebody".to_owned(), Address::to_string);
+    match what {
+        WaitingFor::Code => {
+            format!(
+                "give the code to {who} by SMS or aloud; waiting until it is typed (10 minutes; Ctrl-C keeps the message) ..."
+            )
+        }
+        WaitingFor::Confirmation => format!("waiting for the confirmation of {who} ..."),
+        WaitingFor::NextOffer => format!("waiting until {who} offers the next try ..."),
+        WaitingFor::Request => format!("waiting until {who} asks ..."),
+    }
+}
+
+fn request_line(request: &Request, changed: bool) -> String {
+    let what = match request.asked {
+        Asked::Code { .. } => "asks to pair with a code",
+        Asked::First => "writes for the first time, without a code",
+    };
+    let changed = if changed {
+        "; its identity is another one than before"
+    } else {
+        ""
+    };
+    format!(
+        "{} {what}{changed}: `hostchat accept {}`",
+        request.from, request.from
+    )
+}
+
+/// What a request asks for, in one word.
+pub(super) fn asked_word(asked: Asked) -> &'static str {
+    match asked {
+        Asked::Code { .. } => "code",
+        Asked::First => "first",
+    }
+}
+
+/// A request as JSON.
+pub(super) fn request_json(request: &Request, changed: bool) -> Value {
+    json!({
+        "event": "request",
+        "peer": request.from.as_str(),
+        "kind": asked_word(request.asked),
+        "changed": changed,
+        "received_at": request.received_at,
+    })
+}
+
+fn to_json(event: &Event<'_>) -> Value {
+    match event {
+        Event::Code {
+            peer,
+            code,
+            seconds,
+        } => {
+            json!({"event": "code", "peer": peer.as_str(), "code": code, "seconds": seconds})
+        }
+        Event::Waiting { peer, what } => {
+            let what = match what {
+                WaitingFor::Code => "code",
+                WaitingFor::Confirmation => "confirmation",
+                WaitingFor::NextOffer => "next offer",
+                WaitingFor::Request => "request",
+            };
+            json!({"event": "waiting", "peer": peer.map(Address::as_str), "for": what})
+        }
+        Event::WrongCode { peer, runs_left } => {
+            json!({"event": "wrong_code", "peer": peer.as_str(), "runs_left": runs_left})
+        }
+        Event::Paired {
+            peer,
+            safety_number,
+        } => {
+            json!({"event": "paired", "peer": peer.as_str(), "verified": true, "safety_number": safety_number})
+        }
+        Event::Sent {
+            peer,
+            message_id,
+            verified,
+        } => {
+            json!({"event": "sent", "peer": peer.as_str(), "message_id": hex(&message_id.0), "verified": verified})
+        }
+        Event::Queued { peer, why } => {
+            json!({"event": "queued", "peer": peer.as_str(), "reason": why.to_string()})
+        }
+        Event::Message {
+            message,
+            name,
+            maybe_repeat,
+        } => json!({
+            "event": "message",
+            "id": message.id,
+            "peer": message.peer.as_str(),
+            "name": name,
+            "text": message.text.as_str(),
+            "sent_at": message.sent_at,
+            "received_at": message.received_at,
+            "message_id": hex(&message.message_id.0),
+            "verified": message.verified,
+            "missing": message.missing,
+            "maybe_repeat": maybe_repeat,
+        }),
+        Event::Request { request, changed } => request_json(request, *changed),
+        Event::Note { kind, text } => json!({"event": "note", "kind": kind, "text": escape(text)}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hostchat_core::wire::Bytes;
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    fn message(text: &str) -> Message {
+        Message {
+            id: 1,
+            direction: Direction::In,
+            peer: Address::parse("alice@h:1").unwrap(),
+            message_id: Bytes([7; 16]),
+            sent_at: 0,
+            received_at: 0,
+            missing: 0,
+            verified: true,
+            text: Zeroizing::new(text.into()),
+        }
+    }
+
+    #[test]
+    fn no_text_reaches_the_terminal_raw() {
+        let hostile: String = (0..0x3000)
+            .filter_map(char::from_u32)
+            .chain(['\u{feff}', '\u{e0041}'])
+            .collect();
+        let message = message(&hostile);
+        let line = message_line(&message, "alice", false);
+        assert!(
+            !line
+                .chars()
+                .any(|c| c != '\n' && crate::escape::is_hostile(c))
+        );
+        let event = Event::Message {
+            message: &message,
+            name: "alice",
+            maybe_repeat: false,
+        };
+        let line = json_line(&to_json(&event));
+        assert!(!line.chars().any(crate::escape::is_hostile));
+        let back: Result<Value, _> = serde_json::from_str(&line);
+        assert!(back.is_ok_and(|v| v.get("text").and_then(Value::as_str) == Some(&hostile)));
+    }
+
+    #[test]
+    fn a_message_says_what_is_uncertain_about_it() {
+        let mut message = message("hi");
+        assert_eq!(
+            message_line(&message, "alice", false),
+            "[1970-01-01 00:00:00] alice: hi"
+        );
+        message.verified = false;
+        message.missing = 2;
+        assert_eq!(
+            message_line(&message, "alice", true),
+            "[1970-01-01 00:00:00] alice (unverified): hi (2 before it missing) (may have been shown already)"
+        );
+    }
+}

@@ -1,0 +1,204 @@
+//! From arguments to an exit code.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::output::Output;
+use super::{
+    Cli, Command, Global, accept, change_pin, contacts, history, init, prompt, recv, reply, send,
+    token, who, whoami, wipe,
+};
+use crate::address::RelayAddress;
+use crate::client::{Client, Locked, Options};
+use crate::error::{Error, Exit, Result};
+use crate::token::{OnNotice, Pin};
+
+/// How long a command may take to leave things in order after Ctrl-C; a second Ctrl-C ends it at once.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// What every command gets.
+pub(super) struct Context {
+    pub(super) global: Global,
+    pub(super) output: Output,
+    stop: crate::client::Stop,
+}
+
+impl Context {
+    pub(super) fn options(&self) -> Result<Options> {
+        let relay = self
+            .global
+            .relay
+            .as_deref()
+            .map(RelayAddress::parse)
+            .transpose()?;
+        Ok(Options {
+            home: self.global.home.clone(),
+            token: self.global.token.clone(),
+            relay,
+            no_history: self.global.no_history,
+        })
+    }
+
+    pub(super) fn on_notice(&self) -> OnNotice {
+        let output = self.output;
+        Box::new(move |notice| output.notice(notice))
+    }
+
+    pub(super) fn pin(&self, question: &str) -> Result<Pin> {
+        prompt::pin(
+            self.global.pin_file.as_deref(),
+            question,
+            "--pin-file",
+            false,
+        )
+    }
+
+    /// Opens the home without a PIN.
+    pub(super) async fn locked(&self) -> Result<Locked> {
+        Locked::open(&self.options()?, self.on_notice()).await
+    }
+
+    /// Opens the home and unlocks its token.
+    pub(super) async fn client(&self) -> Result<Client> {
+        let locked = self.locked().await?;
+        let pin = self.pin(locked.question())?;
+        let client = locked.unlock(pin).await?;
+        Ok(self.stoppable(client))
+    }
+
+    /// Lets Ctrl-C reach a client.
+    pub(super) fn stoppable(&self, client: Client) -> Client {
+        client.with_stop(self.stop.clone())
+    }
+}
+
+/// Runs the program.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors.
+            let code = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Success
+            };
+            let _ = error.print();
+            return ExitCode::from(code as u8);
+        }
+    };
+    let output = Output {
+        json: cli.global.json,
+    };
+    match dispatch(cli, output) {
+        Ok(()) => ExitCode::from(Exit::Success as u8),
+        Err(error) => {
+            output.error(&error);
+            ExitCode::from(error.exit() as u8)
+        }
+    }
+}
+
+fn dispatch(cli: Cli, output: Output) -> Result<()> {
+    if matches!(cli.command, Command::ExitCodes) {
+        return exit_codes(output);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|why| Error::io("cannot start the runtime", why))?;
+    let result = runtime.block_on(interruptible(cli, output));
+    // A name look-up or a token's thread that still works must not hold the end of the program up.
+    runtime.shutdown_background();
+    result
+}
+
+async fn interruptible(cli: Cli, output: Output) -> Result<()> {
+    let signals = |why| Error::io("cannot listen for signals", why);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+    let stop = crate::client::Stop::default();
+    let context = Context {
+        global: cli.global,
+        output,
+        stop: stop.clone(),
+    };
+    let command = execute(cli.command, &context);
+    tokio::pin!(command);
+    tokio::select! {
+        result = &mut command => return result,
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    stop.wish();
+    tokio::select! {
+        result = &mut command => match result {
+            // Whatever came of it, the user ended it.
+            Err(Error::Queued(_)) | Ok(()) | Err(Error::Interrupted) => Err(Error::Interrupted),
+            other => other,
+        },
+        _ = interrupt.recv() => Err(Error::Interrupted),
+        _ = terminate.recv() => Err(Error::Interrupted),
+        () = tokio::time::sleep(GRACE) => Err(Error::Interrupted),
+    }
+}
+
+async fn execute(command: Command, context: &Context) -> Result<()> {
+    match command {
+        Command::Init(args) => init::run(context, args).await,
+        Command::Send(args) => send::run(context, args).await,
+        Command::Accept(args) => accept::run(context, args).await,
+        Command::Recv(args) => recv::run(context, args).await,
+        Command::Reply(args) => reply::run(context, args).await,
+        Command::Contacts(args) => contacts::run(context, args).await,
+        Command::History(args) => history::run(context, args).await,
+        Command::Whoami(args) => whoami::run(context, args).await,
+        Command::Who(args) => who::run(context, args).await,
+        Command::ChangePin(args) => change_pin::run(context, args).await,
+        Command::Token => token::run(context).await,
+        Command::Wipe(args) => wipe::run(context, args).await,
+        Command::ExitCodes => exit_codes(context.output),
+    }
+}
+
+fn exit_codes(output: Output) -> Result<()> {
+    for (exit, meaning) in crate::error::EXIT_CODES {
+        let code = *exit as u8;
+        let value = serde_json::json!({"event": "exit_code", "code": code, "meaning": meaning});
+        output.data(&value, &format!("{code:>3}  {meaning}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Cli::command()
+            .get_subcommands()
+            .filter(|c| !matches!(c.get_name(), "help" | "exit-codes" | "token"))
+        {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains("Example:") && help.contains("hostchat "),
+                "{}",
+                command.get_name()
+            );
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The account: made, shown, hidden, erased.
+
+use hostchat_core::icd::Lifecycle;
+use hostchat_core::wire::{Account, Name};
+
+use super::event::{Observer, note};
+use super::{Client, Options};
+use crate::address::RelayAddress;
+use crate::crash;
+use crate::error::{Error, Result};
+use crate::home::{Config, Home};
+use crate::token::{OnNotice, Pin, Token};
+use crate::vault::Payload;
+
+/// What `init` needs to know.
+#[derive(Clone, Debug)]
+pub struct NewAccount {
+    /// The name wanted.
+    pub name: Name,
+    /// The relay.
+    pub relay: RelayAddress,
+    /// An invitation, empty where none is needed.
+    pub invitation: Vec<u8>,
+    /// Whether others may see in `who` that the account is connected.
+    pub visible: bool,
+}
+
+impl Client {
+    /// Makes an account: PIN and keys on the token, a name at the relay, prekeys there. Repeating it after a crash goes on.
+    ///
+    /// # Errors
+    /// `AlreadyInitialised`; those of token, relay, vault.
+    pub async fn init(
+        options: &Options,
+        account: NewAccount,
+        pin: Pin,
+        on_notice: OnNotice,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        let path = options.home()?;
+        let home = Home::create(&path)?;
+        if let Some(config) = home.config()?.filter(|config| config.registered) {
+            return Err(Error::AlreadyInitialised {
+                path,
+                address: config.address(),
+            });
+        }
+        let invitation = heapless::Vec::from_slice(&account.invitation)
+            .map_err(|_| Error::Usage("an invitation has at most 64 bytes".into()))?;
+        let (kind, place) = options.place(&home);
+        let token = Token::open(place, on_notice).await?;
+        match token.hello().await?.lifecycle {
+            Lifecycle::Blank => {
+                pin.check_new()?;
+                token.initialise(pin).await?;
+            }
+            Lifecycle::Ready => {
+                token.unlock(pin).await?;
+                note(
+                    observer,
+                    "token",
+                    "the token is initialised already; its identity is used",
+                )?;
+            }
+            Lifecycle::Damaged => return Err(Error::TokenDamaged),
+        }
+        crash::point("token-initialised");
+        let (name, relay) = (account.name, account.relay);
+        let config = Config {
+            name,
+            relay,
+            token: kind,
+            registered: false,
+            visible: account.visible,
+        };
+        home.save(&config)?;
+        crash::point("config-stored");
+        let mut client = Self::assemble(home, config, token, options.no_history).await?;
+        let (name, relay) = (client.config.name.clone(), client.home_relay());
+        client
+            .connect_as(&relay, Account::Register { name, invitation })
+            .await?;
+        crash::point("registered");
+        client.config.registered = true;
+        client.home.save(&client.config)?;
+        client.refill_prekeys().await?;
+        Ok(client)
+    }
+
+    /// Names of those connected to the home relay now.
+    ///
+    /// # Errors
+    /// Those of the relay.
+    pub async fn who(&mut self) -> Result<Vec<Name>> {
+        let home = self.home_relay();
+        self.at(&home).await?.who().await
+    }
+
+    /// Lets others see that this account is connected, or not.
+    ///
+    /// # Errors
+    /// Those of the relay; `Io`.
+    pub async fn set_visible(&mut self, visible: bool) -> Result<()> {
+        self.config.visible = visible;
+        self.home.save(&self.config)?;
+        let home = self.home_relay();
+        self.at(&home).await?.set_visible(visible).await
+    }
+
+    /// Tells the contacts that the sessions end, deletes the account at the relay, and erases keys and vault.
+    ///
+    /// What cannot be reached is passed over with a note: the erasing itself must not depend on others.
+    ///
+    /// # Errors
+    /// `NoTouch` and others of the token; `Io`.
+    pub async fn wipe(mut self, observer: &mut dyn Observer) -> Result<()> {
+        if let Err(error) = self.take_leave(observer).await {
+            note(
+                observer,
+                "wipe",
+                format!("could not take leave of contacts and relay: {error}"),
+            )?;
+        }
+        self.token.wipe().await?;
+        self.home.erase()
+    }
+
+    async fn take_leave(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        for contact in self
+            .vault
+            .contacts()?
+            .into_iter()
+            .filter(|c| c.identity.is_some() && c.changed.is_none())
+        {
+            self.vault.queue(&contact.address, Payload::SessionEnded)?;
+        }
+        self.flush(observer).await?;
+        let home = self.home_relay();
+        self.at(&home).await?.delete_account().await
+    }
+}

@@ -1,0 +1,293 @@
+//! The client: one value that holds a home, its token, its vault and its connections.
+//!
+//! ```text
+//!  Client::init / Client::open ─▶ send, pair, receive, accept_*, contacts, ...
+//! ```
+//!
+//! Every method may be cut at any point, by a crash or by dropping its future, and be repeated.
+
+mod accept;
+mod account;
+mod contact;
+mod event;
+mod pair;
+mod prekeys;
+mod receive;
+mod send;
+mod stop;
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use hostchat_core::wire::{Account, Address, Identity, RelayName};
+
+pub use accept::Confirmation;
+pub use account::NewAccount;
+pub use contact::Exported;
+pub use event::{Event, Observer, Unobserved, WaitingFor};
+pub use send::Flushed;
+pub use stop::Stop;
+
+use crate::address::RelayAddress;
+use crate::error::{Error, Result};
+use crate::home::{Config, Home, TokenKind};
+use crate::relay::{Connection, Login};
+use crate::token::{OnNotice, Pin, Place, Token};
+use crate::transport::websocket;
+use crate::vault::Vault;
+
+/// What is given besides the command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The home directory; `None` for the usual place.
+    pub home: Option<PathBuf>,
+    /// The port of a hardware token.
+    pub token: Option<PathBuf>,
+    /// The relay; for an account that exists only its pin may differ.
+    pub relay: Option<RelayAddress>,
+    /// Keep no history.
+    pub no_history: bool,
+}
+
+impl Options {
+    /// Where the home is.
+    ///
+    /// # Errors
+    /// `Usage` if no place is known.
+    pub fn home(&self) -> Result<PathBuf> {
+        self.home.clone().map_or_else(Home::default_path, Ok)
+    }
+
+    fn place(&self, home: &Home) -> (TokenKind, Place) {
+        match &self.token {
+            Some(port) => (TokenKind::Serial, Place::Serial(port.clone())),
+            None => (TokenKind::Software, Place::Software(home.token_file())),
+        }
+    }
+}
+
+/// A home whose token has not been unlocked yet.
+pub struct Locked {
+    home: Home,
+    config: Config,
+    token: Token,
+    no_history: bool,
+}
+
+/// An unlocked client.
+pub struct Client {
+    home: Home,
+    config: Config,
+    token: Token,
+    vault: Vault,
+    identity: Identity,
+    connections: HashMap<RelayName, Connection>,
+    /// Deliveries were asked for on the present connection to the home relay.
+    receiving: bool,
+    /// Contacts whose identity was compared with their relay's since the program began.
+    bound: HashSet<Address>,
+    no_history: bool,
+    stop: Stop,
+}
+
+impl Locked {
+    /// Opens the home and its token.
+    ///
+    /// # Errors
+    /// `NotInitialised`, `HomeLocked`, `Config`, `TokenKind`, `TokenAbsent`, `TokenBusy`.
+    pub async fn open(options: &Options, on_notice: OnNotice) -> Result<Self> {
+        let path = options.home()?;
+        let home = Home::open(&path)?;
+        let mut config = match home.config()? {
+            Some(config) if config.registered => config,
+            _ => return Err(Error::NotInitialised(path)),
+        };
+        if let Some(relay) = &options.relay {
+            if relay.name != config.relay.name {
+                return Err(Error::Usage(format!(
+                    "the account of this home is at {}, not at {}: leave --relay out, or give another --home",
+                    config.relay.name, relay.name
+                )));
+            }
+            if relay.pin.is_some() && relay.pin != config.relay.pin {
+                config.relay.pin = relay.pin;
+                home.save(&config)?;
+            }
+        }
+        let (kind, place) = options.place(&home);
+        if kind != config.token {
+            return Err(Error::TokenKind {
+                serial: config.token == TokenKind::Serial,
+            });
+        }
+        let token = Token::open(place, on_notice).await?;
+        Ok(Self {
+            home,
+            config,
+            token,
+            no_history: options.no_history,
+        })
+    }
+
+    /// What the token says about itself.
+    ///
+    /// # Errors
+    /// Those of the token.
+    pub async fn hello(&self) -> Result<hostchat_core::icd::Hello> {
+        self.token.hello().await
+    }
+
+    /// How to ask for the PIN.
+    pub fn question(&self) -> &'static str {
+        match self.config.token {
+            TokenKind::Software => "Passphrase: ",
+            TokenKind::Serial => "PIN of the token: ",
+        }
+    }
+
+    /// Sets a new PIN or passphrase.
+    ///
+    /// # Errors
+    /// `WrongPin`, `NoTouch`, `BadPin`; those of the token.
+    pub async fn change_pin(self, old: Pin, new: Pin) -> Result<()> {
+        self.token.change_pin(old, new).await
+    }
+
+    /// Unlocks the token and opens the vault.
+    ///
+    /// # Errors
+    /// `WrongPin` and others of the token; those of the vault.
+    pub async fn unlock(self, pin: Pin) -> Result<Client> {
+        self.token.unlock(pin).await?;
+        Client::assemble(self.home, self.config, self.token, self.no_history).await
+    }
+
+    /// Erases the token without a PIN, and the home.
+    ///
+    /// # Errors
+    /// `NoTouch` and others of the token; `Io`.
+    pub async fn erase(self) -> Result<()> {
+        self.token.reset().await?;
+        self.home.erase()
+    }
+}
+
+impl Client {
+    /// Puts the parts together; the token is unlocked.
+    async fn assemble(home: Home, config: Config, token: Token, no_history: bool) -> Result<Self> {
+        let unsound = |_| Error::Internal("the token's own identity is not sound");
+        let identity = token.identity().await?.verify().map_err(unsound)?;
+        let vault = Vault::open(&home.vault_file(), &token.storage_key().await?)?;
+        let (connections, bound) = (HashMap::new(), HashSet::new());
+        let stop = Stop::default();
+        Ok(Self {
+            home,
+            config,
+            token,
+            vault,
+            identity,
+            connections,
+            receiving: false,
+            bound,
+            no_history,
+            stop,
+        })
+    }
+
+    /// The own address.
+    pub fn address(&self) -> Address {
+        self.config.address()
+    }
+
+    /// The own identity.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Whether others may see in `who` that the account is connected.
+    pub fn is_visible(&self) -> bool {
+        self.config.visible
+    }
+
+    /// The vault.
+    pub fn vault(&mut self) -> &mut Vault {
+        &mut self.vault
+    }
+
+    /// The token.
+    pub fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// What ends a waiting command.
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Lets `stop` end a waiting command.
+    pub fn with_stop(self, stop: Stop) -> Self {
+        Self { stop, ..self }
+    }
+
+    /// Connects to a relay if there is no living connection: to the home relay as its user, to others as a guest.
+    async fn connect(&mut self, relay: &RelayName) -> Result<()> {
+        if self
+            .connections
+            .get(relay)
+            .is_some_and(Connection::is_alive)
+        {
+            return Ok(());
+        }
+        let is_home = *relay == self.config.relay.name;
+        let account = if is_home {
+            Account::User(self.config.name.clone())
+        } else {
+            Account::Guest(self.address())
+        };
+        self.connect_as(relay, account).await
+    }
+
+    async fn connect_as(&mut self, relay: &RelayName, account: Account) -> Result<()> {
+        let is_home = *relay == self.config.relay.name;
+        self.connections.remove(relay);
+        if is_home {
+            self.receiving = false;
+        }
+        let pin = if is_home {
+            self.config.relay.pin
+        } else {
+            self.vault.relay_pin(relay)?
+        };
+        let (socket, exporter) = websocket::connect(&RelayAddress {
+            name: relay.clone(),
+            pin,
+        })
+        .await?;
+        let visible = self.config.visible;
+        let login = Login {
+            token: &self.token,
+            account,
+            identity: *self.identity.claim(),
+            visible,
+        };
+        let connection = Connection::login(relay.clone(), socket, exporter, login).await?;
+        self.connections.insert(relay.clone(), connection);
+        Ok(())
+    }
+
+    /// The living connection to a relay.
+    async fn at(&mut self, relay: &RelayName) -> Result<&Connection> {
+        self.connect(relay).await?;
+        self.connections
+            .get(relay)
+            .ok_or(Error::Internal("no connection"))
+    }
+
+    fn home_relay(&self) -> RelayName {
+        self.config.relay.name.clone()
+    }
+
+    fn keeps_history(&self) -> bool {
+        !self.no_history
+    }
+}

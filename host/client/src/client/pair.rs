@@ -1,0 +1,294 @@
+//! Pairing with a one-time code, at the end that shows the code.
+//!
+//! ```text
+//!  token: code ─▶ run: offer ─▶ mailbox of the other
+//!                  ◀─ answer ── own mailbox      good: paired.  bad: the other is told, next run, three at most
+//! ```
+//!
+//! Invariant: the code is in the token's RAM and on the user's screen, nowhere else. However this ends, the token
+//! forgets it.
+
+use std::time::Duration;
+
+use hostchat_core::icd::TokenError;
+use hostchat_core::wire::relay::Kind;
+use hostchat_core::wire::{
+    Address, Bytes, Envelope, EnvelopeBytes, IdentityClaim, PairAnswer, SessionStartId, codec,
+};
+use tokio::time::{Instant, sleep_until};
+
+use super::Client;
+use super::event::{Event, Observer, WaitingFor, note, tell};
+use super::receive::Handled;
+use super::send::is_transient;
+use crate::crash;
+use crate::error::{Error, Result};
+use crate::os;
+use crate::relay::Backoff;
+use crate::vault::{Contact, Trust};
+
+/// How long a code lives, in seconds; the token counts by its own clock as well.
+pub(super) const CODE_S: u64 = 600;
+
+/// How one run ended.
+enum Run {
+    Paired(IdentityClaim),
+    WrongCode { runs_left: u8 },
+}
+
+impl Client {
+    /// Makes a code for the contact at `address`, shows it through the observer, and waits until it was typed.
+    ///
+    /// # Errors
+    /// `CodeDead`, `CodeExpired`, `IdentityChanged`, `Interrupted`; those of relay, token, vault.
+    pub async fn pair(
+        &mut self,
+        address: &Address,
+        accept_changed: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let contact = self.vault.contact_or_new(address)?;
+        if contact.changed.is_some() && !accept_changed {
+            return Err(Error::IdentityChanged(address.clone()));
+        }
+        self.start_receiving().await?;
+        self.at(&address.relay()).await?;
+        let code = self
+            .token
+            .pair_begin(self.address(), address.clone(), accept_changed)
+            .await?;
+        crash::point("code-drawn");
+        let deadline = Instant::now() + Duration::from_secs(CODE_S);
+        let mut run = None;
+        let text = std::str::from_utf8(code.as_slice())
+            .map_err(|_| Error::Internal("a code that is none"))?;
+        let result = self
+            .runs(&contact, text, deadline, &mut run, observer)
+            .await;
+        if result.is_err() {
+            // Both are courtesies: the token forgets a code by itself, and the other end has its own deadline.
+            let _ = self.token.pair_end().await;
+            if let Some(sid) = run {
+                let _ = self.tell_ended(address, sid, 0).await;
+            }
+        }
+        result
+    }
+
+    async fn runs(
+        &mut self,
+        contact: &Contact,
+        code: &str,
+        deadline: Instant,
+        current: &mut Option<SessionStartId>,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let address = &contact.address;
+        let mut shown = false;
+        loop {
+            let offered = self.token.pair_offer().await?;
+            let sid = offered.offer.sid;
+            *current = Some(sid);
+            self.post(address, &Envelope::PairOffer(offered.offer))
+                .await?;
+            crash::point("offer-sent");
+            if !std::mem::replace(&mut shown, true) {
+                tell(
+                    observer,
+                    &Event::Code {
+                        peer: address,
+                        code,
+                        seconds: CODE_S,
+                    },
+                )?;
+            }
+            tell(
+                observer,
+                &Event::Waiting {
+                    peer: Some(address),
+                    what: WaitingFor::Code,
+                },
+            )?;
+            match self.one_run(address, sid, deadline, observer).await? {
+                Run::Paired(identity) => {
+                    *current = None;
+                    return self.paired(contact, identity, observer);
+                }
+                Run::WrongCode { runs_left } => {
+                    *current = None;
+                    self.tell_ended(address, sid, runs_left).await?;
+                    tell(
+                        observer,
+                        &Event::WrongCode {
+                            peer: address,
+                            runs_left,
+                        },
+                    )?;
+                    if runs_left == 0 {
+                        return Err(Error::CodeDead);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the answer to one offer.
+    async fn one_run(
+        &mut self,
+        address: &Address,
+        sid: SessionStartId,
+        deadline: Instant,
+        observer: &mut dyn Observer,
+    ) -> Result<Run> {
+        loop {
+            let Handled::Answer { answer, number } = self
+                .next_handled(deadline, Error::CodeExpired, observer)
+                .await?
+            else {
+                continue;
+            };
+            if answer.sid != sid {
+                self.acknowledge(number).await?;
+                continue;
+            }
+            if let Some(run) = self.confirm(address, *answer, observer).await? {
+                // What is lost with the connection here is only the acknowledgement: the answer is of no use any more.
+                let _ = self.acknowledge(number).await;
+                return Ok(run);
+            }
+            self.acknowledge(number).await?;
+        }
+    }
+
+    /// Gives an answer to the token; `None` if it was not an answer to judge.
+    async fn confirm(
+        &mut self,
+        address: &Address,
+        answer: PairAnswer,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Run>> {
+        let claimed = answer.public.identity;
+        match self.token.pair_confirm(answer).await {
+            Ok((identity, _)) => {
+                crash::point("pair-confirmed");
+                Ok(Some(Run::Paired(identity)))
+            }
+            Err(Error::WrongCode { runs_left }) => Ok(Some(Run::WrongCode { runs_left })),
+            Err(Error::CodeDead) => Ok(Some(Run::WrongCode { runs_left: 0 })),
+            Err(Error::Token(TokenError::IdentityChanged)) => {
+                let mut contact = self.vault.contact_or_new(address)?;
+                contact.changed = Some(claimed);
+                self.vault.save_contact(&contact)?;
+                Err(Error::IdentityChanged(address.clone()))
+            }
+            Err(Error::Token(
+                error @ (TokenError::Storage | TokenError::SessionsFull | TokenError::Random),
+            )) => Err(Error::Token(error)),
+            Err(Error::Token(error)) => {
+                let why = Error::Token(error);
+                note(
+                    observer,
+                    "dropped",
+                    format!("an answer that is none was passed over: {why}"),
+                )?;
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Notes that `contact` is verified by a code.
+    fn paired(
+        &mut self,
+        contact: &Contact,
+        identity: IdentityClaim,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let mut contact = self.vault.contact_or_new(&contact.address)?;
+        let same = contact.identity == Some(identity);
+        contact.identity = Some(identity);
+        contact.trust = Trust::Code;
+        contact.changed = None;
+        contact.expected = None;
+        self.vault.save_contact(&contact)?;
+        if !same {
+            self.vault.reseal_outgoing(&contact.address)?;
+        }
+        // Verified by more than the relay's word; the relay need not be asked again in this run.
+        self.bound.insert(contact.address.clone());
+        crash::point("contact-stored");
+        let number = self.safety_number(&contact)?;
+        tell(
+            observer,
+            &Event::Paired {
+                peer: &contact.address,
+                safety_number: &number,
+            },
+        )
+    }
+
+    /// Tells the other that a run is over. A hint: nothing rests on it.
+    async fn tell_ended(
+        &mut self,
+        address: &Address,
+        sid: SessionStartId,
+        runs_left: u8,
+    ) -> Result<()> {
+        self.post(address, &Envelope::PairEnded { sid, runs_left })
+            .await
+    }
+
+    /// Leaves a step of a pairing in the other's mailbox.
+    async fn post(&mut self, address: &Address, envelope: &Envelope<'_>) -> Result<()> {
+        let body: EnvelopeBytes =
+            codec::encode_vec(envelope).map_err(|_| Error::Internal("envelope too long"))?;
+        let id = Bytes(os::random());
+        let mut backoff = Backoff::default();
+        loop {
+            let sent = match self.at(&address.relay()).await {
+                Ok(relay) => relay.send(address.name(), id, Kind::Pairing, &body).await,
+                Err(error) => Err(error),
+            };
+            match sent {
+                Err(error) if is_transient(&error) && backoff.has_patience() => {
+                    self.pause(&mut backoff).await?
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Handles deliveries until one comes that a waiting command has to look at; reconnects meanwhile.
+    pub(super) async fn next_handled(
+        &mut self,
+        deadline: Instant,
+        late: Error,
+        observer: &mut dyn Observer,
+    ) -> Result<Handled> {
+        let mut backoff = Backoff::default();
+        let stop = self.stop.clone();
+        loop {
+            let step = tokio::select! {
+                biased;
+                () = stop.wished() => return Err(Error::Interrupted),
+                () = sleep_until(deadline) => return Err(late),
+                step = self.next_step() => step,
+            };
+            match step {
+                Ok(Some(delivered)) => match self.handle(delivered, observer).await {
+                    Ok(Handled::Quiet) => backoff.reset(),
+                    Ok(handled) => return Ok(handled),
+                    Err(error) if is_transient(&error) => {
+                        self.reconnecting(&error, &mut backoff, observer).await?
+                    }
+                    Err(error) => return Err(error),
+                },
+                Ok(None) => backoff.reset(),
+                Err(error) if is_transient(&error) => {
+                    self.reconnecting(&error, &mut backoff, observer).await?
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

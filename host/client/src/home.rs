@@ -1,0 +1,339 @@
+//! The home directory: configuration, lock, and where the software token and the vault lie.
+//!
+//! ```text
+//! ~/.local/share/hostchat/        0700
+//!   config.toml                   who and where; nothing secret
+//!   token.flash                   the software token's flash, sealed under the passphrase
+//!   vault.db                      contacts, history, outbox, sealed under the token's storage key
+//!   lock                          held while a program uses the directory
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use hostchat_core::wire::{Address, Name};
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::address::RelayAddress;
+use crate::error::{Error, Result};
+
+/// Which kind of token holds the keys of a home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenKind {
+    /// The software token in the home itself.
+    Software,
+    /// A token on a serial port.
+    Serial,
+}
+
+/// What `config.toml` holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigFile {
+    /// Version of this format.
+    format: u32,
+    name: String,
+    relay: String,
+    token: TokenKind,
+    /// Whether `init` came to its end.
+    registered: bool,
+    visible: bool,
+}
+
+/// The account of a home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The account's name at the relay.
+    pub name: Name,
+    /// The home relay, with its pin.
+    pub relay: RelayAddress,
+    /// What holds the keys.
+    pub token: TokenKind,
+    /// Whether `init` came to its end.
+    pub registered: bool,
+    /// Whether others may see in `who` that the account is connected.
+    pub visible: bool,
+}
+
+const FORMAT: u32 = 1;
+
+impl Config {
+    /// The account's address.
+    pub fn address(&self) -> Address {
+        Address::new(&self.name, &self.relay.name)
+    }
+
+    fn from_file(path: &Path, file: &ConfigFile) -> Result<Self> {
+        let bad = |why: &str| Error::Config {
+            path: path.into(),
+            why: why.into(),
+        };
+        if file.format != FORMAT {
+            return Err(bad(
+                "its format is not one that this version knows; update hostchat",
+            ));
+        }
+        Ok(Self {
+            name: Name::parse(&file.name).map_err(|_| bad("`name` is not a name"))?,
+            relay: RelayAddress::parse(&file.relay)
+                .map_err(|_| bad("`relay` is not HOST:PORT[#FINGERPRINT]"))?,
+            token: file.token,
+            registered: file.registered,
+            visible: file.visible,
+        })
+    }
+
+    fn to_file(&self) -> ConfigFile {
+        ConfigFile {
+            format: FORMAT,
+            name: self.name.as_str().into(),
+            relay: self.relay.to_string(),
+            token: self.token,
+            registered: self.registered,
+            visible: self.visible,
+        }
+    }
+}
+
+/// A home directory that this program holds until the value is dropped.
+#[derive(Debug)]
+pub struct Home {
+    path: PathBuf,
+    /// Its lock ends with the file handle, however the program ends.
+    _lock: File,
+}
+
+impl Home {
+    /// Where the home is if nothing is said: `$XDG_DATA_HOME/hostchat`, else `~/.local/share/hostchat`.
+    ///
+    /// # Errors
+    /// `Usage` if neither `XDG_DATA_HOME` nor `HOME` is set.
+    pub fn default_path() -> Result<PathBuf> {
+        let set = |name: &str| {
+            std::env::var_os(name)
+                .filter(|v| !v.is_empty())
+                .map(PathBuf::from)
+        };
+        set("XDG_DATA_HOME")
+            .or_else(|| set("HOME").map(|home| home.join(".local/share")))
+            .map(|data| data.join("hostchat"))
+            .ok_or_else(|| Error::Usage("HOME is not set: name a directory with --home".into()))
+    }
+
+    /// Makes the directory if it is not there, and takes its lock.
+    ///
+    /// # Errors
+    /// `HomeLocked`, `Io`.
+    pub fn create(path: &Path) -> Result<Self> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|why| {
+                Error::io(format!("cannot make the directory {}", path.display()), why)
+            })?;
+        Self::lock(path)
+    }
+
+    /// Takes the lock of a home that exists.
+    ///
+    /// # Errors
+    /// `NotInitialised`, `HomeLocked`, `Io`.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.join("config.toml").exists() {
+            return Err(Error::NotInitialised(path.into()));
+        }
+        Self::lock(path)
+    }
+
+    fn lock(path: &Path) -> Result<Self> {
+        let io = |why| Error::io(format!("cannot use the directory {}", path.display()), why);
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .map_err(io)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut text = String::new();
+                let _ = lock.take(32).read_to_string(&mut text);
+                return Err(Error::HomeLocked {
+                    path: path.into(),
+                    pid: text.trim().parse().ok(),
+                });
+            }
+            Err(errno) => return Err(io(errno.into())),
+        }
+        // Only a help for people: who holds the lock is known to the kernel.
+        let _ = lock
+            .set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| writeln!(lock, "{}", std::process::id()));
+        Ok(Self {
+            path: path.into(),
+            _lock: lock,
+        })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The software token's file.
+    pub fn token_file(&self) -> PathBuf {
+        self.path.join("token.flash")
+    }
+
+    /// The vault's file.
+    pub fn vault_file(&self) -> PathBuf {
+        self.path.join("vault.db")
+    }
+
+    /// Reads the configuration, `None` if there is none yet.
+    ///
+    /// # Errors
+    /// `Config`, `Io`.
+    pub fn config(&self) -> Result<Option<Config>> {
+        let path = self.path.join("config.toml");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(why) if why.kind() == io::ErrorKind::InvalidData => {
+                return Err(Error::Config {
+                    path,
+                    why: "it is not text".into(),
+                });
+            }
+            Err(why) => return Err(Error::io(format!("cannot read {}", path.display()), why)),
+        };
+        let file: ConfigFile = toml::from_str(&text).map_err(|error| Error::Config {
+            path: path.clone(),
+            why: crate::escape::escape(error.message()).into_owned(),
+        })?;
+        Config::from_file(&path, &file).map(Some)
+    }
+
+    /// Writes the configuration, durably and in one step.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn save(&self, config: &Config) -> Result<()> {
+        let path = self.path.join("config.toml");
+        let text =
+            toml::to_string(&config.to_file()).map_err(|_| Error::Internal("configuration"))?;
+        self.replace(&path, text.as_bytes())
+            .map_err(|why| Error::io(format!("cannot write {}", path.display()), why))
+    }
+
+    fn replace(&self, path: &Path, contents: &[u8]) -> io::Result<()> {
+        let new = path.with_extension("new");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(contents)?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// Deletes everything that belongs to the account, the configuration last.
+    ///
+    /// # Errors
+    /// `Io`; what was deleted until then stays deleted.
+    pub fn erase(&self) -> Result<()> {
+        for name in [
+            "vault.db",
+            "vault.db-wal",
+            "vault.db-shm",
+            "token.flash",
+            "config.new",
+            "config.toml",
+        ] {
+            let path = self.path.join(name);
+            match fs::remove_file(&path) {
+                Err(why) if why.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io(format!("cannot delete {}", path.display()), why));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            name: Name::parse("alice").unwrap(),
+            relay: RelayAddress::parse("127.0.0.1:7443").unwrap(),
+            token: TokenKind::Software,
+            registered: false,
+            visible: true,
+        }
+    }
+
+    #[test]
+    fn a_configuration_comes_back_and_foreign_ones_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::create(&dir.path().join("a/b")).unwrap();
+        assert_eq!(home.config().unwrap(), None);
+        home.save(&config()).unwrap();
+        assert_eq!(home.config().unwrap(), Some(config()));
+        let path = home.path().join("config.toml");
+        let good = fs::read_to_string(&path).unwrap();
+        for bad in [
+            good.replace("format = 1", "format = 2"),
+            good.replace("alice", "Alice"),
+            good.replace("7443", "99999"),
+            good.replace("visible = true", "visible = 3"),
+            format!("{good}\nmore = 1\n"),
+            String::from("\u{1b}]0;x"),
+        ] {
+            fs::write(&path, bad).unwrap();
+            let error = home.config().unwrap_err();
+            assert!(matches!(error, Error::Config { .. }), "{error}");
+            assert!(!error.to_string().contains('\u{1b}'));
+        }
+    }
+
+    #[test]
+    fn one_program_at_a_time_and_the_other_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::create(dir.path()).unwrap();
+        let error = Home::create(dir.path()).unwrap_err();
+        assert!(
+            matches!(error, Error::HomeLocked { pid: Some(pid), .. } if pid == std::process::id()),
+            "{error}"
+        );
+        drop(home);
+        assert!(Home::create(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn only_the_owner_can_look_inside() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::create(&dir.path().join("h")).unwrap();
+        home.save(&config()).unwrap();
+        let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(home.path()), 0o700);
+        assert_eq!(mode(&home.path().join("config.toml")), 0o600);
+    }
+}

@@ -1,0 +1,29 @@
+//! The hostchat client: everything that the `hostchat` program does, as a library.
+//!
+//! ```text
+//!  cli (one file per command), later an agent or a user interface
+//!   │
+//!   ▼
+//!  Client ──┬── token::Token ──▶ transport::{memory, serial}     keys, sessions: never here
+//!           ├── vault::Vault                                     sealed contacts, history, outbox
+//!           └── relay::Connection ──▶ transport::websocket       mailboxes, prekeys
+//! ```
+//!
+//! One invariant: **what is acknowledged is on disk first, and what is on disk is shown once.** A crash at any point
+//! loses nothing that a relay or a peer was told to be safe, and no message key is used twice (design §6).
+
+pub mod address;
+pub mod cli;
+pub mod client;
+pub mod crash;
+pub mod error;
+pub mod escape;
+pub mod home;
+pub mod os;
+pub mod relay;
+pub mod token;
+pub mod transport;
+pub mod vault;
+
+pub use client::{Client, Event, Observer, Options};
+pub use error::{Error, Result};

@@ -1,0 +1,92 @@
+//! What comes from the operating system: clock, randomness, and locks against prying.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rand_core::UnwrapErr;
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+
+/// The system's random generator.
+pub type SystemRng = UnwrapErr<getrandom::SysRng>;
+
+/// Gives the system's random generator. It panics only where the system itself has none.
+pub fn rng() -> SystemRng {
+    UnwrapErr(getrandom::SysRng)
+}
+
+/// Draws `N` random bytes.
+pub fn random<const N: usize>() -> [u8; N] {
+    use rand_core::Rng as _;
+
+    let mut bytes = [0; N];
+    rng().fill_bytes(&mut bytes);
+    bytes
+}
+
+/// Milliseconds since 1970; 0 for a clock before that.
+pub fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Seconds since 1970.
+pub fn now_s() -> u64 {
+    now_ms() / 1000
+}
+
+/// Keeps memory out of core dumps and away from other processes of the same user.
+///
+/// Best effort: a system that refuses leaves us no worse than before. Memory may still be swapped out; use encrypted
+/// swap (the README says so).
+pub fn harden() {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = rustix::process::setrlimit(Resource::Core, none);
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+/// A time of day in words, UTC: `2026-11-21 09:05:13`.
+pub fn utc(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (days, in_day) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}",
+        in_day / 3600,
+        in_day / 60 % 60,
+        in_day % 60
+    )
+}
+
+/// Days since 1970-01-01 to a date of the Gregorian calendar (Howard Hinnant, "chrono-compatible low-level date
+/// algorithms"), for dates from 1970 on.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let z = days.saturating_add(719_468);
+    let (era, of_era) = (z / 146_097, z % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_right() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00");
+        assert_eq!(utc(951_782_399_000), "2000-02-28 23:59:59");
+        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00");
+        assert_eq!(utc(1_795_251_913_999), "2026-11-21 09:05:13");
+        assert!(!utc(u64::MAX).is_empty());
+    }
+}

@@ -1,0 +1,179 @@
+//! What a client asks of a relay, one method for each call.
+
+use hostchat_core::wire::relay::{Answer, Call, Kind};
+use hostchat_core::wire::{IdentityClaim, MessageId, Name, Prekey, PrekeyBundle};
+
+use super::Connection;
+use crate::error::{Error, Result};
+
+/// What a relay keeps of our prekeys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stock {
+    /// One-time prekeys left.
+    pub one_time: u16,
+    /// When the last-resort key was made, seconds since 1970; 0 if there is none.
+    pub last_resort_issued: u64,
+    /// Its id; 0 if there is none.
+    pub last_resort_id: u32,
+}
+
+impl Connection {
+    /// Leaves a prekey.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`].
+    pub async fn put_prekey(&self, prekey: Prekey) -> Result<()> {
+        self.call(&Call::PutPrekey(prekey), done).await
+    }
+
+    /// Asks what prekeys are left.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`].
+    pub async fn prekey_stock(&self) -> Result<Stock> {
+        self.call(&Call::PrekeyStock, |answer| match answer {
+            Answer::PrekeyStock {
+                one_time,
+                last_resort_issued,
+                last_resort_id,
+            } => Some(Stock {
+                one_time,
+                last_resort_issued,
+                last_resort_id,
+            }),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The identity that the relay binds to a name; not checked.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`].
+    pub async fn look_up(&self, name: Name) -> Result<IdentityClaim> {
+        self.call(&Call::LookUp(name), |answer| match answer {
+            Answer::Binding(identity) => Some(identity),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Prekeys of a name; not checked.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`].
+    pub async fn take_prekeys(&self, name: Name) -> Result<PrekeyBundle> {
+        self.call(&Call::TakePrekeys(name), |answer| match answer {
+            Answer::Bundle(bundle) => Some(bundle),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Leaves an envelope in a mailbox; `Ok` means that it is durable there.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`].
+    pub async fn send(
+        &self,
+        to: Name,
+        message_id: MessageId,
+        kind: Kind,
+        body: &[u8],
+    ) -> Result<()> {
+        self.call(
+            &Call::Send {
+                to,
+                message_id,
+                kind,
+                body,
+            },
+            |answer| match answer {
+                Answer::Stored => Some(()),
+                _ => None,
+            },
+        )
+        .await
+    }
+
+    /// Starts deliveries.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`].
+    pub async fn receive(&self) -> Result<()> {
+        self.call(&Call::Receive, done).await
+    }
+
+    /// Says that a delivery is safe here.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`].
+    pub async fn acknowledge(&self, number: u64) -> Result<()> {
+        self.call(&Call::Acknowledge { number }, done).await
+    }
+
+    /// All names connected now, in order.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`]; `RelayProtocol` if the pages do not end or are not in order.
+    pub async fn who(&self) -> Result<Vec<Name>> {
+        let broke = |why| Error::RelayProtocol {
+            relay: self.relay().clone(),
+            why,
+        };
+        let mut all: Vec<Name> = Vec::new();
+        loop {
+            let after = all
+                .last()
+                .map_or_else(String::new, |name| name.as_str().to_owned());
+            let (page, more) = self
+                .call(&Call::Who { after: &after }, |answer| match answer {
+                    Answer::Online { names, more } => {
+                        let names = names
+                            .iter()
+                            .map(|name| Name::parse(name))
+                            .collect::<Result<Vec<_>, _>>();
+                        Some((names, more))
+                    }
+                    _ => None,
+                })
+                .await?;
+            let page = page.map_err(|_| broke("a name that is none"))?;
+            let in_order = all
+                .last()
+                .into_iter()
+                .chain(&page)
+                .is_sorted_by(|a, b| a < b);
+            if !in_order || (page.is_empty() && more) || all.len() > MAX_ONLINE {
+                return Err(broke("a list of names that is not in order"));
+            }
+            all.extend(page);
+            if !more {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Turns the own visibility on or off.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`].
+    pub async fn set_visible(&self, visible: bool) -> Result<()> {
+        self.call(&Call::SetVisible(visible), done).await
+    }
+
+    /// Deletes the own account at the relay.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`].
+    pub async fn delete_account(&self) -> Result<()> {
+        self.call(&Call::DeleteAccount, done).await
+    }
+}
+
+/// Most names that are listed: a relay cannot fill memory with them.
+const MAX_ONLINE: usize = 100_000;
+
+fn done(answer: Answer<'_>) -> Option<()> {
+    matches!(answer, Answer::Done).then_some(())
+}

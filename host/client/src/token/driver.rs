@@ -1,0 +1,353 @@
+//! The command language of a token, spoken over any [`Link`]; blocking.
+//!
+//! ```text
+//!  hello ─▶ unlock(pin) ─▶ command, command, ..           lock by dropping the driver
+//!             Argon2id here, CPace with the token; then AES-SIV frames with exact counters
+//! ```
+//!
+//! Invariant: the PIN never leaves this process; what the token gets is only good with its own answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hostchat_core::crypto::stretch::{self, Block, PinPrs, PinWrap, STRETCH_BLOCKS, Stretched};
+use hostchat_core::error::Error as CoreError;
+use hostchat_core::icd::{
+    Activity, Channel, Command, FromToken, Hello, HostUnlock, Lifecycle, LinkError, MAX_LINK,
+    Reply, ToToken, TokenError, UnlockKind,
+};
+use hostchat_core::wire::{Bytes, PROTOCOL_VERSION, codec};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::Notice;
+use crate::error::{Error, Result};
+use crate::os;
+use crate::transport::{Link, LinkBuffer};
+
+/// Called, on the token's thread, for what the user should know while a token is busy.
+pub type OnNotice = Box<dyn FnMut(Notice) + Send>;
+
+/// A PIN or passphrase as it was typed; wiped when dropped.
+pub struct Pin(Zeroizing<Vec<u8>>);
+
+impl Pin {
+    /// Fewest bytes of a new PIN.
+    pub const MIN: usize = 4;
+    /// Most bytes of a PIN.
+    pub const MAX: usize = 1024;
+
+    /// Takes what was typed, without its line end.
+    ///
+    /// # Errors
+    /// `BadPin` if it is empty or longer than [`Self::MAX`] bytes.
+    pub fn new(typed: Zeroizing<Vec<u8>>) -> Result<Self> {
+        match typed.len() {
+            0 => Err(Error::BadPin("the PIN is empty")),
+            n if n > Self::MAX => Err(Error::BadPin("the PIN is longer than 1024 bytes")),
+            _ => Ok(Self(typed)),
+        }
+    }
+
+    /// Refuses what is too short for a new PIN.
+    ///
+    /// # Errors
+    /// `BadPin`.
+    pub fn check_new(&self) -> Result<()> {
+        if self.0.len() < Self::MIN {
+            Err(Error::BadPin("a PIN has at least 4 characters"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether both are equal, in constant time for equal lengths.
+    pub fn equals(&self, other: &Self) -> bool {
+        hostchat_core::secret::ct_eq(&self.0, &other.0)
+    }
+
+    fn stretch(&self, salt: &Bytes<16>) -> Result<Stretched> {
+        // Wiped by `stretch` itself.
+        let mut memory = vec![Block::default(); STRETCH_BLOCKS];
+        stretch::stretch(&self.0, &salt.0, &mut memory).map_err(|_| Error::Internal("PIN stretch"))
+    }
+}
+
+/// A token and the channel to it.
+pub struct Driver {
+    link: Box<dyn Link>,
+    channel: Option<Channel>,
+    cancel: Arc<AtomicBool>,
+    on_notice: OnNotice,
+    request: LinkBuffer,
+    reply: LinkBuffer,
+    plain: LinkBuffer,
+}
+
+impl Driver {
+    /// Speaks to the token behind `link`; setting `cancel` gives up a touch that is waited for.
+    pub fn new(link: Box<dyn Link>, cancel: Arc<AtomicBool>, on_notice: OnNotice) -> Self {
+        let (request, reply, plain) = (LinkBuffer::new(), LinkBuffer::new(), LinkBuffer::new());
+        Self {
+            link,
+            channel: None,
+            cancel,
+            on_notice,
+            request,
+            reply,
+            plain,
+        }
+    }
+
+    /// Asks the token who it is.
+    ///
+    /// # Errors
+    /// `TokenVersion` for another protocol version; those of the link.
+    pub fn hello(&mut self) -> Result<Hello> {
+        self.transmit(&ToToken::Hello)?;
+        let FromToken::Hello(hello) = self.answer()? else {
+            return Err(self.not_a_token());
+        };
+        if hello.version == PROTOCOL_VERSION {
+            Ok(hello)
+        } else {
+            Err(Error::TokenVersion {
+                theirs: hello.version,
+            })
+        }
+    }
+
+    /// Unlocks an initialised token.
+    ///
+    /// # Errors
+    /// `WrongPin` with the tries left, `TriesSpent`, `TokenBlank`, `TokenDamaged`; those of the link.
+    pub fn unlock(&mut self, pin: &Pin) -> Result<Hello> {
+        let hello = self.hello()?;
+        match hello.lifecycle {
+            Lifecycle::Blank => return Err(Error::TokenBlank),
+            Lifecycle::Damaged => return Err(Error::TokenDamaged),
+            Lifecycle::Ready if hello.tries == 0 => return Err(Error::TriesSpent),
+            Lifecycle::Ready if hello.tries_now == 0 => {
+                return Err(Error::TriesOfPowerCycleSpent { tries: hello.tries });
+            }
+            Lifecycle::Ready => {}
+        }
+        let stretched = pin.stretch(&hello.salt)?;
+        self.open_channel(
+            UnlockKind::Unlock,
+            &hello,
+            stretched.prs().expose_bytes(),
+            stretched.wrap().expose_bytes(),
+        )?;
+        Ok(hello)
+    }
+
+    /// Sets the first PIN of a blank token, which makes its keys, and unlocks it. Needs a touch.
+    ///
+    /// # Errors
+    /// `TokenNotBlank`, `NoTouch`; those of the link.
+    pub fn initialise(&mut self, pin: &Pin) -> Result<Hello> {
+        let hello = self.hello()?;
+        if hello.lifecycle != Lifecycle::Blank {
+            return Err(Error::TokenNotBlank);
+        }
+        let stretched = pin.stretch(&hello.salt)?;
+        let mut secret = Zeroizing::new([0; PinPrs::LEN + PinWrap::LEN]);
+        let (prs, wrap) = secret.split_at_mut(PinPrs::LEN);
+        prs.copy_from_slice(stretched.prs().expose_bytes());
+        wrap.copy_from_slice(stretched.wrap().expose_bytes());
+        self.open_channel(UnlockKind::Init, &hello, &[], secret.as_slice())?;
+        Ok(hello)
+    }
+
+    /// Unlocks and sets a new PIN; the channel stays. Needs a touch.
+    ///
+    /// # Errors
+    /// `WrongPin` if `old` is not the present one, `NoTouch`; those of the link.
+    pub fn change_pin(&mut self, old: &Pin, new: &Pin) -> Result<()> {
+        new.check_new()?;
+        let hello = self.unlock(old)?;
+        let present = old.stretch(&hello.salt)?.wrap();
+        let new_salt = Bytes(os::random());
+        let stretched = new.stretch(&new_salt)?;
+        let command = Command::ChangePin {
+            wrap: Bytes(*present.expose_bytes()),
+            new_salt,
+            new_prs: Bytes(*stretched.prs().expose_bytes()),
+            new_wrap: Bytes(*stretched.wrap().expose_bytes()),
+        };
+        self.done(&command)
+    }
+
+    /// Erases everything without a PIN. Needs a touch.
+    ///
+    /// # Errors
+    /// `NoTouch`; those of the link.
+    pub fn reset(&mut self) -> Result<()> {
+        self.channel = None;
+        self.transmit(&ToToken::Reset)?;
+        match self.answer()? {
+            FromToken::Done => Ok(()),
+            FromToken::Refused(error) => Err(error.into()),
+            _ => Err(self.not_a_token()),
+        }
+    }
+
+    /// Runs a command of which the only good answer is "done".
+    ///
+    /// # Errors
+    /// As [`Self::command`].
+    pub fn done(&mut self, command: &Command<'_>) -> Result<()> {
+        self.command(command, |reply| matches!(reply, Reply::Done).then_some(()))
+    }
+
+    /// Runs a command and lets `take` make an owned value of the reply; `None` means that it is not the expected one.
+    ///
+    /// # Errors
+    /// What the token refuses as [`Error::Token`] or its more telling form; those of the link.
+    pub fn command<T>(
+        &mut self,
+        command: &Command<'_>,
+        take: impl FnOnce(Reply<'_>) -> Option<T>,
+    ) -> Result<T> {
+        let result = self.command_raw(command);
+        self.request.as_mut_slice().zeroize();
+        self.request.clear();
+        result?;
+        let taken = match codec::decode::<Reply<'_>>(&self.plain) {
+            Ok(Reply::Failed(error)) => Err(error.into()),
+            Ok(reply) => take(reply).ok_or_else(|| self.not_a_token()),
+            Err(_) => Err(self.not_a_token()),
+        };
+        self.plain.as_mut_slice().zeroize();
+        self.plain.clear();
+        taken
+    }
+
+    fn command_raw(&mut self, command: &Command<'_>) -> Result<()> {
+        let channel = self
+            .channel
+            .as_mut()
+            .ok_or(Error::Link(LinkError::Locked))?;
+        let too_long = |_| Error::Token(TokenError::TooLong);
+        codec::encode_into(command, &mut self.plain).map_err(too_long)?;
+        let mut body = heapless::Vec::<u8, MAX_LINK>::new();
+        let counter = channel.seal(&self.plain, &mut body).map_err(too_long)?;
+        self.plain.as_mut_slice().zeroize();
+        self.plain.clear();
+        codec::encode_into(
+            &ToToken::Sealed {
+                counter,
+                body: &body,
+            },
+            &mut self.request,
+        )
+        .map_err(too_long)?;
+        self.send()?;
+        match codec::decode::<FromToken<'_>>(&self.reply) {
+            Ok(FromToken::Sealed { counter, body }) => {
+                let channel = self
+                    .channel
+                    .as_mut()
+                    .ok_or(Error::Link(LinkError::Locked))?;
+                let opened = channel.open(counter, body, &mut self.plain);
+                opened.map_err(|_| self.not_a_token())
+            }
+            Ok(FromToken::Refused(error)) => {
+                if error == LinkError::Locked {
+                    self.channel = None;
+                }
+                Err(error.into())
+            }
+            Ok(_) | Err(_) => Err(self.not_a_token()),
+        }
+    }
+
+    /// Steps 1 to 4 of the unlock; `secret` is what message 3 seals.
+    fn open_channel(
+        &mut self,
+        kind: UnlockKind,
+        hello: &Hello,
+        prs: &[u8],
+        secret: &[u8],
+    ) -> Result<()> {
+        self.channel = None;
+        let (unlock, start) =
+            HostUnlock::start(kind, &hello.token_id, &hello.salt, prs, &mut os::rng())
+                .map_err(|_| Error::Internal("unlock"))?;
+        self.transmit(&start)?;
+        let answer = self.answer()?;
+        if let FromToken::Refused(error) = answer {
+            return Err(match error {
+                LinkError::TriesOfPowerCycleSpent => {
+                    Error::TriesOfPowerCycleSpent { tries: hello.tries }
+                }
+                LinkError::Version => Error::TokenVersion { theirs: 0 },
+                other => other.into(),
+            });
+        }
+        let (mut channel, tag) = match unlock.finish(&answer) {
+            Ok(opened) => opened,
+            // The try is charged already; the token's tag says that it does not know our PIN.
+            Err(CoreError::Authentication) => return Err(wrong_pin(hello)),
+            Err(_) => return Err(self.not_a_token()),
+        };
+        let mut body = heapless::Vec::<u8, 128>::new();
+        channel
+            .seal(secret, &mut body)
+            .map_err(|_| Error::Internal("unlock"))?;
+        self.transmit(&ToToken::UnlockFinish { tag, body: &body })?;
+        let opened = match self.answer()? {
+            FromToken::Sealed { counter, body } => {
+                let mut plain = heapless::Vec::<u8, 64>::new();
+                channel.open(counter, body, &mut plain).is_ok()
+                    && codec::decode(&plain) == Ok(Reply::Done)
+            }
+            FromToken::Refused(error) => return Err(error.into()),
+            _ => false,
+        };
+        if !opened {
+            return Err(self.not_a_token());
+        }
+        self.channel = Some(channel);
+        Ok(())
+    }
+
+    fn transmit(&mut self, message: &ToToken<'_>) -> Result<()> {
+        codec::encode_into(message, &mut self.request)
+            .map_err(|_| Error::Internal("request too long"))?;
+        self.send()
+    }
+
+    fn send(&mut self) -> Result<()> {
+        let (cancel, on_notice) = (&self.cancel, &mut self.on_notice);
+        let mut told = false;
+        let sent = self
+            .link
+            .exchange(&self.request, &mut self.reply, &mut |activity| {
+                if activity == Some(Activity::TouchNeeded) && !std::mem::replace(&mut told, true) {
+                    on_notice(Notice::TouchNeeded);
+                }
+                cancel.load(Ordering::Relaxed)
+            });
+        if told {
+            (self.on_notice)(Notice::TouchOver);
+        }
+        sent
+    }
+
+    fn answer(&self) -> Result<FromToken<'_>> {
+        codec::decode(&self.reply).map_err(|_| self.not_a_token())
+    }
+
+    fn not_a_token(&self) -> Error {
+        Error::NotAToken(self.link.describe().into())
+    }
+}
+
+fn wrong_pin(hello: &Hello) -> Error {
+    let after = |n: u8| (n != u8::MAX).then(|| n.saturating_sub(1));
+    match (after(hello.tries), after(hello.tries_now)) {
+        (Some(0), _) => Error::TriesSpent,
+        (tries, tries_now) => Error::WrongPin { tries, tries_now },
+    }
+}

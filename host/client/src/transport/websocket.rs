@@ -1,0 +1,143 @@
+//! WebSocket over TLS over TCP: from a relay's address to a stream of binary messages.
+
+use std::io;
+use std::time::Duration;
+
+use hostchat_core::wire::relay::{EXPORTER_LABEL, MAX_RELAY_MESSAGE, PATH, SUBPROTOCOL};
+use hostchat_core::wire::{PROTOCOL_VERSION, RelayName};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Error as WsError;
+use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+use super::tls;
+use crate::address::RelayAddress;
+use crate::error::{Error, Result};
+use crate::escape::escape;
+
+/// How long making a connection may take in all, short of the login.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A connection that nobody has logged in on yet.
+pub type Socket = WebSocketStream<TlsStream<TcpStream>>;
+
+/// Connects, and gives the TLS exporter value that a login is bound to.
+///
+/// # Errors
+/// `RelayUnreachable`, `RelayCertificate`, `RelayVersion`.
+pub async fn connect(relay: &RelayAddress) -> Result<(Socket, [u8; 32])> {
+    match timeout(CONNECT_TIMEOUT, connect_unbounded(relay)).await {
+        Ok(connected) => connected,
+        Err(_) => Err(unreachable(&relay.name, "no answer in time")),
+    }
+}
+
+async fn connect_unbounded(relay: &RelayAddress) -> Result<(Socket, [u8; 32])> {
+    let name = &relay.name;
+    let config = tls::config(relay.pin).map_err(|error| tls_error(relay, &error))?;
+    let server = ServerName::try_from(name.host().to_owned())
+        .map_err(|_| unreachable(name, "not a host name"))?;
+    let tcp = TcpStream::connect((name.host(), name.port()))
+        .await
+        .map_err(|why| unreachable(name, &io_text(&why)))?;
+    // Small messages that wait for each other: delay nothing.
+    let _ = tcp.set_nodelay(true);
+    let tls = TlsConnector::from(config)
+        .connect(server, tcp)
+        .await
+        .map_err(|why| {
+            match why
+                .get_ref()
+                .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+            {
+                Some(error) => tls_error(relay, error),
+                None => unreachable(name, &io_text(&why)),
+            }
+        })?;
+    let mut exporter = [0; 32];
+    tls.get_ref()
+        .1
+        .export_keying_material(&mut exporter, EXPORTER_LABEL, None)
+        .map_err(|_| Error::RelayProtocol {
+            relay: name.clone(),
+            why: "no TLS exporter",
+        })?;
+    let uri = format!("wss://{name}{PATH}")
+        .parse()
+        .map_err(|_| unreachable(name, "not a host name"))?;
+    let request = ClientRequestBuilder::new(uri).with_sub_protocol(SUBPROTOCOL);
+    let (socket, _) =
+        tokio_tungstenite::client_async_with_config(request, tls, Some(socket_config()))
+            .await
+            .map_err(|error| upgrade_error(name, error))?;
+    Ok((socket, exporter))
+}
+
+/// Small buffers, and caps that hold before anything is kept.
+pub fn socket_config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(4096)
+        .write_buffer_size(0)
+        .max_write_buffer_size(8 * MAX_RELAY_MESSAGE)
+        .max_message_size(Some(MAX_RELAY_MESSAGE))
+        .max_frame_size(Some(MAX_RELAY_MESSAGE))
+}
+
+fn upgrade_error(name: &RelayName, error: WsError) -> Error {
+    match error {
+        WsError::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => Error::RelayVersion {
+            relay: name.clone(),
+            theirs: 0,
+        },
+        WsError::Http(response) => {
+            let status = response.status().as_u16();
+            if status == 503 || status == 429 {
+                unreachable(name, "it has too many connections now")
+            } else {
+                unreachable(
+                    name,
+                    &format!("it answers with HTTP status {status}, not as a hostchat relay"),
+                )
+            }
+        }
+        WsError::Io(why) => unreachable(name, &io_text(&why)),
+        other => unreachable(name, &escape(&other.to_string())),
+    }
+}
+
+fn tls_error(relay: &RelayAddress, error: &rustls::Error) -> Error {
+    let name = relay.name.clone();
+    match error {
+        rustls::Error::InvalidCertificate(_) if relay.pin.is_some() => Error::RelayCertificate {
+            relay: name,
+            why: "its fingerprint is not the one given".into(),
+        },
+        rustls::Error::InvalidCertificate(why) => Error::RelayCertificate {
+            relay: name,
+            why: escape(&format!("{why}; no fingerprint was given")).into_owned(),
+        },
+        other => unreachable(&relay.name, &escape(&other.to_string())),
+    }
+}
+
+fn unreachable(name: &RelayName, why: &str) -> Error {
+    Error::RelayUnreachable {
+        relay: name.clone(),
+        why: why.into(),
+    }
+}
+
+fn io_text(why: &io::Error) -> String {
+    crate::error::plain(why)
+}
+
+/// The protocol version is in the subprotocol; this holds the two together.
+const _: () = assert!(
+    matches!(SUBPROTOCOL.as_bytes().last(), Some(digit) if *digit == b'0' + PROTOCOL_VERSION)
+);
