@@ -1,7 +1,7 @@
 //! The token as its host sees it: whole conversations, power cuts, random commands, stored images.
 //!
-//! Counts can be raised: `HOSTCHAT_SEQUENCES` (random command sequences), `HOSTCHAT_CUTS` (1 = every flash operation of
-//! every step; the default cuts at each fourth operation of the long steps).
+//! Counts can be set: `HOSTCHAT_SEQUENCES` (random command sequences), `HOSTCHAT_CUTS` (cuts at every n-th flash operation
+//! instead of every one).
 
 mod contacts;
 mod conversation;
