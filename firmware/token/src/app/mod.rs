@@ -18,6 +18,8 @@ mod messages;
 mod pairing;
 mod prekeys;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod unlock;
 
 use heapless::Vec;

@@ -84,6 +84,12 @@ impl Bench {
         Self::new(self.flash.snapshot(), self.env.fork())
     }
 
+    /// The application itself.
+    #[cfg(test)]
+    pub(crate) fn app(&mut self) -> Option<&mut App<TestEnv>> {
+        self.app.as_deref_mut()
+    }
+
     /// Turns the power off and on again; tells whether the token starts.
     pub fn power_cycle(&mut self) -> bool {
         self.power_off();

@@ -1,0 +1,225 @@
+//! What a thief finds on the flash: nothing from the past, even with the PIN.
+
+use std::collections::HashSet;
+use std::vec;
+use std::vec::Vec;
+
+use hostchat_core::icd::{Command, Reply};
+use hostchat_core::wire::{Address, Bytes, PrekeyBundle, PrekeyKind};
+
+use crate::records::{MAX_RECORDS, RecordId};
+use crate::store::MAX_STORED;
+use crate::testing::{Bench, TestPin, now};
+
+const PIN: TestPin = TestPin {
+    prs: [1; 32],
+    wrap: [2; 32],
+};
+
+fn address(name: &str) -> Address {
+    Address::parse(&std::format!("{name}@relay.example:1")).unwrap()
+}
+
+fn prekey(bench: &mut Bench, kind: PrekeyKind) -> hostchat_core::wire::Prekey {
+    match bench.call(&Command::NewPrekey { kind, now: 1000 }).unwrap() {
+        Reply::Prekey(prekey) => prekey,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Two tokens with a session between them.
+fn two() -> [(Bench, Address); 2] {
+    let (mut a, mut b) = (Bench::blank(1), Bench::blank(2));
+    a.init(PIN).unwrap();
+    b.init(PIN).unwrap();
+    let Ok(Reply::Identity(identity)) = b.call(&Command::Identity) else {
+        panic!("no identity")
+    };
+    let bundle = PrekeyBundle {
+        identity,
+        last_resort: prekey(&mut b, PrekeyKind::LastResort),
+        one_time: Some(prekey(&mut b, PrekeyKind::OneTime)),
+    };
+    let (own, peer) = (address("a"), address("b"));
+    let start = Command::Start {
+        own: own.clone(),
+        peer: peer.clone(),
+        bundle,
+        now: 1000,
+        accept_changed: false,
+    };
+    assert!(matches!(a.call(&start), Ok(Reply::Established { .. })));
+    [(a, own), (b, peer)]
+}
+
+fn send(from: &mut Bench, to: &mut (Bench, Address), content: &[u8]) {
+    let envelope = match from
+        .call(&Command::Seal {
+            peer: to.1.clone(),
+            content,
+        })
+        .unwrap()
+    {
+        Reply::Sealed { envelope, .. } => envelope.to_vec(),
+        other => panic!("{other:?}"),
+    };
+    let open = Command::Open {
+        own: to.1.clone(),
+        envelope: &envelope,
+        accept_changed: false,
+    };
+    let hash = match to.0.call(&open).unwrap() {
+        Reply::Opened(opened) => opened.hash,
+        other => panic!("{other:?}"),
+    };
+    to.0.done(&Command::Commit { hash }).unwrap();
+}
+
+/// Everything secret that is on the flash now: slot keys, and the plaintext of every sealed record.
+fn secrets(bench: &mut Bench) -> (Vec<[u8; 32]>, Vec<Vec<u8>>) {
+    let app = bench.app().unwrap();
+    let master = &app.keyring.as_ref().unwrap().master;
+    let (mut keys, mut plain) = (Vec::new(), Vec::new());
+    let mut buffer = vec![0; MAX_STORED];
+    for id in RecordId::all()
+        .filter(|id| app.store.has(*id))
+        .collect::<Vec<_>>()
+    {
+        if id == RecordId::TRIES {
+            continue;
+        }
+        keys.push(*now(app.store.slot_key(id)).unwrap().expose_bytes());
+        if id != RecordId::PIN {
+            let length = now(app.store.read_sealed(master, id, &mut buffer))
+                .unwrap()
+                .unwrap();
+            plain.push(buffer[16..16 + length].to_vec());
+        }
+    }
+    (keys, plain)
+}
+
+fn windows(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.windows(16)
+}
+
+/// The keys in all slots that are neither blank nor zeroed, read as a thief would.
+fn keys_in_slots(dump: &[u8]) -> Vec<[u8; 32]> {
+    let mut keys = Vec::new();
+    for page in dump.chunks(4096).take(3) {
+        for slot in page[16..].chunks_exact(40) {
+            if slot.iter().any(|byte| *byte != 0) && slot.iter().any(|byte| *byte != 0xFF) {
+                keys.push(*slot[6..].first_chunk().unwrap());
+            }
+        }
+    }
+    keys
+}
+
+#[test]
+fn after_a_hundred_messages_the_flash_holds_no_key_of_the_past() {
+    let [mut a, mut b] = two();
+    let (mut past_keys, mut past_plain) = (HashSet::new(), HashSet::<Vec<u8>>::new());
+    for round in 0..100_u8 {
+        // Both directions, and runs of one direction, so that root, chain and message keys all turn over.
+        if round % 3 == 0 || round == 1 {
+            send(&mut a.0, &mut b, &[round; 30]);
+        } else {
+            send(&mut b.0, &mut a, &[round; 30]);
+        }
+        for bench in [&mut a.0, &mut b.0] {
+            let (keys, plain) = secrets(bench);
+            past_keys.extend(keys);
+            past_plain.extend(
+                plain
+                    .iter()
+                    .flat_map(|plain| windows(plain))
+                    .map(<[u8]>::to_vec),
+            );
+        }
+    }
+    assert!(past_keys.len() > 200, "{}", past_keys.len());
+    for bench in [&mut a.0, &mut b.0] {
+        let (live, plain) = secrets(bench);
+        let dump = bench.flash.snapshot().dump().to_vec();
+        let on_flash: HashSet<&[u8]> = windows(&dump).collect();
+        let old = past_keys.iter().filter(|key| !live.contains(key));
+        let hits = old.filter(|key| on_flash.contains(&key[..16])).count();
+        assert_eq!(hits, 0, "slot keys of the past");
+        // The plaintext of records is nowhere, neither of the past nor of now.
+        assert_eq!(
+            past_plain
+                .iter()
+                .filter(|secret| on_flash.contains(&secret[..]) && !constant(secret))
+                .count(),
+            0
+        );
+        assert!(
+            plain
+                .iter()
+                .flat_map(|plain| windows(plain))
+                .all(|now| constant(now) || !on_flash.contains(now))
+        );
+        // So a thief who has the PIN as well can open what there is now, and nothing else.
+        let (mut found, mut expected) = (keys_in_slots(&dump), live);
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+    }
+}
+
+/// Bytes that say nothing.
+fn constant(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == bytes[0])
+}
+
+#[test]
+fn a_deleted_contact_and_a_used_prekey_leave_no_key() {
+    let [mut a, mut b] = two();
+    let (before, _) = secrets(&mut b.0);
+    send(&mut a.0, &mut b, b"uses the one-time prekey");
+    let (with, _) = secrets(&mut b.0);
+    b.0.done(&Command::Forget { peer: a.1.clone() }).unwrap();
+    let (after, _) = secrets(&mut b.0);
+    let dump = b.0.flash.snapshot().dump().to_vec();
+    let mut gone = 0;
+    for key in before
+        .iter()
+        .chain(&with)
+        .filter(|key| !after.contains(key))
+    {
+        assert!(!dump.windows(16).any(|window| window == &key[..16]));
+        gone += 1;
+    }
+    assert!(gone >= 2, "{gone}");
+}
+
+#[test]
+fn a_lock_leaves_no_secret_in_ram() {
+    let [mut a, mut b] = two();
+    send(&mut a.0, &mut b, b"something");
+    send(&mut b.0, &mut a, b"something else");
+    let Ok(Reply::StorageKey(Bytes(storage))) = a.0.call(&Command::StorageKey) else {
+        panic!("no key")
+    };
+    assert_ne!(storage, [0; 32]);
+    let app = a.0.app().unwrap();
+    assert!(app.keyring.is_some());
+    app.lock();
+    assert!(
+        app.keyring.is_none()
+            && app.channel.is_none()
+            && app.run.is_none()
+            && app.last.request.is_none()
+    );
+    assert!(app.room.current.is_empty() && app.room.next.is_empty());
+    assert!(app.room.record.iter().all(|byte| *byte == 0));
+    assert!(app.room.plain.is_empty() && app.room.envelope.is_empty() && app.last.reply.is_empty());
+}
+
+#[test]
+fn the_application_fits_a_microcontroller() {
+    let size = size_of::<crate::App<crate::testing::TestEnv>>();
+    assert!(size < 100 * 1024, "{size} bytes");
+    assert!(RecordId::all().count() == MAX_RECORDS);
+}
