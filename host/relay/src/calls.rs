@@ -86,10 +86,7 @@ pub(crate) async fn start(
 ) -> Step {
     match try_start(relay, seat, member, id, call).await {
         Ok(step) => step,
-        Err(refusal) => {
-            tracing::debug!(account = %member.address, reason = ?refusal.reason, "refused");
-            Step::Now(Answered::Refused(id, refusal))
-        }
+        Err(refusal) => Step::Now(Answered::Refused(id, refusal)),
     }
 }
 
@@ -154,6 +151,10 @@ async fn try_start(
         }
         Call::Who { after } => {
             user(member)?;
+            let after = match after {
+                "" => None,
+                name => Some(Name::parse(name).map_err(|_| refused(Reason::BadRequest))?),
+            };
             let (names, more) = relay.hub.online(after);
             Step::Now(Answered::Online(id, names, more))
         }
@@ -166,8 +167,8 @@ async fn try_start(
         Call::DeleteAccount => {
             let account = user(member)?;
             tracing::info!(name = %account.name, "account deleted by its owner");
-            seat.close_others(account.id);
             let pending = store.delete_account(account.id).await;
+            seat.close_account(account.id);
             later(relay, id, pending, |id, ()| Answered::Done(id))
         }
     })
@@ -198,6 +199,7 @@ async fn send(
         to,
         sender: member.address.clone(),
         sender_key: member.sender_key().to_owned(),
+        guest: member.user.is_none(),
         message_id,
         kind,
         body: Arc::from(body),

@@ -178,20 +178,19 @@ registration = "{registration}"
 # database = "relay.db"
 
 # Limits; README.md says what each is for. Rates are token buckets; per_minute = 0 turns one off.
-# [limits]
+[limits]
 # message_days = 30
 # mailbox_messages = 10000
 # mailbox_mib = 64
 # database_mib = 16384
 # disk_floor_mib = 64
-# sends = {{ burst = 2000, per_minute = 6000 }}
+# sends = {{ burst = 2000, per_minute = 600 }}
 "#
     )
 }
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
 
     #[test]
@@ -228,7 +227,7 @@ mod tests {
     #[test]
     fn the_numbers_shown_in_the_template_are_the_defaults() {
         let text = template("127.0.0.1:1".parse().unwrap(), None, Registration::Open);
-        let (_, limits) = text.split_once("# [limits]\n").unwrap();
+        let (_, limits) = text.split_once("[limits]\n").unwrap();
         let shown: String = limits.lines().map(|l| format!("{}\n", &l[2..])).collect();
         assert_eq!(toml::from_str::<Limits>(&shown).unwrap(), Limits::default());
         assert!(shown.lines().count() >= 6);

@@ -25,7 +25,7 @@ use crate::clock;
 use crate::http::{self, Opening};
 use crate::hub::{Network, Seat};
 use crate::inbox::{Next, Outbox};
-use crate::limits::IN_FLIGHT;
+use crate::limits::{HANDSHAKE_MS, IN_FLIGHT};
 use crate::login::{self, Binding, Member, refused};
 use crate::server::Relay;
 use crate::socket::{Broken, Incoming, Socket};
@@ -47,7 +47,7 @@ pub(crate) async fn serve(
     let opened = tokio::select! {
         biased;
         _ = closing.wait_for(Option::is_some) => None,
-        opened = clock::timeout(&*relay.clock, login_ms, opening) => opened.flatten(),
+        opened = clock::timeout(&*relay.clock, HANDSHAKE_MS, opening) => opened.flatten(),
     };
     let Some((mut socket, binding)) = opened else {
         return;
@@ -67,7 +67,7 @@ pub(crate) async fn serve(
                 .run(closing)
                 .await
         }
-        Err(refusal) => Some((socket, refusal)).and_then(|(socket, r)| Some((socket, r?))),
+        Err(refusal) => refusal.map(|refusal| (socket, refusal)),
     };
     if let Some((socket, refusal)) = end {
         tracing::debug!(reason = ?refusal.reason, "closing");
@@ -212,7 +212,7 @@ impl Connection {
         };
         // What was taken is answered before the end, so that nobody has to guess.
         while let Some(answered) = self.in_flight.next().await {
-            answered.send(&mut self.socket).await.ok()?;
+            self.send(answered).await.ok()?;
         }
         Some((self.socket, refusal))
     }
@@ -239,7 +239,7 @@ impl Connection {
                     return Err(refusal.map_or(End::Gone, End::Close));
                 }
                 Some(answered) = self.in_flight.next(), if !self.in_flight.is_empty() => {
-                    answered.send(&mut self.socket).await?;
+                    self.send(answered).await?;
                     self.send_ready().await?;
                 }
                 incoming = self.socket.next(), if self.in_flight.len() < IN_FLIGHT => {
@@ -263,7 +263,7 @@ impl Connection {
     async fn send_ready(&mut self) -> Result<(), Broken> {
         use futures_util::FutureExt as _;
         while let Some(Some(answered)) = self.in_flight.next().now_or_never() {
-            answered.send(&mut self.socket).await?;
+            self.send(answered).await?;
         }
         self.socket.flush().await
     }
@@ -307,8 +307,16 @@ impl Connection {
     }
 
     async fn answer(&mut self, answered: Answered) -> Result<(), Broken> {
-        answered.send(&mut self.socket).await?;
+        self.send(answered).await?;
         self.socket.flush().await
+    }
+
+    async fn send(&mut self, answered: Answered) -> Result<(), Broken> {
+        if let Answered::Refused(_, refusal) = &answered {
+            let account = &self.member.address;
+            tracing::debug!(%account, reason = ?refusal.reason, "refused");
+        }
+        answered.send(&mut self.socket).await
     }
 
     /// Hands out what the window allows.

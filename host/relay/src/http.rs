@@ -39,7 +39,7 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
             Ok(Some(found)) => break found,
             Ok(None) => {}
             Err(_) => {
-                respond(stream, "400 Bad Request", "not HTTP\n").await?;
+                respond(stream, "400 Bad Request", "not a request to a relay\n").await?;
                 return Ok(Opening::Done);
             }
         }

@@ -104,22 +104,12 @@ impl Hub {
     }
 
     /// Up to a page of names after `after`, in order, and whether there are more.
-    pub(crate) fn online(&self, after: &str) -> (Vec<Name>, bool) {
+    pub(crate) fn online(&self, after: Option<Name>) -> (Vec<Name>, bool) {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let connections = crate::lock(&self.connections);
-        let mut names: Vec<Name> = match Name::parse(after) {
-            Ok(after) => connections
-                .seen
-                .range((Bound::Excluded(after), Bound::Unbounded))
-                .map(|(name, _)| name.clone())
-                .take(ONLINE_PAGE + 1)
-                .collect(),
-            Err(_) => connections
-                .seen
-                .keys()
-                .take(ONLINE_PAGE + 1)
-                .cloned()
-                .collect(),
-        };
+        let seen = connections.seen.range((start, Bound::Unbounded));
+        let names = seen.take(ONLINE_PAGE + 1).map(|(name, _)| name.clone());
+        let mut names: Vec<Name> = names.collect();
         let more = names.len() > ONLINE_PAGE;
         names.truncate(ONLINE_PAGE);
         (names, more)
@@ -227,16 +217,12 @@ impl Seat {
         }
     }
 
-    /// Closes the other connections of a deleted account.
-    pub(crate) fn close_others(&self, id: AccountId) {
+    /// Closes every connection of a deleted account, this one too once it has answered.
+    pub(crate) fn close_account(&self, id: AccountId) {
         let connections = crate::lock(&self.hub.connections);
         for number in connections.of(id) {
-            if let Some(other) = connections
-                .all
-                .get(&number)
-                .filter(|_| number != self.number)
-            {
-                other.closing.send_replace(Some(Refusal {
+            if let Some(connection) = connections.all.get(&number) {
+                connection.closing.send_replace(Some(Refusal {
                     reason: Reason::UnknownName,
                     retry_after_ms: 0,
                 }));

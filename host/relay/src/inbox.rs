@@ -126,7 +126,6 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use hostchat_core::wire::{Address, Bytes};
 
     use super::*;

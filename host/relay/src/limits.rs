@@ -17,6 +17,8 @@ pub const GROUP: usize = 512;
 pub const MAX_HTTP_HEAD: usize = 4096;
 /// Longest time that one write to a client may take, in milliseconds, before the connection is given up.
 pub const WRITE_TIMEOUT_MS: u64 = 30_000;
+/// Longest time from the TCP connection to the end of the HTTP head, in milliseconds: a slow line, not a slow loris.
+pub const HANDSHAKE_MS: u64 = 15_000;
 /// Longest time that a graceful shutdown waits for connections, in milliseconds.
 pub const SHUTDOWN_MS: u64 = 5_000;
 /// Milliseconds between two sweeps for expired messages; expired ones are not delivered even before the sweep.
@@ -50,7 +52,7 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Connections per account: a person's few devices and their half-open predecessors.
     pub connections_per_account: usize,
-    /// Seconds from the TCP connection to the login: a token waits for a press for up to 30 s before it signs.
+    /// Seconds from the challenge to the login: a token waits for a press for up to 30 s before it signs.
     pub login_seconds: u32,
     /// Seconds of silence after which a connection is closed; pings go out after a third of that.
     pub idle_seconds: u32,
@@ -78,6 +80,10 @@ pub struct Limits {
     pub mailbox_pairings: u32,
     /// First messages in one mailbox: more requests of strangers than anybody reads.
     pub mailbox_firsts: u32,
+    /// Percentage of a mailbox (of each figure above) that one sender may fill: nobody locks the others out alone.
+    pub sender_percent: u32,
+    /// Percentage that all guests together may fill: they may claim any address, registered users may not.
+    pub guests_percent: u32,
     /// Days until an unfetched message expires, and for which message ids are remembered.
     pub message_days: u32,
     /// Minutes until an unfetched pairing message expires: the life of a code.
@@ -102,7 +108,7 @@ impl Default for Limits {
             connects: rate(240, 240),
             registrations: rate(20, 2),
             calls: rate(4_000, 60_000),
-            sends: rate(2_000, 6_000),
+            sends: rate(2_000, 600),
             pairings: rate(30, 3),
             firsts: rate(60, 6),
             prekeys_taken: rate(60, 6),
@@ -111,6 +117,8 @@ impl Default for Limits {
             mailbox_mib: 64,
             mailbox_pairings: 64,
             mailbox_firsts: 256,
+            sender_percent: 25,
+            guests_percent: 50,
             message_days: 30,
             pairing_minutes: 10,
             one_time_prekeys: 64,

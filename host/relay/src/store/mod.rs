@@ -26,6 +26,7 @@ mod ops;
 mod readers;
 mod schema;
 mod tx;
+mod usage;
 mod writer;
 
 pub use sqlite::Sqlite;
@@ -43,6 +44,8 @@ pub struct NewMessage {
     pub sender: Address,
     /// For whom repeats are found: the account name of a user, the whole address of a guest.
     pub sender_key: String,
+    /// Whether the sender is an account of another relay.
+    pub guest: bool,
     /// Drawn by the sender.
     pub message_id: MessageId,
     /// For limits and expiry.
@@ -202,7 +205,6 @@ pub struct Pending<T>(oneshot::Receiver<Result<T, StoreError>>);
 
 impl<T> Pending<T> {
     /// Makes a write and the end that tells its outcome.
-    #[must_use]
     pub fn new() -> (oneshot::Sender<Result<T, StoreError>>, Self) {
         let (sender, receiver) = oneshot::channel();
         (sender, Self(receiver))

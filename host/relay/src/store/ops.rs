@@ -8,6 +8,7 @@ use hostchat_core::wire::{Bytes, IdentityClaim, Name, Prekey, PrekeyBundle, Prek
 use rusqlite::{OptionalExtension, Result};
 
 use super::tx::Tx;
+use super::usage::Parcel;
 use super::{
     AccountId, Admission, Appended, Message, NewMessage, PutPrekey, Registered, Stock, Taken,
 };
@@ -70,11 +71,16 @@ pub(super) fn append(tx: &mut Tx<'_>, new: &NewMessage) -> Result<Appended> {
     if !is_new {
         return Ok(Appended::Repeat);
     }
-    let bytes = new.body.len() as u64;
+    let parcel = Parcel {
+        kind: new.kind,
+        bytes: new.body.len() as u64,
+        sender: new.sender.as_str(),
+        guest: new.guest,
+    };
     let limits = tx.limits;
     let refusal = if !tx.room {
         Some(Appended::RelayFull)
-    } else if tx.usage(mailbox)?.is_full(new.kind, bytes, limits) {
+    } else if tx.usage(mailbox)?.is_full(&parcel, limits) {
         Some(Appended::MailboxFull)
     } else {
         None
@@ -89,18 +95,19 @@ pub(super) fn append(tx: &mut Tx<'_>, new: &NewMessage) -> Result<Appended> {
         Kind::First | Kind::Message => limits.message_ms(),
     };
     let (number, stored_at) = (tx.next_number()?, tx.age.wall_ms());
-    tx.prepare("INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+    tx.prepare("INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?
         .execute((
             number.cast_signed(),
             mailbox.0,
             kind_number(new.kind),
             new.sender.as_str(),
+            new.guest,
             id,
             stored_at.cast_signed(),
             now.saturating_add(life).cast_signed(),
             &*new.body,
         ))?;
-    tx.usage(mailbox)?.add(new.kind, bytes);
+    tx.usage(mailbox)?.add(&parcel);
     let message = Message {
         number,
         sender: new.sender.clone(),
@@ -113,19 +120,21 @@ pub(super) fn append(tx: &mut Tx<'_>, new: &NewMessage) -> Result<Appended> {
 }
 
 pub(super) fn acknowledge(tx: &mut Tx<'_>, mailbox: AccountId, number: u64) -> Result<()> {
-    let gone = tx
-        .prepare(
-            "DELETE FROM message WHERE number = ?1 AND mailbox = ?2 RETURNING kind, length(body)",
-        )?
-        .query_row((number.cast_signed(), mailbox.0), |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
-        })
-        .optional()?;
-    if let Some((kind, bytes)) = gone {
-        tx.usage_if_cached(mailbox, |usage| {
-            usage.remove(kind_from(kind), bytes.cast_unsigned());
-        });
+    let mut delete = tx.connection.prepare_cached(
+        "DELETE FROM message WHERE number = ?1 AND mailbox = ?2 RETURNING kind, length(body), sender, guest",
+    )?;
+    let mut rows = delete.query((number.cast_signed(), mailbox.0))?;
+    if let Some(row) = rows.next()? {
+        let parcel = Parcel {
+            kind: kind_from(row.get(0)?),
+            bytes: row.get::<_, i64>(1)?.cast_unsigned(),
+            sender: row.get_ref(2)?.as_str()?,
+            guest: row.get(3)?,
+        };
+        tx.cache.remove(mailbox, &parcel);
     }
+    // To the end: only then is the statement done.
+    while rows.next()?.is_some() {}
     Ok(())
 }
 

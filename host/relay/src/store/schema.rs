@@ -60,6 +60,7 @@ CREATE TABLE message (
     mailbox    INTEGER NOT NULL,
     kind       INTEGER NOT NULL,
     sender     TEXT NOT NULL,
+    guest      INTEGER NOT NULL,
     message_id BLOB NOT NULL,
     stored_at  INTEGER NOT NULL,
     expires    INTEGER NOT NULL,
@@ -79,19 +80,22 @@ CREATE TABLE seen (
 CREATE INDEX seen_by_expiry ON seen (expires);
 ";
 
-/// Checks that the file is ours, sound and not newer, and brings it to the newest version.
-pub(crate) fn prepare(connection: &mut Connection, wall_ms: u64) -> Result<(), StoreError> {
+/// A file that is ours, or new, and not newer than this program: the number of migrations that it has.
+pub(crate) struct Recognised(i64);
+
+/// Recognises a file without changing it.
+pub(crate) fn recognise(connection: &Connection) -> Result<Recognised, StoreError> {
     let pragma = |name: &str| -> Result<i64, rusqlite::Error> {
         connection.pragma_query_value(None, name, |row| row.get(0))
     };
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let fresh = application == 0 && version == 0 && tables == 0;
     if !fresh && application != APPLICATION_ID {
         return Err(StoreError::NotOurs);
     }
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     if version > known {
         return Err(StoreError::Newer {
             found: version,
@@ -101,6 +105,15 @@ pub(crate) fn prepare(connection: &mut Connection, wall_ms: u64) -> Result<(), S
     if !fresh {
         check(connection)?;
     }
+    Ok(Recognised(version))
+}
+
+/// Brings a file to the newest version.
+pub(crate) fn migrate(
+    connection: &mut Connection,
+    Recognised(version): Recognised,
+    wall_ms: u64,
+) -> Result<(), StoreError> {
     for (next, sql) in (1i64..).zip(MIGRATIONS).skip_while(|(n, _)| *n <= version) {
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         tx.execute_batch(sql)?;

@@ -1,6 +1,7 @@
 //! The store in one SQLite file: write-ahead log, full sync, one writer, readers beside it.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -56,7 +57,7 @@ impl Sqlite {
     /// # Errors
     /// `Newer`, `NotOurs`, `Damaged`, `Full`, or what the system says.
     pub fn open(options: Options, outlet: Arc<dyn Outlet>) -> Result<Self, StoreError> {
-        let mut connection = connect(&options.path)?;
+        let connection = connect(&options.path, options.clock.wall_ms())?;
         let page_size: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
         let pages = u64::from(options.limits.database_mib) * 1024 * 1024 / u64::from(page_size);
         connection.pragma_update(
@@ -70,7 +71,6 @@ impl Sqlite {
         if options.danger_synchronous_off {
             connection.pragma_update(None, "synchronous", "OFF")?;
         }
-        schema::prepare(&mut connection, options.clock.wall_ms())?;
         sync_folder(&options.path)?;
         let age = Age::resume(last_mark(&connection)?, options.clock);
         let (queue, receiver) = mpsc::channel(WRITE_QUEUE);
@@ -107,12 +107,15 @@ impl Sqlite {
         uses: u32,
         wall_ms: u64,
     ) -> Result<(), StoreError> {
-        let mut connection = connect(path)?;
-        schema::prepare(&mut connection, wall_ms)?;
+        let connection = connect(path, wall_ms)?;
         ops::invite(&connection, invitation, uses, wall_ms)?;
         Ok(())
     }
 
+    #[expect(
+        clippy::async_yields_async,
+        reason = "the first wait is for room in the queue, the second for the disk"
+    )]
     fn write<T: Send + 'static>(
         &self,
         run: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
@@ -232,13 +235,23 @@ impl Store for Sqlite {
     }
 }
 
-fn connect(path: &Path) -> Result<Connection, StoreError> {
-    let connection = Connection::open(path)?;
+/// Opens a file that is ours or new, and brings it to the newest version.
+fn connect(path: &Path, wall_ms: u64) -> Result<Connection, StoreError> {
+    // Made here so that nobody else may read it; the log and its index take over the mode.
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| StoreError::Other(error.to_string()))?;
+    let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
+    let recognised = schema::recognise(&connection)?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "secure_delete", "FAST")?;
+    schema::migrate(&mut connection, recognised, wall_ms)?;
     Ok(connection)
 }
 

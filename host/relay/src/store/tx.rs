@@ -4,62 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use hostchat_core::wire::Name;
-use hostchat_core::wire::relay::Kind;
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use super::age::Age;
-use super::{AccountId, Message};
+use super::usage::{Parcel, Usage};
+use super::{AccountId, Message, ops};
 use crate::limits::Limits;
 
-/// Most mailboxes whose usage is kept in memory: about 10 MiB.
-const CACHED_MAILBOXES: usize = 65_536;
-
-/// What a mailbox holds now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Usage {
-    pub(super) messages: u32,
-    pub(super) bytes: u64,
-    pub(super) pairings: u32,
-    pub(super) firsts: u32,
-}
-
-impl Usage {
-    pub(super) fn add(&mut self, kind: Kind, bytes: u64) {
-        self.messages = self.messages.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(bytes);
-        if let Some(n) = self.of_kind(kind) {
-            *n = n.saturating_add(1);
-        }
-    }
-
-    pub(super) fn remove(&mut self, kind: Kind, bytes: u64) {
-        self.messages = self.messages.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(bytes);
-        if let Some(n) = self.of_kind(kind) {
-            *n = n.saturating_sub(1);
-        }
-    }
-
-    fn of_kind(&mut self, kind: Kind) -> Option<&mut u32> {
-        match kind {
-            Kind::Pairing => Some(&mut self.pairings),
-            Kind::First => Some(&mut self.firsts),
-            Kind::Message => None,
-        }
-    }
-
-    /// Whether one more of this size and kind would be too much.
-    pub(super) fn is_full(&self, kind: Kind, bytes: u64, limits: &Limits) -> bool {
-        let of_kind = match kind {
-            Kind::Pairing => self.pairings >= limits.mailbox_pairings,
-            Kind::First => self.firsts >= limits.mailbox_firsts,
-            Kind::Message => false,
-        };
-        of_kind
-            || self.messages >= limits.mailbox_messages
-            || self.bytes.saturating_add(bytes) > limits.mailbox_bytes()
-    }
-}
+/// Most mailboxes whose usage is kept in memory: a few MiB at some senders each.
+const CACHED_MAILBOXES: usize = 16_384;
 
 /// Memory of the writer, rebuilt from the database whenever a transaction is rolled back.
 #[derive(Default)]
@@ -72,6 +25,13 @@ pub(super) struct Cache {
 impl Cache {
     pub(super) fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    /// Takes a deleted message off what is remembered of its mailbox, if anything is.
+    pub(super) fn remove(&mut self, mailbox: AccountId, parcel: &Parcel<'_>) {
+        if let Some(usage) = self.usage.get_mut(&mailbox) {
+            usage.remove(parcel);
+        }
     }
 }
 
@@ -122,26 +82,20 @@ impl Tx<'_> {
         Ok(self.cache.usage.entry(mailbox).or_default())
     }
 
-    /// Corrects what is remembered of a mailbox, if anything is.
-    pub(super) fn usage_if_cached(&mut self, mailbox: AccountId, correct: impl FnOnce(&mut Usage)) {
-        if let Some(usage) = self.cache.usage.get_mut(&mailbox) {
-            correct(usage);
-        }
-    }
-
     fn count_usage(&self, mailbox: AccountId) -> rusqlite::Result<Usage> {
-        self.prepare(
-            "SELECT count(*), coalesce(sum(length(body)), 0), coalesce(sum(kind = 0), 0), coalesce(sum(kind = 1), 0)
-             FROM message WHERE mailbox = ?1",
-        )?
-        .query_row([mailbox.0], |row| {
-            Ok(Usage {
-                messages: row.get(0)?,
+        let mut usage = Usage::default();
+        let mut select = self
+            .prepare("SELECT kind, length(body), sender, guest FROM message WHERE mailbox = ?1")?;
+        let mut rows = select.query([mailbox.0])?;
+        while let Some(row) = rows.next()? {
+            usage.add(&Parcel {
+                kind: ops::kind_from(row.get(0)?),
                 bytes: row.get::<_, i64>(1)?.cast_unsigned(),
-                pairings: row.get(2)?,
-                firsts: row.get(3)?,
-            })
-        })
+                sender: row.get_ref(2)?.as_str()?,
+                guest: row.get(3)?,
+            });
+        }
+        Ok(usage)
     }
 
     /// Forgets what mailboxes hold and who is who: something was deleted in bulk.

@@ -82,10 +82,8 @@ impl Writer {
                 Err(_) => self.one_by_one(&mut group),
             }
         }
-        if let Err(error) = self
-            .connection
-            .pragma_query(None, "wal_checkpoint(TRUNCATE)", |_| Ok(()))
-        {
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        if let Err(error) = self.connection.query_row(checkpoint, [], |_| Ok(())) {
             tracing::warn!(%error, "checkpoint at the end failed; the log is replayed at the next start");
         }
     }

@@ -109,10 +109,38 @@ pub struct Delivered {
 /// One connection.
 pub struct Client {
     pub ws: WebSocketStream<TlsStream<TcpStream>>,
+    pub bound: Bound,
+    next_id: u32,
+}
+
+/// What a login on a connection is bound to.
+#[derive(Clone)]
+pub struct Bound {
     pub challenge: [u8; 32],
     pub exporter: [u8; 32],
     pub dialled: RelayName,
-    next_id: u32,
+}
+
+impl Bound {
+    /// A correct login for what is bound.
+    pub fn login(&self, person: &Person, account: Account) -> Login {
+        let signature = login_items(
+            account.signed_text(),
+            &self.dialled,
+            &self.challenge,
+            &self.exporter,
+            &person.claim,
+            |items| person.key.sign(items),
+        );
+        Login {
+            version: PROTOCOL_VERSION,
+            account,
+            identity: person.claim,
+            dialled: self.dialled.clone(),
+            signature: Bytes(signature),
+            visible: true,
+        }
+    }
 }
 
 impl Client {
@@ -143,53 +171,37 @@ impl Client {
         assert_eq!(version, PROTOCOL_VERSION);
         Self {
             ws,
-            challenge: challenge.0,
-            exporter,
-            dialled: place.name.clone(),
+            bound: Bound {
+                challenge: challenge.0,
+                exporter,
+                dialled: place.name.clone(),
+            },
             next_id: 0,
         }
     }
 
     /// Connects, registers and logs in.
     pub async fn register(place: &Place, person: &Person) -> Self {
-        let mut client = Self::connect(place).await;
-        let login = client.login_of(person, person.register());
-        assert!(matches!(
-            client.call(Call::Login(login)).await,
-            Got::Done(_)
-        ));
-        client
+        Self::enter(place, person, person.register()).await
     }
 
     /// Connects and logs in as a registered user.
     pub async fn login(place: &Place, person: &Person) -> Self {
-        let mut client = Self::connect(place).await;
-        let login = client.login_of(person, person.user());
-        assert!(matches!(
-            client.call(Call::Login(login)).await,
-            Got::Done(_)
-        ));
-        client
+        Self::enter(place, person, person.user()).await
     }
 
-    /// A correct login on this connection.
-    pub fn login_of(&self, person: &Person, account: Account) -> Login {
-        let signature = login_items(
-            account.signed_text(),
-            &self.dialled,
-            &self.challenge,
-            &self.exporter,
-            &person.claim,
-            |items| person.key.sign(items),
-        );
-        Login {
-            version: PROTOCOL_VERSION,
-            account,
-            identity: person.claim,
-            dialled: self.dialled.clone(),
-            signature: Bytes(signature),
-            visible: true,
-        }
+    /// Connects and logs in as a guest with this address.
+    pub async fn guest(place: &Place, person: &Person, address: &str) -> Self {
+        let account = Account::Guest(Address::parse(address).unwrap());
+        Self::enter(place, person, account).await
+    }
+
+    async fn enter(place: &Place, person: &Person, account: Account) -> Self {
+        let mut client = Self::connect(place).await;
+        let login = client.bound.login(person, account);
+        let got = client.call(Call::Login(login)).await;
+        assert!(matches!(got, Got::Done(_)), "{got:?}");
+        client
     }
 
     /// Sends a request and returns its id.
@@ -353,7 +365,7 @@ pub async fn tls(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
-    let tcp = TcpStream::connect((place.name.host(), place.name.port())).await?;
+    let tcp = TcpStream::connect(place.dial).await?;
     tcp.set_nodelay(true)?;
     let host = ServerName::try_from(place.name.host().to_owned()).unwrap();
     TlsConnector::from(Arc::new(config))

@@ -1,6 +1,7 @@
 //! Relays to test against: in this process with a clock of its own, or as the real program.
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -30,12 +31,14 @@ pub struct TestRelay {
 pub struct Place {
     pub name: RelayName,
     pub fingerprint: String,
+    pub dial: SocketAddr,
 }
 
 impl Place {
-    pub fn parse(line: &str) -> Self {
+    pub fn parse(line: &str, dial: Option<SocketAddr>) -> Self {
         let (name, fingerprint) = line.trim().split_once('#').expect("host:port#fingerprint");
         Self {
+            dial: dial.unwrap_or_else(|| name.parse().unwrap()),
             name: RelayName::parse(name).unwrap(),
             fingerprint: fingerprint.to_owned(),
         }
@@ -43,19 +46,24 @@ impl Place {
 }
 
 impl TestRelay {
-    /// Starts a fresh relay with `lines` added to its configuration.
-    pub async fn start(lines: &str) -> Self {
-        let folder = init(lines);
-        Self::start_in(folder, ManualClock::new(WALL)).await
+    /// Starts a fresh relay, with what `change` makes of the usual configuration.
+    pub async fn start(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_in(init(), ManualClock::new(WALL), change).await
     }
 
     /// Starts a relay on a folder that exists.
-    pub async fn start_in(folder: TempDir, clock: ManualClock) -> Self {
+    pub async fn start_in(
+        folder: TempDir,
+        clock: ManualClock,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = Config::load(folder.path()).unwrap();
         config.clock = Arc::new(clock.clone());
+        change(&mut config);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dial = listener.local_addr().unwrap();
         let server = Server::open(config, listener).unwrap();
-        let place = Place::parse(&server.address());
+        let place = Place::parse(&server.address(), Some(dial));
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.run(async {
             let _ = stopped.await;
@@ -77,26 +85,21 @@ impl TestRelay {
     }
 }
 
-/// Makes a relay folder with the real `init`, listening on any port, with `lines` added.
-pub fn init(lines: &str) -> TempDir {
+/// Makes a relay folder with the real `init`, listening on any port.
+pub fn init() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("r");
-    let output = program(&[
-        "init",
-        "--listen",
-        "127.0.0.1:0",
-        "--dir",
-        dir.to_str().unwrap(),
-    ]);
+    let dir = folder.path().to_str().unwrap();
+    let output = program(&["init", "--listen", "127.0.0.1:0", "--dir", dir]);
     assert!(output.status.success(), "{output:?}");
-    for entry in std::fs::read_dir(&dir).unwrap() {
-        let from = entry.unwrap().path();
-        std::fs::rename(&from, folder.path().join(from.file_name().unwrap())).unwrap();
-    }
-    let path = folder.path().join("relay.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, format!("{text}\n{lines}\n")).unwrap();
     folder
+}
+
+/// Adds lines to the end of relay.toml, which is its `[limits]`; `before` goes before that.
+pub fn configure(folder: &Path, before: &str, limits: &str) {
+    let path = folder.join("relay.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (top, rest) = text.split_once("[limits]").unwrap();
+    std::fs::write(&path, format!("{top}{before}\n[limits]{rest}\n{limits}\n")).unwrap();
 }
 
 /// Runs the program to its end.
@@ -120,9 +123,15 @@ impl Process {
     }
 
     /// Starts it through another command, which gets the arguments appended.
-    pub fn start_as(mut command: Command, folder: &Path) -> Self {
+    pub fn start_as(command: Command, folder: &Path) -> Self {
+        Self::start_logging(command, folder, "error")
+    }
+
+    /// As [`Process::start_as`], with JSON logs from this level on.
+    pub fn start_logging(mut command: Command, folder: &Path, level: &str) -> Self {
         let mut child = command
-            .args(["run", "--log", "warn", "--dir", folder.to_str().unwrap()])
+            .args(["run", "--log", level, "--log-format", "json"])
+            .args(["--dir", folder.to_str().unwrap()])
             .stdout(Stdio::piped())
             .stdin(Stdio::null())
             .spawn()
@@ -134,7 +143,7 @@ impl Process {
         assert!(!line.is_empty(), "the relay did not start");
         Self {
             child,
-            place: Place::parse(&line),
+            place: Place::parse(&line, None),
         }
     }
 }

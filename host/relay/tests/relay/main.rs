@@ -5,8 +5,18 @@
     clippy::panic,
     reason = "a failed unwrap is a failed test"
 )]
+#![expect(unreachable_pub, reason = "a test has no outside")]
 
+mod admission;
 mod client;
-mod harness;
+mod durability;
 
+mod harness;
+mod hostile;
+
+mod limits;
+mod login;
 mod mailbox;
+mod prekeys;
+mod presence;
+mod program;

@@ -1,0 +1,271 @@
+//! What was acknowledged is there: after kills, with a full disk, and only because of a sync.
+
+use std::collections::BTreeSet;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use hostchat_core::wire::relay::{Kind, Reason};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use crate::client::{Client, Got, Person, message};
+use crate::harness::{Process, configure, init};
+
+/// Limits out of the way of a load.
+const OPEN: &str = "
+connects = { burst = 1, per_minute = 0 }
+calls = { burst = 1, per_minute = 0 }
+sends = { burst = 1, per_minute = 0 }
+mailbox_messages = 1000000
+mailbox_mib = 1024
+sender_percent = 100
+";
+
+/// How many times the relay is killed; `cargo xtask nightly` asks for more.
+fn kills() -> u32 {
+    let more = std::env::var("HOSTCHAT_KILLS").ok();
+    more.and_then(|n| n.parse().ok()).unwrap_or(6)
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_kills_under_load() {
+    let folder = init();
+    configure(folder.path(), "", OPEN);
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    let mut acknowledged = BTreeSet::new();
+    let mut next = 0u128;
+    for round in 0..kills() {
+        let mut process = Process::start(folder.path());
+        drop(Client::register(&process.place, &bob).await);
+        let mut from = Client::register(&process.place, &alice).await;
+        // Killed after so many acknowledgements, with a full pipeline: a different moment each round.
+        let enough = acknowledged.len() + 50 + 37 * round as usize;
+        let mut open = Vec::new();
+        loop {
+            while open.len() < 32 {
+                let body = next.to_be_bytes();
+                let call = message(&bob, next, Kind::Message, &body);
+                open.push((from.ask(call).await, next));
+                next += 1;
+            }
+            match from.next().await {
+                Got::Stored(id) => {
+                    let at = open.iter().position(|(asked, _)| *asked == id).unwrap();
+                    acknowledged.insert(open.swap_remove(at).1);
+                }
+                Got::End => break,
+                got => panic!("{got:?}"),
+            }
+            if acknowledged.len() == enough {
+                process.child.kill().unwrap();
+                process.child.wait().unwrap();
+            }
+        }
+    }
+    let process = Process::start(folder.path());
+    let mut to = Client::login(&process.place, &bob).await;
+    let mut delivered = Vec::new();
+    for delivery in to.drain(true).await {
+        assert_eq!(delivery.body, delivery.message_id, "whole");
+        delivered.push(u128::from_be_bytes(delivery.message_id));
+    }
+    let found: BTreeSet<u128> = delivered.iter().copied().collect();
+    assert_eq!(found.len(), delivered.len(), "nothing twice");
+    let lost: Vec<_> = acknowledged.difference(&found).collect();
+    assert!(lost.is_empty(), "lost {lost:?}");
+    assert!(
+        found.iter().all(|id| *id < next),
+        "nothing that was never sent"
+    );
+    println!(
+        "{} kills, {} acknowledged, none lost",
+        kills(),
+        acknowledged.len()
+    );
+}
+
+#[tokio::test]
+async fn acknowledged_deletions_survive_kills_as_well() {
+    let folder = init();
+    configure(folder.path(), "", OPEN);
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    let mut process = Process::start(folder.path());
+    let mut to = Client::register(&process.place, &bob).await;
+    let mut from = Client::register(&process.place, &alice).await;
+    for id in 0..20 {
+        from.send(&bob, id, b"x").await;
+    }
+    assert_eq!(to.drain(true).await.len(), 20);
+    process.child.kill().unwrap();
+    process.child.wait().unwrap();
+    let process = Process::start(folder.path());
+    let mut to = Client::login(&process.place, &bob).await;
+    assert_eq!(to.drain(true).await, []);
+}
+
+/// Runs the relay under strace, sends messages one by one and returns the trace, and the sender's end of the connection.
+async fn traced(before: &str) -> (String, String) {
+    let folder = init();
+    configure(folder.path(), before, OPEN);
+    let trace = folder.path().join("trace");
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-yy", "-s", "0", "-o", trace.to_str().unwrap()])
+        .args([
+            "-e",
+            "trace=pwrite64,fdatasync,fsync,write,writev,sendto,sendmsg",
+        ])
+        .arg(env!("CARGO_BIN_EXE_hostchat-relay"))
+        // The relay is a child of strace: it has to go with it.
+        .process_group(0);
+    let mut process = Process::start_as(command, folder.path());
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    // By then the first sweep, which answers nobody, is over.
+    drop(Client::register(&process.place, &bob).await);
+    let mut from = Client::register(&process.place, &alice).await;
+    let end = from.ws.get_ref().get_ref().0.local_addr().unwrap();
+    for id in 0..ONE_BY_ONE {
+        assert!(from.send(&bob, id, b"x").await.is_stored());
+    }
+    drop(from);
+    let group = Pid::from_child(&process.child);
+    rustix::process::kill_process_group(group, rustix::process::Signal::TERM).unwrap();
+    process.child.wait().unwrap();
+    (std::fs::read_to_string(trace).unwrap(), format!("->{end}]"))
+}
+
+const ONE_BY_ONE: u128 = 20;
+
+/// Follows a trace: how often the log was synced, and how often something went to the sender while written log pages
+/// were not synced yet.
+fn syncs_and_violations((trace, sender): &(String, String)) -> (u32, u32) {
+    let (mut syncs, mut violations, mut dirty) = (0, 0, false);
+    let mut syncing = BTreeSet::new();
+    for line in trace.lines() {
+        let (pid, call) = line.split_once(' ').unwrap_or((line, ""));
+        let call = call.trim_start();
+        let of_log = call.contains("relay.db-wal");
+        let is_sync = call.starts_with("fdatasync(") || call.starts_with("fsync(");
+        if call.starts_with("pwrite64(") && of_log {
+            dirty = true;
+        } else if is_sync && of_log && call.contains("unfinished") {
+            syncing.insert(pid);
+        } else if (is_sync && of_log && call.ends_with("= 0"))
+            || (call.contains("sync resumed>") && syncing.remove(pid))
+        {
+            dirty = false;
+            syncs += 1;
+        } else if call.contains(sender) && dirty {
+            violations += 1;
+        }
+    }
+    (syncs, violations)
+}
+
+#[tokio::test]
+async fn every_stored_follows_a_sync_and_would_not_without() {
+    let (syncs, violations) = syncs_and_violations(&traced("").await);
+    assert!(u128::from(syncs) >= ONE_BY_ONE, "{syncs} syncs");
+    assert_eq!(violations, 0, "answered before the sync");
+
+    let (_, violations) = syncs_and_violations(&traced("danger_synchronous_off = true").await);
+    assert!(
+        u128::from(violations) >= ONE_BY_ONE,
+        "the check itself must be able to fail"
+    );
+}
+
+#[tokio::test]
+async fn a_full_database_refuses_and_recovers_when_space_returns() {
+    let folder = init();
+    configure(folder.path(), "", &format!("{OPEN}\ndatabase_mib = 1"));
+    let process = Process::start(folder.path());
+    fill_and_recover(&process, |_| {}).await;
+}
+
+#[tokio::test]
+async fn a_failing_disk_refuses_and_recovers_when_space_returns() {
+    let folder = init();
+    configure(folder.path(), "", OPEN);
+    let process = limited_to(folder.path(), 2 << 20);
+    fill_and_recover(&process, |process| {
+        let pid = Pid::from_child(&process.child);
+        prlimit(
+            Some(pid),
+            Resource::Fsize,
+            Rlimit {
+                current: None,
+                maximum: None,
+            },
+        )
+        .unwrap();
+    })
+    .await;
+}
+
+/// Starts a relay whose files cannot grow beyond `bytes`: writes fail as on a full disk.
+fn limited_to(folder: &Path, bytes: u64) -> Process {
+    let mut command = Command::new("sh");
+    // The signal that comes with the limit is ignored, so that the write itself fails.
+    let script = "trap '' XFSZ; exec \"$0\" \"$@\"";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_hostchat-relay")]);
+    let process = Process::start_as(command, folder);
+    let limit = Rlimit {
+        current: Some(bytes),
+        maximum: None,
+    };
+    let pid = Pid::from_child(&process.child);
+    prlimit(Some(pid), Resource::Fsize, limit).unwrap();
+    process
+}
+
+async fn fill_and_recover(process: &Process, make_room: impl FnOnce(&Process)) {
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    let mut to = Client::register(&process.place, &bob).await;
+    let mut from = Client::register(&process.place, &alice).await;
+    let body = vec![7; 4096];
+    let mut stored = 0u128;
+    let refusal = loop {
+        match from.send(&bob, stored, &body).await {
+            Got::Stored(_) => stored += 1,
+            got => break got.refusal().unwrap(),
+        }
+        assert!(stored < 10_000, "never full");
+    };
+    assert_eq!(refusal.reason, Reason::RelayFull);
+    assert!(refusal.retry_after_ms > 0);
+    assert!(stored > 50, "{stored}");
+    let again = from.send(&bob, stored, &body).await;
+    assert_eq!(
+        again.reason(),
+        Some(Reason::RelayFull),
+        "still, and the relay lives"
+    );
+
+    make_room(process);
+    let delivered = to.drain(true).await;
+    assert_eq!(
+        delivered.len() as u128,
+        stored,
+        "everything acknowledged is there"
+    );
+    assert!(delivered.iter().all(|d| d.body == body));
+    assert!(
+        from.send(&bob, stored, &body).await.is_stored(),
+        "there is room again"
+    );
+}
+
+#[tokio::test]
+async fn the_disk_floor_keeps_room_for_acknowledgements() {
+    let folder = init();
+    configure(folder.path(), "", "disk_floor_mib = 4294967295");
+    let process = Process::start(folder.path());
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    drop(Client::register(&process.place, &bob).await);
+    let mut from = Client::register(&process.place, &alice).await;
+    assert_eq!(
+        from.send(&bob, 1, b"x").await.reason(),
+        Some(Reason::RelayFull)
+    );
+}

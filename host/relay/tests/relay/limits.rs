@@ -1,0 +1,262 @@
+//! Quotas and rates: whoever exceeds them is told, waits, and nobody else notices.
+
+use hostchat_core::wire::relay::{Call, Kind, Reason};
+use hostchat_relay::{Config, Rate};
+
+use crate::client::{Client, Got, Person, message};
+use crate::harness::TestRelay;
+
+async fn people(relay: &TestRelay, names: [&str; 3]) -> [(Person, Client); 3] {
+    let [a, b, c] = names.map(Person::new);
+    [
+        (Client::register(&relay.place, &a).await, a),
+        (Client::register(&relay.place, &b).await, b),
+        (Client::register(&relay.place, &c).await, c),
+    ]
+    .map(|(client, person)| (person, client))
+}
+
+const fn rate(burst: u32, per_minute: u32) -> Rate {
+    Rate { burst, per_minute }
+}
+
+#[tokio::test]
+async fn a_full_mailbox_is_the_senders_error_and_nobody_elses() {
+    let relay = TestRelay::start(|config| {
+        config.limits.mailbox_messages = 4;
+        config.limits.sender_percent = 100;
+    });
+    let relay = relay.await;
+    let [(alice, mut from), (bob, mut to), (_, mut carol)] =
+        people(&relay, ["alice", "bob", "carol"]).await;
+    for id in 0..4 {
+        assert!(from.send(&bob, id, b"x").await.is_stored());
+    }
+    let refusal = from.send(&bob, 4, b"x").await.refusal().unwrap();
+    assert_eq!(refusal.reason, Reason::MailboxFull);
+    assert!(refusal.retry_after_ms > 0);
+    assert_eq!(
+        carol.send(&bob, 1, b"x").await.reason(),
+        Some(Reason::MailboxFull)
+    );
+    assert!(
+        from.send(&bob, 2, b"x").await.is_stored(),
+        "a repeat of what is stored"
+    );
+    assert!(
+        carol.send(&alice, 1, b"x").await.is_stored(),
+        "another mailbox"
+    );
+
+    assert_eq!(to.drain(true).await.len(), 4);
+    assert!(
+        from.send(&bob, 4, b"x").await.is_stored(),
+        "refused is not remembered"
+    );
+    assert_eq!(to.next().await.delivered().message_id, 4u128.to_be_bytes());
+}
+
+#[tokio::test]
+async fn bytes_count_as_well() {
+    let relay = TestRelay::start(|config| {
+        config.limits.mailbox_mib = 1;
+        config.limits.sender_percent = 100;
+    });
+    let relay = relay.await;
+    let [(_, mut from), (bob, mut to), _] = people(&relay, ["alice", "bob", "carol"]).await;
+    let body = vec![7; 4096];
+    for id in 0..256 {
+        assert!(from.send(&bob, id, &body).await.is_stored());
+    }
+    assert_eq!(
+        from.send(&bob, 256, &body).await.reason(),
+        Some(Reason::MailboxFull)
+    );
+    assert!(from.send(&bob, 257, b"").await.is_stored());
+    assert_eq!(to.drain(true).await.len(), 257);
+    assert!(from.send(&bob, 256, &body).await.is_stored());
+}
+
+#[tokio::test]
+async fn one_sender_or_all_guests_cannot_fill_a_mailbox_alone() {
+    let relay = TestRelay::start(|config| config.limits.mailbox_messages = 8).await;
+    let [(_, mut alice), (bob, _), (_, mut carol)] =
+        people(&relay, ["alice", "bob", "carol"]).await;
+    for id in 0..2 {
+        assert!(alice.send(&bob, id, b"x").await.is_stored());
+    }
+    assert_eq!(
+        alice.send(&bob, 2, b"x").await.reason(),
+        Some(Reason::MailboxFull)
+    );
+    let mut stored = 0;
+    for n in 0..6u32 {
+        let eve = Person::new("eve");
+        let address = format!("eve{n}@elsewhere.example:1");
+        let mut guest = Client::guest(&relay.place, &eve, &address).await;
+        stored += u32::from(guest.send(&bob, 1, b"x").await.is_stored());
+    }
+    assert_eq!(
+        stored, 4,
+        "half of the mailbox, whatever addresses guests claim"
+    );
+    assert!(carol.send(&bob, 1, b"x").await.is_stored());
+}
+
+#[tokio::test]
+async fn pairing_and_first_messages_have_their_own_quota() {
+    let relay = TestRelay::start(|config| {
+        config.limits.mailbox_pairings = 2;
+        config.limits.mailbox_firsts = 3;
+        config.limits.sender_percent = 100;
+        config.limits.idle_seconds = u32::MAX;
+    });
+    let relay = relay.await;
+    let [(_, mut from), (bob, mut to), _] = people(&relay, ["alice", "bob", "carol"]).await;
+    let mut id = 0;
+    let mut leave = async |from: &mut Client, kind| {
+        id += 1;
+        from.call(message(&bob, id, kind, b"x")).await.reason()
+    };
+    for (kind, most) in [(Kind::Pairing, 2), (Kind::First, 3)] {
+        for _ in 0..most {
+            assert_eq!(leave(&mut from, kind).await, None);
+        }
+        assert_eq!(leave(&mut from, kind).await, Some(Reason::MailboxFull));
+    }
+    assert_eq!(leave(&mut from, Kind::Message).await, None);
+    // Pairing messages make room by expiry, first messages by acknowledgement.
+    relay
+        .clock
+        .advance(600_000 + hostchat_relay::limits::SWEEP_MS);
+    while leave(&mut from, Kind::Pairing).await.is_some() {}
+    assert_eq!(
+        leave(&mut from, Kind::First).await,
+        Some(Reason::MailboxFull)
+    );
+    to.drain(true).await;
+    assert_eq!(leave(&mut from, Kind::First).await, None);
+}
+
+/// Sends until refused; returns how many were taken and the refusal's wait.
+async fn until_limited(client: &mut Client, call: impl Fn(u128) -> Call<'static>) -> (u32, u32) {
+    for n in 0.. {
+        match client.call(call(n.into())).await {
+            Got::Refused(_, refusal) => {
+                assert_eq!(refusal.reason, Reason::RateLimited);
+                return (n, refusal.retry_after_ms);
+            }
+            got => assert_eq!(got.reason(), None),
+        }
+    }
+    unreachable!("a loop without end ends by return")
+}
+
+#[tokio::test]
+async fn every_rate_is_kept_and_names_the_wait() {
+    type Set = fn(&mut Config);
+    type Make = fn(&Person, u128) -> Call<'static>;
+    let cases: [(&str, Set, Make); 5] = [
+        ("calls", |c| c.limits.calls = rate(5, 6), |_, _| Call::Ping),
+        (
+            "sends",
+            |c| c.limits.sends = rate(5, 6),
+            |to, id| message(to, id, Kind::Message, b"x"),
+        ),
+        (
+            "pairings",
+            |c| c.limits.pairings = rate(5, 6),
+            |to, id| message(to, id, Kind::Pairing, b"x"),
+        ),
+        (
+            "firsts",
+            |c| c.limits.firsts = rate(5, 6),
+            |to, id| message(to, id, Kind::First, b"x"),
+        ),
+        (
+            "prekeys",
+            |c| c.limits.prekeys_taken = rate(5, 6),
+            |to, _| Call::TakePrekeys(to.name.clone()),
+        ),
+    ];
+    for (what, set, make) in cases {
+        let relay = TestRelay::start(set).await;
+        let [(_, mut alice), (bob, _), (_, mut carol)] =
+            people(&relay, ["alice", "bob", "carol"]).await;
+        bob_has_prekeys(&relay, &bob).await;
+        let (taken, wait) = until_limited(&mut alice, |id| make(&bob, id)).await;
+        assert_eq!((taken, wait), (5, 10_000), "{what}");
+        assert_eq!(
+            carol.call(make(&bob, 1)).await.reason(),
+            None,
+            "{what}: others go on"
+        );
+        relay.clock.advance(9_999);
+        assert_eq!(
+            alice
+                .call(make(&bob, 100))
+                .await
+                .refusal()
+                .map(|r| r.retry_after_ms),
+            Some(1),
+            "{what}"
+        );
+        relay.clock.advance(1);
+        assert_eq!(
+            alice.call(make(&bob, 100)).await.reason(),
+            None,
+            "{what}: after the wait"
+        );
+    }
+}
+
+async fn bob_has_prekeys(relay: &TestRelay, bob: &Person) {
+    let mut owner = Client::login(&relay.place, bob).await;
+    let prekey = bob.prekey(hostchat_core::wire::PrekeyKind::LastResort, 1);
+    assert_eq!(owner.call(Call::PutPrekey(prekey)).await.reason(), None);
+}
+
+#[tokio::test]
+async fn acknowledgements_of_deliveries_are_free() {
+    let relay = TestRelay::start(|config| config.limits.calls = rate(60, 1)).await;
+    let [(_, mut from), (bob, mut to), _] = people(&relay, ["alice", "bob", "carol"]).await;
+    for id in 0..50 {
+        assert!(from.send(&bob, id, b"x").await.is_stored());
+    }
+    // 58 of 60 calls, then as many acknowledgements as there are deliveries.
+    for _ in 0..58 {
+        to.call(Call::Ping).await;
+    }
+    assert_eq!(to.drain(true).await.len(), 50);
+    assert_eq!(
+        to.call(Call::Acknowledge { number: 1 }).await.reason(),
+        None
+    );
+    assert_eq!(
+        to.call(Call::Acknowledge { number: 1 }).await.reason(),
+        Some(Reason::RateLimited)
+    );
+}
+
+#[tokio::test]
+async fn the_silent_are_pinged_and_then_closed() {
+    let relay = TestRelay::start(|config| config.limits.idle_seconds = 90).await;
+    let [(_, mut alive), (_, mut silent), _] = people(&relay, ["alice", "bob", "carol"]).await;
+    for _ in 0..3 {
+        relay.clock.advance(30_000);
+        assert!(matches!(alive.call(Call::Ping).await, Got::Done(_)));
+    }
+    // Not reading means not answering pings either.
+    assert_eq!(silent.next().await.reason(), Some(Reason::Timeout));
+    assert_eq!(silent.next().await, Got::End);
+    assert!(matches!(alive.call(Call::Ping).await, Got::Done(_)));
+}
+
+#[tokio::test]
+async fn whoever_does_not_log_in_is_closed() {
+    let relay = TestRelay::start(|config| config.limits.login_seconds = 45).await;
+    let mut client = Client::connect(&relay.place).await;
+    relay.clock.advance(45_000);
+    assert_eq!(client.next().await.reason(), Some(Reason::Timeout));
+    assert_eq!(client.next().await, Got::End);
+}
