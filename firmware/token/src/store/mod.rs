@@ -9,6 +9,7 @@
 //! Invariant: after a power cut at any point [`Store::mount`] finds the old or the new version of a record, never a
 //! mixture, and no slot key of another version.
 
+mod format;
 mod guard;
 mod mount;
 mod seal;
@@ -27,6 +28,10 @@ use sequential_storage::map::{MapConfig, MapStorage};
 use crate::flash::{Flash, Layout};
 use crate::records::{MAX_RECORDS, RecordId};
 use crate::slots::{SlotError, SlotKey, Slots};
+use format::{
+    BLOCK, BLOCK_KEYS, BLOCKS, Blocks, DELETED, Entry, Header, ITEM_BUFFER, MAX_BLOCKS, OVERHEAD,
+    blocks_of, encode_header, size_of_header,
+};
 use guard::{GuardError, Guarded};
 
 pub(crate) use seal::{MasterKey, SEAL_OVERHEAD};
@@ -34,23 +39,6 @@ pub(crate) use seal::{MasterKey, SEAL_OVERHEAD};
 /// Longest stored form of a record: a session with 256 skipped keys, its tag, and room to grow.
 pub(crate) const MAX_STORED: usize = 15 * BLOCK;
 
-/// Bytes of a block.
-const BLOCK: usize = 1024;
-/// Longest part of a record that stands in the header item itself.
-const INLINE: usize = 960;
-/// Most blocks of a record.
-const MAX_BLOCKS: usize = MAX_STORED / BLOCK;
-/// Blocks that exist.
-const BLOCKS: usize = 2048;
-/// Key of the first block's item; below it are the keys of header items.
-const BLOCK_KEYS: u32 = 0x1_0000;
-/// Fixed part of a header: version, generation, length, number of blocks.
-const HEAD: usize = 8;
-const VERSION: u8 = 1;
-/// Length in a header that says: deleted.
-const DELETED: u16 = u16::MAX;
-/// Item header and key of `sequential-storage`.
-const OVERHEAD: u32 = 8 + 4;
 /// Space that only later versions of existing records may use, so that a full token can go on with what it has; on a
 /// small flash a quarter of it.
 const RESERVE: u32 = 32 * 1024;
@@ -121,34 +109,6 @@ pub(crate) enum Growth {
     Update,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Entry {
-    /// 0: never stored.
-    generation: u32,
-    /// Stored bytes, or `DELETED`.
-    length: u16,
-    /// Whether the version has a slot.
-    slotted: bool,
-}
-
-impl Entry {
-    fn live(&self) -> bool {
-        self.generation != 0 && self.length != DELETED
-    }
-
-    fn blocks(&self) -> usize {
-        if self.live() {
-            blocks_of(usize::from(self.length))
-        } else {
-            0
-        }
-    }
-}
-
-fn blocks_of(length: usize) -> usize {
-    length.saturating_sub(INLINE).div_ceil(BLOCK)
-}
-
 /// The record store and the slot area of one flash.
 pub(crate) struct Store<F: Flash> {
     /// Always there, but for the moment in which a wipe makes it anew.
@@ -164,35 +124,6 @@ pub(crate) struct Store<F: Flash> {
     failed: bool,
     /// The mount found what no power cut leaves behind: nothing but a wipe works.
     damaged: bool,
-}
-
-/// Longest item with its key, rounded up to the widest words.
-const ITEM_BUFFER: usize = BLOCK + 64;
-
-/// A set of blocks.
-struct Blocks([u32; BLOCKS / 32]);
-
-impl Blocks {
-    const fn new() -> Self {
-        Self([0; BLOCKS / 32])
-    }
-
-    fn has(&self, block: u16) -> bool {
-        self.0[usize::from(block) / 32 % (BLOCKS / 32)] & (1 << (block % 32)) != 0
-    }
-
-    fn set(&mut self, block: u16, on: bool) {
-        let word = &mut self.0[usize::from(block) / 32 % (BLOCKS / 32)];
-        if on {
-            *word |= 1 << (block % 32);
-        } else {
-            *word &= !(1 << (block % 32));
-        }
-    }
-
-    fn count(&self) -> u32 {
-        self.0.iter().map(|word| word.count_ones()).sum()
-    }
 }
 
 /// A version that has its slot and is not committed yet.
@@ -409,54 +340,6 @@ impl<F: Flash> Store<F> {
     }
 }
 
-/// What a header item says besides the bytes that it carries.
-struct Header {
-    generation: u32,
-    length: u16,
-    slotted: bool,
-    blocks: heapless::Vec<u16, MAX_BLOCKS>,
-    inline: usize,
-}
-
-impl Header {
-    fn parse(item: &[u8]) -> Option<Self> {
-        let (head, rest) = item.split_first_chunk::<HEAD>()?;
-        let [version, g0, g1, g2, g3, l0, l1, count] = *head;
-        let (slotted, count) = (count & 0x80 != 0, usize::from(count & 0x7F));
-        let blocks = rest.get(..2 * count)?;
-        let length = u16::from_le_bytes([l0, l1]);
-        let (numbers, _) = blocks.as_chunks::<2>();
-        let header = Self {
-            generation: u32::from_le_bytes([g0, g1, g2, g3]),
-            length,
-            slotted,
-            blocks: numbers
-                .iter()
-                .map(|number| u16::from_le_bytes(*number))
-                .collect(),
-            inline: if length == DELETED {
-                0
-            } else {
-                usize::from(length).saturating_sub(count * BLOCK)
-            },
-        };
-        let sound = version == VERSION
-            && header.generation != 0
-            && header
-                .blocks
-                .iter()
-                .all(|block| usize::from(*block) < BLOCKS)
-            && count
-                == if length == DELETED {
-                    0
-                } else {
-                    blocks_of(usize::from(length))
-                }
-            && rest.len() == 2 * count + header.inline;
-        sound.then_some(header)
-    }
-}
-
 impl<F: Flash> Store<F> {
     /// Fetches a header, and the bytes that its item carries if there is a place of their length for them.
     async fn header(
@@ -520,20 +403,8 @@ impl<F: Flash> Store<F> {
         } else {
             DELETED
         };
-        let mut item = heapless::Vec::<u8, { HEAD + 2 * MAX_BLOCKS + INLINE }>::new();
-        let [g0, g1, g2, g3] = generation.to_le_bytes();
-        let [l0, l1] = length.to_le_bytes();
-        let flags = if slotted { 0x80 } else { 0 } | count as u8;
-        let mut fits = item
-            .extend_from_slice(&[VERSION, g0, g1, g2, g3, l0, l1, flags])
-            .is_ok();
-        for block in &blocks {
-            fits &= item.extend_from_slice(&block.to_le_bytes()).is_ok();
-        }
-        fits &= item.extend_from_slice(inline).is_ok();
-        if !fits {
-            return Err(StoreError::Full);
-        }
+        let item =
+            encode_header(generation, length, slotted, &blocks, inline).ok_or(StoreError::Full)?;
         self.store_item(u32::from(id.owner()), &item).await?;
         self.flush().await?;
 
@@ -629,12 +500,6 @@ impl<F: Flash> Store<F> {
             .map(MapStorage::flash)
             .ok_or(StoreError::Flash)
     }
-}
-
-fn size_of_header(length: usize) -> u32 {
-    let blocks = blocks_of(length);
-    let inline = length.saturating_sub(blocks * BLOCK);
-    OVERHEAD + (HEAD + 2 * blocks + inline).next_multiple_of(32) as u32
 }
 
 fn map_config<F: Flash>(layout: &Layout) -> Result<MapConfig<Guarded<F>>, StoreError> {

@@ -2,10 +2,8 @@
 
 use sequential_storage::map::MapStorage;
 
-use super::{
-    BLOCK_KEYS, BLOCKS, Blocks, DELETED, Entry, Guarded, Header, ITEM_BUFFER, Map, Store,
-    StoreError, map_cache, map_config,
-};
+use super::format::{BLOCK_KEYS, BLOCKS, Blocks, DELETED, Entry, Header, ITEM_BUFFER};
+use super::{Guarded, Map, Store, StoreError, map_cache, map_config};
 use crate::flash::{Flash, Layout};
 use crate::records::{MAX_RECORDS, RecordId};
 use crate::slots::{Slots, Unfinished, is_blank};

@@ -7,7 +7,8 @@ use hostchat_core::secret;
 use rand_core::CryptoRng;
 use zeroize::Zeroize as _;
 
-use super::{Fresh, Growth, Store, StoreError, VERSION};
+use super::format::VERSION;
+use super::{Fresh, Growth, Store, StoreError};
 use crate::flash::Flash;
 use crate::records::RecordId;
 use crate::slots::SlotKey;

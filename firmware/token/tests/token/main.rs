@@ -3,6 +3,12 @@
 //! Counts can be set: `HOSTCHAT_SEQUENCES` (random command sequences), `HOSTCHAT_CUTS` (cuts at every n-th flash operation
 //! instead of every one).
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed unwrap is a failed test"
+)]
+
 mod contacts;
 mod conversation;
 mod golden;

@@ -12,10 +12,18 @@
 //! Invariant: between two erases a word is programmed twice at most, once with data and once with zeros. A slot that a
 //! power cut left half-written or half-zeroed is therefore never touched again; its page is copied and erased.
 
+mod format;
+
 use hostchat_core::secret;
 
-use crate::flash::{Flash, Layout, crc16};
+use crate::flash::{Flash, Layout};
 use crate::records::{MAX_RECORDS, RecordId};
+use format::{
+    Buffer, Found, HEADER, PADDED, SLOT, decode_header, encode_header, encode_slot, judge, padded,
+    read_slot, zero,
+};
+
+pub(crate) use format::is_blank;
 
 secret! {
     /// The key of one version of one record; destroyed when the next version is stored.
@@ -28,14 +36,6 @@ const ERASING: u16 = 0xFFFD;
 const WIPING: u16 = 0xFFFE;
 
 const MAX_PAGES: usize = Layout::MAX_SLOT_PAGES as usize;
-const HEADER: usize = 16;
-const HEADER_CHECKED: usize = 14;
-const SLOT: usize = 40;
-const SLOT_CHECKED: usize = 38;
-/// Longest slot or header with the padding of the widest words (32 bytes).
-const PADDED: usize = 64;
-const MAGIC: [u8; 3] = *b"hS\x01";
-
 /// Why a slot could not be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SlotError<E> {
@@ -87,16 +87,6 @@ pub(crate) struct Slots {
     /// An `ERASING` or `WIPING` slot.
     intent: Option<u32>,
 }
-
-enum Found {
-    Blank,
-    Zeroed,
-    Valid { owner: u16, generation: u32 },
-    Torn,
-}
-
-#[repr(align(4))]
-struct Buffer([u8; PADDED]);
 
 impl Slots {
     /// Reads the slot area; erases what a power cut left half-done, but judges no slot yet.
@@ -392,12 +382,7 @@ impl Slots {
         reserve: u32,
     ) -> Result<u32, SlotError<F::Error>> {
         let at = self.room(flash, reserve).await?;
-        let mut buffer = Buffer([0xFF; PADDED]);
-        buffer.0[..2].copy_from_slice(&owner.to_le_bytes());
-        buffer.0[2..6].copy_from_slice(&generation.to_le_bytes());
-        buffer.0[6..38].copy_from_slice(key);
-        let crc = crc16(&buffer.0[..SLOT_CHECKED]);
-        buffer.0[38..40].copy_from_slice(&crc.to_le_bytes());
+        let mut buffer = encode_slot(owner, generation, key);
         let written = flash.write(at, &buffer.0[..padded::<F>(SLOT)]).await;
         zeroize::Zeroize::zeroize(&mut buffer.0);
         written?;
@@ -492,12 +477,7 @@ impl Slots {
         replaces: u32,
     ) -> Result<(), SlotError<F::Error>> {
         let sequence = self.pages_opened() + 1;
-        let mut buffer = Buffer([0xFF; PADDED]);
-        buffer.0[..3].copy_from_slice(&MAGIC);
-        buffer.0[4..8].copy_from_slice(&sequence.to_le_bytes());
-        buffer.0[8..12].copy_from_slice(&replaces.to_le_bytes());
-        let crc = crc16(&buffer.0[..HEADER_CHECKED]);
-        buffer.0[14..16].copy_from_slice(&crc.to_le_bytes());
+        let buffer = encode_header(sequence, replaces);
         flash
             .write(self.address::<F>(page), &buffer.0[..padded::<F>(HEADER)])
             .await?;
@@ -519,16 +499,7 @@ impl Slots {
         flash
             .read(self.address::<F>(page), &mut buffer.0[..HEADER])
             .await?;
-        let number = |at: usize| {
-            buffer.0[at..]
-                .first_chunk::<4>()
-                .map(|bytes| u32::from_le_bytes(*bytes))
-                .unwrap_or_default()
-        };
-        let sound = buffer.0.starts_with(&MAGIC)
-            && buffer.0[14..16] == crc16(&buffer.0[..HEADER_CHECKED]).to_le_bytes()
-            && number(4) != 0;
-        Ok(sound.then(|| (number(4), number(8))))
+        Ok(decode_header(&buffer))
     }
 
     async fn erase_page<F: Flash>(
@@ -575,59 +546,4 @@ impl Slots {
     const fn per_page<F: Flash>() -> u32 {
         ((F::ERASE_SIZE - padded::<F>(HEADER)) / padded::<F>(SLOT)) as u32
     }
-}
-
-/// A length rounded up to whole words.
-const fn padded<F: Flash>(length: usize) -> usize {
-    length.next_multiple_of(if F::WRITE_SIZE > 4 { F::WRITE_SIZE } else { 4 })
-}
-
-async fn zero<F: Flash>(flash: &mut F, at: u32) -> Result<(), SlotError<F::Error>> {
-    flash
-        .write(at, &Buffer([0; PADDED]).0[..padded::<F>(SLOT)])
-        .await?;
-    Ok(())
-}
-
-async fn read_slot<F: Flash>(flash: &mut F, at: u32) -> Result<Found, SlotError<F::Error>> {
-    let mut buffer = Buffer([0; PADDED]);
-    flash.read(at, &mut buffer.0[..padded::<F>(SLOT)]).await?;
-    let found = judge(&buffer.0[..padded::<F>(SLOT)]);
-    zeroize::Zeroize::zeroize(&mut buffer.0);
-    Ok(found)
-}
-
-fn judge(slot: &[u8]) -> Found {
-    if slot.iter().all(|byte| *byte == 0xFF) {
-        return Found::Blank;
-    }
-    if slot.iter().all(|byte| *byte == 0) {
-        return Found::Zeroed;
-    }
-    let (checked, rest) = slot.split_at(SLOT_CHECKED);
-    match (checked.first_chunk::<2>(), checked[2..].first_chunk::<4>()) {
-        (Some(owner), Some(generation)) if rest.starts_with(&crc16(checked).to_le_bytes()) => {
-            Found::Valid {
-                owner: u16::from_le_bytes(*owner),
-                generation: u32::from_le_bytes(*generation),
-            }
-        }
-        _ => Found::Torn,
-    }
-}
-
-/// Tells whether `length` bytes (a multiple of 64) from `at` are blank.
-pub(crate) async fn is_blank<F: Flash>(
-    flash: &mut F,
-    at: u32,
-    length: usize,
-) -> Result<bool, F::Error> {
-    let mut buffer = Buffer([0; PADDED]);
-    for offset in (0..length).step_by(PADDED) {
-        flash.read(at + offset as u32, &mut buffer.0).await?;
-        if buffer.0.iter().any(|byte| *byte != 0xFF) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
