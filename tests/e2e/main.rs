@@ -2,4 +2,7 @@
 #![expect(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 mod conversation;
+mod hostile_codes;
+mod hostile_first;
+mod hostile_pairing;
 mod support;

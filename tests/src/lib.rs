@@ -11,6 +11,7 @@
     reason = "a harness: what fails here fails the test"
 )]
 
+pub mod hostile;
 pub mod process;
 pub mod world;
 
