@@ -229,6 +229,12 @@ async fn put_prekey(
     prekey: Prekey,
 ) -> Result<Step, Refusal> {
     let account = user(member)?.id;
+    let now = relay.clock.uptime_ms();
+    relay
+        .rates
+        .prekeys_put
+        .take(member.caller, now)
+        .map_err(relay.limited())?;
     let signed = prekey.verify(&member.identity);
     signed.map_err(|_| refused(Reason::BadRequest))?;
     let pending = relay.store.put_prekey(account, Box::new(prekey)).await;

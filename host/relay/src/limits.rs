@@ -68,6 +68,8 @@ pub struct Limits {
     pub pairings: Rate,
     /// First messages sent per account: a person writes to few strangers; a spammer to many.
     pub firsts: Rate,
+    /// Prekeys left per account: a token fills up its sixteen at once, then one for each that is used.
+    pub prekeys_put: Rate,
     /// Prekey bundles taken per account: each takes a one-time key away from others.
     pub prekeys_taken: Rate,
     /// One-time prekeys given out per owner: beyond that only the last-resort key, so that nobody can drain them.
@@ -105,12 +107,13 @@ impl Default for Limits {
             connections_per_account: 8,
             login_seconds: 45,
             idle_seconds: 90,
-            connects: rate(240, 240),
+            connects: rate(600, 600),
             registrations: rate(20, 2),
             calls: rate(4_000, 60_000),
             sends: rate(2_000, 600),
             pairings: rate(30, 3),
             firsts: rate(60, 6),
+            prekeys_put: rate(128, 12),
             prekeys_taken: rate(60, 6),
             prekeys_given: rate(32, 4),
             mailbox_messages: 10_000,

@@ -41,6 +41,7 @@ pub(crate) struct Rates {
     pub(crate) sends: Buckets<Caller>,
     pub(crate) pairings: Buckets<Caller>,
     pub(crate) firsts: Buckets<Caller>,
+    pub(crate) prekeys_put: Buckets<Caller>,
     pub(crate) prekeys_taken: Buckets<Caller>,
     pub(crate) prekeys_given: Buckets<hostchat_core::wire::Name>,
 }
@@ -137,6 +138,7 @@ impl Server {
                 sends: Buckets::new(limits.sends),
                 pairings: Buckets::new(limits.pairings),
                 firsts: Buckets::new(limits.firsts),
+                prekeys_put: Buckets::new(limits.prekeys_put),
                 prekeys_taken: Buckets::new(limits.prekeys_taken),
                 prekeys_given: Buckets::new(limits.prekeys_given),
             },
@@ -200,12 +202,19 @@ pub async fn run(
 
 async fn accept(server: &Server, tasks: &mut JoinSet<()>) {
     let relay = &server.relay;
+    let mut starved = false;
     loop {
         while tasks.try_join_next().is_some() {}
         let (stream, peer) = match server.listener.accept().await {
-            Ok(accepted) => accepted,
+            Ok(accepted) => {
+                starved = false;
+                accepted
+            }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept");
+                // Once, not ten times a second: no descriptors are left, or a client went before it was accepted.
+                if !std::mem::replace(&mut starved, true) {
+                    tracing::warn!(%error, "cannot accept");
+                }
                 let pause = relay.clock.uptime_ms() + ACCEPT_PAUSE_MS;
                 relay.clock.sleep_until(pause).await;
                 continue;

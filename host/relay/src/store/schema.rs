@@ -53,6 +53,8 @@ CREATE TABLE prekey (
     body    BLOB,
     PRIMARY KEY (account, kind, id)
 ) STRICT;
+CREATE INDEX prekey_left ON prekey (account, kind, id) WHERE body IS NOT NULL;
+CREATE INDEX prekey_by_expiry ON prekey (expires);
 
 -- number grows over the whole store, so that new rows are appended.
 CREATE TABLE message (

@@ -73,6 +73,7 @@ impl Sqlite {
         }
         sync_folder(&options.path)?;
         let age = Age::resume(last_mark(&connection)?, options.clock);
+        let readers = Readers::open(&options.path)?;
         let (queue, receiver) = mpsc::channel(WRITE_QUEUE);
         let writer = Writer {
             connection,
@@ -92,7 +93,7 @@ impl Sqlite {
         Ok(Self {
             queue: Mutex::new(Some(queue)),
             writer: Mutex::new(Some(thread)),
-            readers: Readers::new(options.path),
+            readers,
             age,
         })
     }

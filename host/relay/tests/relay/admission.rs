@@ -4,7 +4,7 @@ use hostchat_core::wire::relay::{Account, Call, Kind, Reason};
 use hostchat_core::wire::{Address, PrekeyKind};
 use hostchat_relay::{Rate, Registration};
 
-use crate::client::{Client, Got, Person, message};
+use crate::client::{Client, Got, Person, message, tls};
 use crate::harness::{TestRelay, program};
 
 async fn enter(relay: &TestRelay, person: &Person, account: Account) -> Got {
@@ -163,4 +163,16 @@ async fn registrations_from_one_address_are_counted() {
     Client::register(&relay.place, &people[0]).await;
     relay.clock.advance(60_000);
     Client::register(&relay.place, &people[2]).await;
+}
+
+#[tokio::test]
+async fn one_address_has_so_many_connections() {
+    let relay = TestRelay::start(|config| config.limits.connections_per_address = 2).await;
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    let first = Client::register(&relay.place, &alice).await;
+    let _second = Client::register(&relay.place, &bob).await;
+    let refused = tls(&relay.place, &[&rustls::version::TLS13]).await;
+    assert!(refused.is_err(), "dropped before the handshake");
+    drop(first);
+    while tls(&relay.place, &[&rustls::version::TLS13]).await.is_err() {}
 }

@@ -5,8 +5,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use hostchat_core::wire::relay::{Kind, Reason};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use hostchat_core::wire::relay::{Call, Kind, Reason};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use tokio::net::TcpStream;
 
 use crate::client::{Client, Got, Person, message};
 use crate::harness::{Process, configure, init};
@@ -268,4 +269,32 @@ async fn the_disk_floor_keeps_room_for_acknowledgements() {
         from.send(&bob, 1, b"x").await.reason(),
         Some(Reason::RelayFull)
     );
+}
+
+#[tokio::test]
+async fn without_descriptors_those_who_are_in_go_on_and_others_come_in_later() {
+    let folder = init();
+    let process = Process::start(folder.path());
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    let mut to = Client::register(&process.place, &bob).await;
+    let mut from = Client::register(&process.place, &alice).await;
+    let pid = Pid::from_child(&process.child);
+    let fds = std::fs::read_dir(format!("/proc/{}/fd", process.child.id()))
+        .unwrap()
+        .count();
+    let limit = Rlimit {
+        current: Some(fds as u64 + 5),
+        ..getrlimit(Resource::Nofile)
+    };
+    prlimit(Some(pid), Resource::Nofile, limit).unwrap();
+    let mut crowd = Vec::new();
+    for _ in 0..20 {
+        crowd.push(TcpStream::connect(process.place.dial).await.unwrap());
+    }
+    assert!(from.send(&bob, 1, b"x").await.is_stored());
+    assert_eq!(to.drain(true).await.len(), 1);
+    drop(crowd);
+    let mut late = Client::connect(&process.place).await;
+    let login = late.bound.login(&alice, alice.user());
+    assert!(matches!(late.call(Call::Login(login)).await, Got::Done(_)));
 }

@@ -260,3 +260,55 @@ async fn whoever_does_not_log_in_is_closed() {
     assert_eq!(client.next().await.reason(), Some(Reason::Timeout));
     assert_eq!(client.next().await, Got::End);
 }
+
+#[tokio::test]
+async fn a_flood_is_refused_and_the_others_go_on() {
+    let relay = TestRelay::start(|config| {
+        config.limits.sends = rate(100, 60);
+        config.limits.mailbox_messages = 600;
+    });
+    let relay = relay.await;
+    let [(_, mut alice), (bob, mut to), _] = people(&relay, ["alice", "bob", "carol"]).await;
+    to.ask(Call::Receive).await;
+    let mut floods = Vec::new();
+    for n in 0..4 {
+        let eve = Person::new(&format!("eve{n}"));
+        let mut client = Client::register(&relay.place, &eve).await;
+        let target = Person::new("bob");
+        floods.push(tokio::spawn(async move {
+            let mut refused = 0;
+            for burst in 0..10u128 {
+                for id in 0..100 {
+                    client
+                        .ask(message(
+                            &target,
+                            burst * 100 + id,
+                            Kind::Message,
+                            &[0; 2048],
+                        ))
+                        .await;
+                }
+                for _ in 0..100 {
+                    refused += u32::from(client.next().await.reason().is_some());
+                }
+            }
+            refused
+        }));
+    }
+    for id in 0..50 {
+        assert!(alice.send(&bob, id, b"x").await.is_stored());
+    }
+    for flood in floods {
+        assert_eq!(flood.await.unwrap(), 900, "all but the burst");
+    }
+    let mut arrived = 0;
+    while arrived < 50 {
+        if let Got::Deliver(delivery) = to.next().await {
+            arrived += u32::from(delivery.body == b"x");
+            to.ask(Call::Acknowledge {
+                number: delivery.number,
+            })
+            .await;
+        }
+    }
+}

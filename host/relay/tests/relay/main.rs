@@ -20,3 +20,4 @@ mod mailbox;
 mod prekeys;
 mod presence;
 mod program;
+mod store;

@@ -1,0 +1,159 @@
+//! The store behind its trait: order, outcomes and rollback of grouped writes.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use hostchat_core::wire::relay::Kind;
+use hostchat_core::wire::{Address, Bytes};
+use hostchat_relay::Limits;
+use hostchat_relay::clock::ManualClock;
+use hostchat_relay::store::sqlite::Options;
+use hostchat_relay::store::{
+    AccountId, Admission, Appended, Message, NewMessage, Outlet, Registered, Sqlite, Store,
+    StoreError,
+};
+
+use crate::client::Person;
+use crate::harness::WALL;
+
+#[derive(Default)]
+struct Collected(Mutex<Vec<u64>>);
+
+impl Outlet for Collected {
+    fn stored(&self, _: AccountId, message: Arc<Message>) {
+        self.0.lock().unwrap().push(message.number);
+    }
+}
+
+fn open(folder: &Path, limits: Limits) -> (Sqlite, Arc<Collected>) {
+    let collected = Arc::new(Collected::default());
+    let options = Options {
+        path: folder.join("relay.db"),
+        limits,
+        clock: Arc::new(ManualClock::new(WALL)),
+        danger_synchronous_off: false,
+    };
+    let store = Sqlite::open(options, Arc::clone(&collected) as _).unwrap();
+    (store, collected)
+}
+
+async fn register(store: &Sqlite, person: &Person) -> AccountId {
+    let name = person.name.clone();
+    let queued = store.register(name, person.claim, Admission::Open, true);
+    match queued.await.await.unwrap() {
+        Registered::Account(id) => id,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn new(to: &Person, id: u128, body: &[u8]) -> NewMessage {
+    NewMessage {
+        to: to.name.clone(),
+        sender: Address::parse("alice@relay.example:1").unwrap(),
+        sender_key: "alice".to_owned(),
+        guest: false,
+        message_id: Bytes(id.to_be_bytes()),
+        kind: Kind::Message,
+        body: Arc::from(body),
+    }
+}
+
+#[tokio::test]
+async fn one_failing_write_of_a_group_fails_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        database_mib: 1,
+        sender_percent: 100,
+        ..Limits::default()
+    };
+    let (store, collected) = open(folder.path(), limits);
+    let bob = Person::new("bob");
+    let mailbox = register(&store, &bob).await;
+    let big = vec![7; 6000];
+    let mut id = 0;
+    while store.append(new(&bob, id, &big)).await.await != Err(StoreError::Full) {
+        id += 1;
+        assert!(id < 1_000, "never full");
+    }
+    let before = store.page(mailbox, 0, 1_000).await.unwrap();
+    assert_eq!(before.len() as u128, id);
+
+    // Another connection holds the writer up until all of these stand in its queue: they become one group.
+    let holder = rusqlite::Connection::open(folder.path().join("relay.db")).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let probe = store.probe().await;
+    let too_much = store.append(new(&bob, 5_000, &big)).await;
+    let repeat = store.append(new(&bob, 0, &big)).await;
+    let acknowledged = store.acknowledge(mailbox, before[0].number).await;
+    let unknown = store.append(new(&Person::new("nobody"), 1, b"")).await;
+    let also_too_much = store.append(new(&bob, 5_001, &vec![7; 60_000])).await;
+    holder.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(probe.await, Ok(()));
+    assert_eq!(too_much.await, Err(StoreError::Full));
+    assert_eq!(repeat.await, Ok(Appended::Repeat));
+    assert_eq!(acknowledged.await, Ok(()));
+    assert_eq!(unknown.await, Ok(Appended::UnknownName));
+    assert_eq!(also_too_much.await, Err(StoreError::Full));
+
+    let after = store.page(mailbox, 0, 1_000).await.unwrap();
+    assert_eq!(after, before[1..]);
+    assert_eq!(
+        store.append(new(&bob, 5_000, &big)).await.await,
+        Ok(Appended::Stored)
+    );
+    let last = store.page(mailbox, 0, 1_000).await.unwrap();
+    let numbers: Vec<u64> = before.iter().chain(last.last()).map(|m| m.number).collect();
+    assert_eq!(
+        *collected.0.lock().unwrap(),
+        numbers,
+        "handed out only what is stored"
+    );
+}
+
+#[tokio::test]
+async fn what_is_stored_is_what_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(folder.path(), Limits::default());
+    let bob = Person::new("bob");
+    let mailbox = register(&store, &bob).await;
+    let all: Vec<u8> = (0..=255).collect();
+    let bodies: Vec<Vec<u8>> = vec![
+        vec![],
+        vec![0],
+        all.clone(),
+        all.repeat(24),
+        b"'; DROP TABLE message; --".to_vec(),
+        vec![0xff; 6204],
+    ];
+    for (id, body) in bodies.iter().enumerate() {
+        let appended = store.append(new(&bob, id as u128, body)).await.await;
+        assert_eq!(appended, Ok(Appended::Stored));
+    }
+    let page = store.page(mailbox, 0, 100).await.unwrap();
+    let returned: Vec<Vec<u8>> = page.iter().map(|m| m.body.to_vec()).collect();
+    assert_eq!(returned, bodies);
+    assert!(
+        page.iter()
+            .all(|m| m.sender.as_str() == "alice@relay.example:1")
+    );
+    assert!(page.is_sorted_by_key(|m| m.number));
+}
+
+#[tokio::test]
+async fn a_closed_store_says_so_and_keeps_what_it_had() {
+    let folder = tempfile::tempdir().unwrap();
+    let bob = Person::new("bob");
+    let (store, _) = open(folder.path(), Limits::default());
+    let mailbox = register(&store, &bob).await;
+    // Queued, not awaited: closing finishes it.
+    let pending = store.append(new(&bob, 1, b"kept")).await;
+    store.close().await;
+    assert_eq!(pending.await, Ok(Appended::Stored));
+    assert_eq!(
+        store.append(new(&bob, 2, b"late")).await.await,
+        Err(StoreError::Closed)
+    );
+    assert_eq!(store.page(mailbox, 0, 1).await, Err(StoreError::Closed));
+    let (store, _) = open(folder.path(), Limits::default());
+    assert_eq!(*store.page(mailbox, 0, 10).await.unwrap()[0].body, *b"kept");
+}
