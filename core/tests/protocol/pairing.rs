@@ -266,6 +266,28 @@ fn answer_of_another_run_is_refused() {
 }
 
 #[test]
+fn answer_that_names_other_addresses_is_refused_before_its_tag_is_looked_at() {
+    let (mut a, mut b) = alice_and_bob(15);
+    let carol = Person::new("carol", 98).address;
+    for responder in [true, false] {
+        let Run {
+            initiator,
+            mut answer,
+            ..
+        } = run(&mut a, &mut b, &code());
+        let place = if responder {
+            &mut answer.public.responder
+        } else {
+            &mut answer.public.initiator
+        };
+        *place = carol.clone();
+        let mut session = Session::empty();
+        let refused = initiator.confirm(&a.keys, &answer, &mut session, &mut a.rng);
+        assert_eq!(refused, Err(Error::PeerMisbehaved(Peer::WrongAddress)));
+    }
+}
+
+#[test]
 fn pending_pairing_survives_storage() {
     let (mut a, mut b) = alice_and_bob(13);
     let Run {

@@ -136,6 +136,19 @@ fn two_keys_for_one_skipped_message_are_refused() {
 }
 
 #[test]
+fn state_without_any_chain_is_refused() {
+    let (_, b) = paired(98);
+    let state = b.stored();
+    // version, id, root, waiting with its pn; then no receiving half, a plain prefix, no skipped keys.
+    let halves = [&state[..49], &[0; 5], &[0], &[1, 0, 3], &[0, 0]].concat();
+    let mut session = Session::empty();
+    let refused = session.load(&halves);
+    assert_eq!(refused, Err(Error::Decode(Decode::Malformed)));
+    let whole = [&halves[..54], &[1], &state[55..123], &halves[55..]].concat();
+    assert_eq!(session.load(&whole), Ok(()));
+}
+
+#[test]
 fn prefix_that_is_no_envelope_is_refused() {
     let (a, _) = paired(95);
     let state = a.stored();
