@@ -7,8 +7,12 @@ use std::io;
 use std::path::PathBuf;
 
 use hostchat_core::icd::{LinkError, TokenError};
-use hostchat_core::wire::relay::{Reason, Refusal};
+use hostchat_core::wire::relay::Refusal;
 use hostchat_core::wire::{Address, PROTOCOL_VERSION, RelayName};
+
+use crate::hint::{
+    holder_text, is_disk_full, link_text, reason_text, token_text, tries, tries_text,
+};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -469,94 +473,6 @@ impl Error {
             Self::Internal(_) => Exit::Internal,
         }
     }
-
-    /// What the user can do about it, one line.
-    pub fn hint(&self) -> String {
-        match self {
-            Self::Usage(_) => "`hostchat help` and `hostchat COMMAND --help` show what is possible".into(),
-            Self::NoTerminal { option, .. } => format!("give it with {option} FILE, or {option} - for standard input"),
-            Self::NotInitialised(_) => {
-                "`hostchat init --relay HOST:PORT --name NAME` makes one; --home or HOSTCHAT_HOME names another place".into()
-            }
-            Self::AlreadyInitialised { .. } => "use it, give another --home, or `hostchat wipe` to begin anew".into(),
-            Self::HomeLocked { .. } => "end the other program (perhaps `hostchat recv --follow`) and try again".into(),
-            Self::Config { .. } => "repair the file by hand or from a backup".into(),
-            Self::WrongPin { tries: None, .. } => {
-                "try again; without the passphrase the keys are lost and only `hostchat wipe` helps".into()
-            }
-            Self::WrongPin { .. } => "try again with care: when no tries are left the keys are erased".into(),
-            Self::TriesOfPowerCycleSpent { .. } => "unplug the token, plug it in and try again".into(),
-            Self::TriesSpent => "`hostchat wipe` makes the token usable again, with a new identity; contacts have to \
-                                 pair again, and the old history cannot be read any more"
-                .into(),
-            Self::BadPin(_) => "choose another one".into(),
-            Self::TokenAbsent { .. } => "is it plugged in? --token names its port, for example /dev/ttyACM0".into(),
-            Self::TokenBusy { .. } => "end that program and try again".into(),
-            Self::TokenSilent(_) => "unplug it and plug it in again; is this port really the token's?".into(),
-            Self::TokenUnplugged(_) => "plug it in and repeat the command; nothing acknowledged was lost".into(),
-            Self::TokenVersion { theirs } if *theirs > PROTOCOL_VERSION => "update hostchat".into(),
-            Self::TokenVersion { .. } => "update the token's firmware".into(),
-            Self::NotAToken(_) => "check --token; if it is a token, update its firmware or this program".into(),
-            Self::TokenBlank => "`hostchat init` sets its PIN and makes its keys".into(),
-            Self::TokenNotBlank => "give its PIN, or erase it with `hostchat wipe`".into(),
-            Self::TokenDamaged => "`hostchat wipe` erases it; its keys cannot be saved".into(),
-            Self::TokenKind { serial: true } => "name its port with --token or HOSTCHAT_TOKEN".into(),
-            Self::TokenKind { serial: false } => "leave --token out and unset HOSTCHAT_TOKEN, or give another --home".into(),
-            Self::OtherToken | Self::VaultOtherToken(_) => {
-                "plug in the right token or give its home with --home; after the loss of a token begin anew in another home: \
-                 the old history cannot be read without it"
-                    .into()
-            }
-            Self::Link(LinkError::Busy) => "wait until the other request is done".into(),
-            Self::Link(LinkError::Random) | Self::Token(TokenError::Random) => {
-                "do not use this token: its random generator fails".into()
-            }
-            Self::Token(TokenError::SessionsFull) => "delete a contact: `hostchat contacts delete NAME`".into(),
-            Self::Link(_) | Self::Token(_) => "repeat the command; if it stays so, plug the token in again".into(),
-            Self::NoTouch { .. } => "repeat the command and press the token's button when its light shows waiting".into(),
-            Self::RelayUnreachable { .. } => "is the relay running and the address right? check the network".into(),
-            Self::RelayCertificate { .. } => "ask the operator for the address with its present fingerprint \
-                                              (HOST:PORT#FINGERPRINT) and give it with --relay; if it should not have \
-                                              changed, somebody is in between"
-                .into(),
-            Self::RelayVersion { theirs, .. } if *theirs > PROTOCOL_VERSION => "update hostchat".into(),
-            Self::RelayVersion { .. } => "the relay has to be updated, or this program".into(),
-            Self::RelayProtocol { .. } => "do not trust this relay; tell its operator".into(),
-            Self::RelayGone { .. } => "try again; what was not acknowledged is still there".into(),
-            Self::RelayRefused { refusal, .. } => refusal_hint(*refusal),
-            Self::Queued(why) => format!("it leaves with the next `hostchat send` or `recv`; {}", why.hint()),
-            Self::CodeDead => "make sure that you talk to the right person, then make a new code with \
-                               `hostchat send NAME --code print`"
-                .into(),
-            Self::WrongCode { runs_left: 0 } => "ask the sender for a new code".into(),
-            Self::WrongCode { .. } => "run `hostchat accept` again and type the code with care".into(),
-            Self::CodeExpired => "codes live ten minutes; the sender makes a new one with `hostchat send NAME --code print`".into(),
-            Self::PairingEnded => "the sender has to make a new code with `hostchat send NAME --code print`".into(),
-            Self::TooManyAnswers { seconds } => format!("wait {seconds} seconds; restarting does not help"),
-            Self::UnknownContact(_) => "`hostchat contacts` lists them; an address is written NAME@HOST:PORT".into(),
-            Self::AmbiguousContact(_) => "write the whole address, NAME@HOST:PORT".into(),
-            Self::NameInUse(_) => "choose another name".into(),
-            Self::NoSession(_) => "`hostchat send NAME TEXT --code print` begins one with a code".into(),
-            Self::IdentityChanged(_) => "ask the contact by another way whether the token or computer was replaced; if so, \
-                                         `hostchat accept NAME --changed`, or pair anew with `hostchat send NAME --code print --changed`"
-                .into(),
-            Self::Binding(_) => "decline it: `hostchat accept NAME --decline`".into(),
-            Self::BadExport(_) => "`hostchat whoami --export` makes one".into(),
-            Self::VaultDamaged { .. } => "restore vault.db from a backup, or move it away: the keys are in the token, \
-                                          but history and outbox are lost"
-                .into(),
-            Self::VaultNewer { .. } => "update hostchat".into(),
-            Self::Database(error) if is_disk_full(error) => "make room on the disk and repeat the command".into(),
-            Self::Database(_) => "are the disk and the permissions of the home directory in order?".into(),
-            Self::Nothing(_) => "`hostchat recv` looks for new messages and requests".into(),
-            Self::Io { why, .. } if why.kind() == io::ErrorKind::StorageFull => {
-                "make room on the disk and repeat the command".into()
-            }
-            Self::Io { .. } => "check the path, the permissions and the room on the disk".into(),
-            Self::Interrupted => "nothing was lost; repeat the command when you like".into(),
-            Self::Internal(_) => "please report this".into(),
-        }
-    }
 }
 
 impl From<rusqlite::Error> for Error {
@@ -608,140 +524,6 @@ pub(crate) fn plain(why: &io::Error) -> String {
     let text = why.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     crate::escape::escape(text).into_owned()
-}
-
-fn is_disk_full(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(rusqlite::ErrorCode::DiskFull)
-    )
-}
-
-fn tries(n: u8) -> String {
-    if n == 1 {
-        "1 try".into()
-    } else {
-        format!("{n} tries")
-    }
-}
-
-fn tries_text(all: Option<u8>, now: Option<u8>) -> String {
-    match (all, now) {
-        (Some(all), Some(now)) if now < all => format!(
-            "; {} left, {now} of them before it has to be plugged in again",
-            tries(all)
-        ),
-        (Some(all), _) => format!("; {} left", tries(all)),
-        (None, _) => String::new(),
-    }
-}
-
-fn holder_text(holder: &Option<Holder>) -> String {
-    holder.as_ref().map_or_else(
-        || "another program".into(),
-        |h| format!("{} (process {})", h.program, h.pid),
-    )
-}
-
-fn link_text(error: LinkError) -> &'static str {
-    match error {
-        LinkError::BadRequest => "not expected now",
-        LinkError::Locked => "it is locked",
-        LinkError::Blank => "it is blank",
-        LinkError::NotBlank => "it is initialised already",
-        LinkError::WrongPin { .. } => "wrong PIN",
-        LinkError::TriesOfPowerCycleSpent => "no tries are left until it is plugged in again",
-        LinkError::TriesSpent => "no tries are left",
-        LinkError::NoTouch => "no touch",
-        LinkError::Cancelled => "cancelled",
-        LinkError::Version => "another protocol version",
-        LinkError::Storage => "its storage failed",
-        LinkError::Random => "its random generator failed",
-        LinkError::Busy => "it is busy with another request",
-    }
-}
-
-fn token_text(error: TokenError) -> &'static str {
-    match error {
-        TokenError::BadRequest => "not expected now",
-        TokenError::NoTouch => "no touch",
-        TokenError::Cancelled => "cancelled",
-        TokenError::Storage => "its storage failed",
-        TokenError::Random => "its random generator failed",
-        TokenError::SessionsFull => "no place for another session",
-        TokenError::PrekeysFull => "no place for another prekey",
-        TokenError::ReplayMemoryFull => "its memory of first messages is full",
-        TokenError::UnknownContact => "it knows no such contact",
-        TokenError::UnknownSession => "it knows no session for this message",
-        TokenError::IdentityChanged => "the identity has changed",
-        TokenError::Authentication => "a signature or tag does not match",
-        TokenError::Replayed => "this was used before",
-        TokenError::TooFarAhead => "too many messages are missing before this one",
-        TokenError::PeerMisbehaved => "the other side broke the protocol",
-        TokenError::WrongAddress => "it is addressed to somebody else",
-        TokenError::Malformed => "it is malformed",
-        TokenError::Version => "another version or suite",
-        TokenError::NoCode => "no code is held",
-        TokenError::WrongCode { .. } => "wrong code",
-        TokenError::TooManyAnswers { .. } => "too many answers",
-        TokenError::TooManyPending => "three answers wait for their confirmation already",
-        TokenError::Prekey => "the prekey is unknown, used or too old",
-        TokenError::TooLong => "the content is too long",
-        TokenError::WrongPin => "wrong PIN",
-        TokenError::NothingToCommit => "nothing to commit",
-        TokenError::Uncommitted => "an earlier message is not committed yet",
-    }
-}
-
-fn reason_text(reason: Reason) -> &'static str {
-    match reason {
-        Reason::BadRequest => "not a valid request",
-        Reason::Version => "protocol version not spoken",
-        Reason::LoginFailed => "login failed",
-        Reason::UnknownName => "no such account",
-        Reason::NameTaken => "the name belongs to another identity",
-        Reason::RegistrationClosed => "registration is closed, or the invitation is not valid",
-        Reason::GuestsRefused => "it does not admit guests",
-        Reason::MailboxFull => "the mailbox of the receiver is full",
-        Reason::RelayFull => "its disk is full",
-        Reason::RateLimited => "too many requests",
-        Reason::TooManyConnections => "too many connections",
-        Reason::NoPrekeys => "the receiver has left no keys for first messages",
-        Reason::Internal => "an error inside the relay",
-        Reason::ShuttingDown => "it is shutting down",
-        Reason::TooLarge => "the message is too large",
-        Reason::Timeout => "too slow",
-    }
-}
-
-fn refusal_hint(refusal: Refusal) -> String {
-    let later = match refusal.retry_after_ms {
-        0 => String::from("try again later"),
-        ms => format!("try again in {} s", ms.div_ceil(1000)),
-    };
-    match refusal.reason {
-        Reason::UnknownName => "check the name; `hostchat who` lists who is connected".into(),
-        Reason::NameTaken => {
-            "choose another --name; after the loss of a token the operator can free the old one"
-                .into()
-        }
-        Reason::RegistrationClosed => {
-            "ask the operator for an account or an invitation (--invitation FILE)".into()
-        }
-        Reason::GuestsRefused => {
-            "get an account on that relay: another --home, `hostchat init --relay ...`".into()
-        }
-        Reason::NoPrekeys => "begin with a code: `hostchat send NAME TEXT --code print`".into(),
-        Reason::LoginFailed => {
-            "is --relay the name by which the relay knows itself, without a proxy that ends TLS?"
-                .into()
-        }
-        Reason::Version => "update hostchat or the relay".into(),
-        Reason::BadRequest | Reason::TooLarge => {
-            "this should not happen; are both ends of the same version?".into()
-        }
-        _ => later,
-    }
 }
 
 #[cfg(test)]

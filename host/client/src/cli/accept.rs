@@ -7,7 +7,7 @@ use super::AcceptArgs;
 use super::output::{Output, asked_word, request_json};
 use super::prompt::{self, Codes};
 use super::run::Context;
-use crate::client::{Client, Confirmation};
+use crate::client::{Client, Confirmation, Event, Observer};
 use crate::error::{Error, Result};
 use crate::vault::{Asked, Request};
 
@@ -26,61 +26,54 @@ pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
             .await?;
     }
     let requests = matching(&mut client, peer.as_ref())?;
-    let interactive = prompt::is_interactive() && !context.output.json;
+    let interactive = prompt::is_interactive() && !output.json;
     let chosen = match &peer {
         Some(peer) => peer.clone(),
         None if !interactive => return list(&mut client, &requests, output),
-        None => match choose(&mut client, &requests, output)? {
+        None => match choose(context, &mut client, &requests).await? {
             Some(chosen) => chosen,
             None => return Ok(()),
         },
     };
     if args.decline {
         client.decline(&chosen)?;
-        return output.data(
-            &json!({"event": "done", "what": "declined", "peer": chosen.as_str()}),
-            &format!("declined {chosen}"),
-        );
+        let value = json!({"event": "done", "what": "declined", "peer": chosen.as_str()});
+        return output.data(&value, &format!("declined {chosen}"));
     }
-    let code = requests
-        .iter()
-        .rfind(|r| r.from == chosen && r.asked != Asked::First)
-        .cloned();
-    match code {
-        Some(request) => with_code(&mut client, request, &args, output).await,
-        None if requests.iter().any(|r| r.from == chosen) => {
-            if peer.is_none() && !prompt::confirm(&format!("Read what {chosen} writes?"))? {
-                return Ok(());
-            }
-            client
-                .accept_first(&chosen, args.changed, &mut output)
-                .await?;
-            done(&mut client, &mut output).await
-        }
-        None if args.changed => {
-            client.ensure_session(&chosen, true).await?;
-            let value = json!({"event": "done", "what": "changed", "peer": chosen.as_str()});
-            output.data(
-                &value,
-                &format!("the new identity of {chosen} is accepted; it is not verified"),
-            )?;
-            done(&mut client, &mut output).await
-        }
-        None => Err(Error::Nothing(format!(
-            "{chosen} does not ask for anything"
-        ))),
+    let mut asked = requests.iter().filter(|r| r.from == chosen);
+    if let Some(request) = asked.clone().rfind(|r| r.asked != Asked::First) {
+        return with_code(context, &mut client, request.clone(), &args).await;
     }
+    if asked.next().is_some() {
+        let question = format!("Read what {chosen} writes? Nothing verifies who that is yet.");
+        if peer.is_none() && !context.ask(move || prompt::confirm(&question)).await? {
+            return Ok(());
+        }
+        client
+            .accept_first(&chosen, args.changed, &mut output)
+            .await?;
+        return done(&mut client, &mut output).await;
+    }
+    if args.changed && client.accept_change(&chosen).await? {
+        let value = json!({"event": "done", "what": "changed", "peer": chosen.as_str()});
+        let text = format!("the new identity of {chosen} is accepted; it is not verified");
+        output.data(&value, &text)?;
+        return done(&mut client, &mut output).await;
+    }
+    Err(Error::Nothing(format!(
+        "{chosen} does not ask for anything"
+    )))
 }
 
 /// Types codes until one is right, the code is dead, or there are no more.
 async fn with_code(
+    context: &Context,
     client: &mut Client,
-    request: Request,
+    mut request: Request,
     args: &AcceptArgs,
-    mut output: Output,
 ) -> Result<()> {
+    let mut output = context.output;
     let mut codes = Codes::open(args.code_file.as_deref())?;
-    let mut request = request;
     let mut wrong = None;
     loop {
         if client.is_changed(&request)? && !args.changed {
@@ -89,28 +82,34 @@ async fn with_code(
         let peer = request.from.clone();
         let question =
             format!("Did {peer} tell you to expect a code? Type it (nothing gives up): ");
-        let Some(code) = codes.next(&question)? else {
+        let typed;
+        (codes, typed) = context
+            .ask(move || {
+                let typed = codes.next(&question)?;
+                Ok((codes, typed))
+            })
+            .await?;
+        let Some(code) = typed else {
             return Err(match wrong {
                 Some(runs_left) => Error::WrongCode { runs_left },
                 None => Error::Usage("no code was given".into()),
             });
         };
+        // The sender may have given up while the code was typed: that must not cost a try, and a code is used on the
+        // request that it was typed for only.
+        client.catch_up(&mut output).await?;
+        if !client.is_open(&request)? {
+            return Err(Error::PairingEnded);
+        }
         let sid = client
             .answer_code(&request, code, args.changed, &mut output)
             .await?;
         match client.await_confirmation(&peer, sid, &mut output).await? {
             Confirmation::Paired => return done(client, &mut output).await,
+            Confirmation::WrongCode { runs_left: 0 } => {
+                return Err(Error::WrongCode { runs_left: 0 });
+            }
             Confirmation::WrongCode { runs_left } => {
-                use crate::client::{Event, Observer as _};
-
-                let told = output.event(&Event::WrongCode {
-                    peer: &peer,
-                    runs_left,
-                });
-                told.map_err(|why| Error::io("cannot write the output", why))?;
-                if runs_left == 0 {
-                    return Err(Error::WrongCode { runs_left });
-                }
                 wrong = Some(runs_left);
                 request = client.await_offer(&peer, &mut output).await?;
             }
@@ -171,17 +170,18 @@ fn grouped(requests: &[Request]) -> Vec<(&Request, usize)> {
     groups
 }
 
-fn choose(client: &mut Client, requests: &[Request], output: Output) -> Result<Option<Address>> {
-    let groups = grouped(requests);
-    match groups.as_slice() {
+async fn choose(
+    context: &Context,
+    client: &mut Client,
+    requests: &[Request],
+) -> Result<Option<Address>> {
+    list(client, requests, context.output)?;
+    match grouped(requests).as_slice() {
         [] => Err(Error::Nothing("nobody asks".into())),
-        [(only, _)] => {
-            list(client, requests, output)?;
-            Ok(Some(only.from.clone()))
-        }
+        [(only, _)] => Ok(Some(only.from.clone())),
         _ => {
-            list(client, requests, output)?;
-            let typed = prompt::ask("Whom do you accept? (nothing gives up) ")?;
+            let question = "Whom do you accept? (nothing gives up) ";
+            let typed = context.ask(move || prompt::ask(question)).await?;
             if typed.is_empty() {
                 Ok(None)
             } else {
@@ -194,10 +194,10 @@ fn choose(client: &mut Client, requests: &[Request], output: Output) -> Result<O
 /// Passes over the requests that are listed afterwards.
 struct Quiet(Output);
 
-impl crate::client::Observer for Quiet {
-    fn event(&mut self, event: &crate::client::Event<'_>) -> std::io::Result<()> {
+impl Observer for Quiet {
+    fn event(&mut self, event: &Event<'_>) -> std::io::Result<()> {
         match event {
-            crate::client::Event::Request { .. } => Ok(()),
+            Event::Request { .. } => Ok(()),
             other => self.0.event(other),
         }
     }

@@ -15,7 +15,9 @@ pub(super) async fn run(context: &Context, args: ContactsArgs) -> Result<()> {
     let output = context.output;
     match args.action.unwrap_or(ContactsAction::List) {
         ContactsAction::List => list(&mut client, output),
-        ContactsAction::Verify { name, compared } => verify(&mut client, &name, compared, output),
+        ContactsAction::Verify { name, compared } => {
+            verify(context, &mut client, &name, compared).await
+        }
         ContactsAction::Rename { name, new_name } => {
             let contact = client.contact(&name)?;
             let contact = client.rename(&contact, &new_name)?;
@@ -37,7 +39,8 @@ pub(super) async fn run(context: &Context, args: ContactsArgs) -> Result<()> {
             print_export(&client.export(&contact)?, output)
         }
         ContactsAction::Import { file } => {
-            let contact = client.import(&Exported::parse(&prompt::file_text(&file)?)?)?;
+            let text = context.ask(move || prompt::file_text(&file)).await?;
+            let contact = client.import(&Exported::parse(&text)?)?;
             let value = describe(&contact, 0);
             output.data(
                 &value,
@@ -105,7 +108,8 @@ fn status(contact: &Contact) -> &'static str {
     }
 }
 
-fn verify(client: &mut Client, name: &str, compared: bool, output: Output) -> Result<()> {
+async fn verify(context: &Context, client: &mut Client, name: &str, compared: bool) -> Result<()> {
+    let output = context.output;
     let contact = client.contact(name)?;
     let number = client.safety_number(&contact)?;
     let groups: Vec<&str> = number
@@ -137,7 +141,10 @@ fn verify(client: &mut Client, name: &str, compared: bool, output: Output) -> Re
             "Compare it with what {} sees, by another way than this program.",
             contact.name
         );
-        if prompt::confirm("Are the two equal?")? {
+        if context
+            .ask(|| prompt::confirm("Are the two equal?"))
+            .await?
+        {
             client.mark_compared(&contact)?;
             eprintln!("noted: compared");
         }

@@ -22,12 +22,10 @@ pub(super) async fn run(context: &Context, args: InitArgs) -> Result<()> {
         "New passphrase: "
     };
     let new = context.global.token.is_none();
-    let pin = prompt::pin(
-        context.global.pin_file.as_deref(),
-        question,
-        "--pin-file",
-        new,
-    )?;
+    let file = context.global.pin_file.clone();
+    let pin = context
+        .ask(move || prompt::pin(file.as_deref(), question, "--pin-file", new))
+        .await?;
     let invitation = match &args.invitation {
         Some(file) => prompt::first_line(file)?.to_vec(),
         None => Vec::new(),

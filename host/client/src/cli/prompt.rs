@@ -7,6 +7,7 @@ use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read, Write as _};
 use std::path::Path;
 
 use hostchat_core::wire::content::MAX_TEXT;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
@@ -18,6 +19,25 @@ const MAX_LINE: u64 = 4096;
 /// Whether somebody sits in front: standard input and error are a terminal.
 pub(super) fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// The terminal's settings before a question that may turn its echo off.
+pub(super) struct Terminal(Option<(File, Termios)>);
+
+impl Terminal {
+    /// Remembers the settings, if there is a terminal.
+    pub(super) fn remember() -> Self {
+        let terminal = File::open("/dev/tty").ok();
+        Self(terminal.and_then(|tty| tcgetattr(&tty).ok().map(|settings| (tty, settings))))
+    }
+
+    /// Sets them again.
+    pub(super) fn restore(self) {
+        if let Some((tty, settings)) = self.0 {
+            let _ = tcsetattr(&tty, OptionalActions::Now, &settings);
+            eprintln!();
+        }
+    }
 }
 
 /// Reads a PIN or passphrase: from `file`, or hidden from the terminal; a new one is asked for twice.
@@ -182,7 +202,7 @@ pub(super) enum Codes {
     /// From the terminal.
     Typed,
     /// From a file.
-    Lines(Box<dyn io::BufRead>),
+    Lines(Box<dyn io::BufRead + Send>),
     /// From standard input.
     Standard,
 }
@@ -276,7 +296,7 @@ mod tests {
     #[test]
     fn a_line_is_cut_at_its_end_and_bounded() {
         let line = |bytes: &[u8]| {
-            line_of(&mut io::BufReader::new(bytes), "x").map(|l| l.map(|l| l.to_vec()))
+            line_of(&mut BufReader::new(bytes), "x").map(|l| l.map(|l| l.to_vec()))
         };
         assert_eq!(line(b"1234\nrest").unwrap(), Some(b"1234".to_vec()));
         assert_eq!(line(b"1234\r\n").unwrap(), Some(b"1234".to_vec()));

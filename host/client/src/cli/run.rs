@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
 
 use super::output::Output;
 use super::{
@@ -47,13 +48,31 @@ impl Context {
         Box::new(move |notice| output.notice(notice))
     }
 
-    pub(super) fn pin(&self, question: &str) -> Result<Pin> {
-        prompt::pin(
-            self.global.pin_file.as_deref(),
-            question,
-            "--pin-file",
-            false,
-        )
+    /// Asks somebody or something, without keeping connections from going on, until Ctrl-C.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let terminal = prompt::Terminal::remember();
+        let answer = tokio::task::spawn_blocking(question);
+        tokio::select! {
+            answer = answer => answer.map_err(|_| Error::Internal("question"))?,
+            () = self.stop.wished() => {
+                // A hidden question has turned the echo off.
+                terminal.restore();
+                Err(Error::Interrupted)
+            }
+        }
+    }
+
+    pub(super) async fn pin(&self, question: &'static str) -> Result<Pin> {
+        let file = self.global.pin_file.clone();
+        self.ask(move || prompt::pin(file.as_deref(), question, "--pin-file", false))
+            .await
+    }
+
+    pub(super) async fn text(&self, argument: Option<String>) -> Result<Zeroizing<String>> {
+        self.ask(move || prompt::text(argument.as_deref())).await
     }
 
     /// Opens the home without a PIN.
@@ -64,7 +83,7 @@ impl Context {
     /// Opens the home and unlocks its token.
     pub(super) async fn client(&self) -> Result<Client> {
         let locked = self.locked().await?;
-        let pin = self.pin(locked.question())?;
+        let pin = self.pin(locked.question()).await?;
         let client = locked.unlock(pin).await?;
         Ok(self.stoppable(client))
     }

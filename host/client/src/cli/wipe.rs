@@ -12,14 +12,15 @@ pub(super) async fn run(context: &Context, args: WipeArgs) -> Result<()> {
         if !prompt::is_interactive() {
             return Err(Error::Usage("without a terminal `wipe` needs --yes".into()));
         }
-        if !prompt::confirm("Erase the keys, the contacts and the history for good?")? {
+        let question = "Erase the keys, the contacts and the history for good?";
+        if !context.ask(move || prompt::confirm(question)).await? {
             return Ok(());
         }
     }
     if args.local {
         locked.erase().await?;
     } else {
-        let pin = context.pin(locked.question())?;
+        let pin = context.pin(locked.question()).await?;
         let client = context.stoppable(locked.unlock(pin).await?);
         let mut output = context.output;
         client.wipe(&mut output).await?;

@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::Client;
-use super::event::{Observer, WaitingFor};
+use super::event::{Event, Observer, WaitingFor, tell};
+use super::incoming::Handled;
 use super::pair::CODE_S;
-use super::receive::Handled;
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::os;
@@ -159,6 +159,7 @@ impl Client {
                     sid: ended,
                     runs_left,
                 } if ended == sid => {
+                    tell(observer, &Event::WrongCode { peer, runs_left })?;
                     return Ok(Confirmation::WrongCode { runs_left });
                 }
                 _ => {}
@@ -278,6 +279,30 @@ impl Client {
             Err(other) => return Err(other),
         }
         self.vault.delete_request(request.id)
+    }
+
+    /// Accepts that the identity of a contact has changed, by beginning a session with the new one; `false` if it has not
+    /// changed. What waits in the outbox is sealed again.
+    ///
+    /// # Errors
+    /// Those of relay, token, vault.
+    pub async fn accept_change(&mut self, address: &Address) -> Result<bool> {
+        match self
+            .vault
+            .contact_at(address)?
+            .filter(|c| c.changed.is_some())
+        {
+            Some(contact) => self.start_session(contact, true).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether a request is still there: its sender may have ended it.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub fn is_open(&mut self, request: &Request) -> Result<bool> {
+        Ok(self.vault.requests()?.iter().any(|r| r.id == request.id))
     }
 
     /// Declines all requests of an address.

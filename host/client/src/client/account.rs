@@ -83,7 +83,7 @@ impl Client {
         crash::point("registered");
         client.config.registered = true;
         client.home.save(&client.config)?;
-        client.refill_prekeys().await?;
+        client.look_after_prekeys(observer).await?;
         Ok(client)
     }
 

@@ -10,6 +10,7 @@ mod accept;
 mod account;
 mod contact;
 mod event;
+mod incoming;
 mod pair;
 mod prekeys;
 mod receive;
@@ -25,7 +26,7 @@ pub use accept::Confirmation;
 pub use account::NewAccount;
 pub use contact::Exported;
 pub use event::{Event, Observer, Unobserved, WaitingFor};
-pub use send::Flushed;
+pub use send::{Flushed, How};
 pub use stop::Stop;
 
 use crate::address::RelayAddress;
@@ -86,6 +87,10 @@ pub struct Client {
     receiving: bool,
     /// Contacts whose identity was compared with their relay's since the program began.
     bound: HashSet<Address>,
+    /// Contacts with whom a new session was begun because of a gap, since the program began.
+    renewed: HashSet<Address>,
+    /// A code is shown: answers to it are waited for.
+    pairing: bool,
     no_history: bool,
     stop: Stop,
 }
@@ -178,19 +183,19 @@ impl Client {
         let unsound = |_| Error::Internal("the token's own identity is not sound");
         let identity = token.identity().await?.verify().map_err(unsound)?;
         let vault = Vault::open(&home.vault_file(), &token.storage_key().await?)?;
-        let (connections, bound) = (HashMap::new(), HashSet::new());
-        let stop = Stop::default();
         Ok(Self {
             home,
             config,
             token,
             vault,
             identity,
-            connections,
+            connections: HashMap::new(),
             receiving: false,
-            bound,
+            bound: HashSet::new(),
+            renewed: HashSet::new(),
+            pairing: false,
             no_history,
-            stop,
+            stop: Stop::default(),
         })
     }
 

@@ -15,11 +15,11 @@ use hostchat_core::wire::relay::Kind;
 use hostchat_core::wire::{
     Address, Bytes, Envelope, EnvelopeBytes, IdentityClaim, PairAnswer, SessionStartId, codec,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::Client;
 use super::event::{Event, Observer, WaitingFor, note, tell};
-use super::receive::Handled;
+use super::incoming::Handled;
 use super::send::is_transient;
 use crate::crash;
 use crate::error::{Error, Result};
@@ -53,18 +53,21 @@ impl Client {
         }
         self.start_receiving().await?;
         self.at(&address.relay()).await?;
+        let own = self.address();
         let code = self
             .token
-            .pair_begin(self.address(), address.clone(), accept_changed)
+            .pair_begin(own, address.clone(), accept_changed)
             .await?;
         crash::point("code-drawn");
         let deadline = Instant::now() + Duration::from_secs(CODE_S);
         let mut run = None;
         let text = std::str::from_utf8(code.as_slice())
             .map_err(|_| Error::Internal("a code that is none"))?;
+        self.pairing = true;
         let result = self
             .runs(&contact, text, deadline, &mut run, observer)
             .await;
+        self.pairing = false;
         if result.is_err() {
             // Both are courtesies: the token forgets a code by itself, and the other end has its own deadline.
             let _ = self.token.pair_end().await;
@@ -254,40 +257,6 @@ impl Client {
                     self.pause(&mut backoff).await?
                 }
                 other => return other,
-            }
-        }
-    }
-
-    /// Handles deliveries until one comes that a waiting command has to look at; reconnects meanwhile.
-    pub(super) async fn next_handled(
-        &mut self,
-        deadline: Instant,
-        late: Error,
-        observer: &mut dyn Observer,
-    ) -> Result<Handled> {
-        let mut backoff = Backoff::default();
-        let stop = self.stop.clone();
-        loop {
-            let step = tokio::select! {
-                biased;
-                () = stop.wished() => return Err(Error::Interrupted),
-                () = sleep_until(deadline) => return Err(late),
-                step = self.next_step() => step,
-            };
-            match step {
-                Ok(Some(delivered)) => match self.handle(delivered, observer).await {
-                    Ok(Handled::Quiet) => backoff.reset(),
-                    Ok(handled) => return Ok(handled),
-                    Err(error) if is_transient(&error) => {
-                        self.reconnecting(&error, &mut backoff, observer).await?
-                    }
-                    Err(error) => return Err(error),
-                },
-                Ok(None) => backoff.reset(),
-                Err(error) if is_transient(&error) => {
-                    self.reconnecting(&error, &mut backoff, observer).await?
-                }
-                Err(error) => return Err(error),
             }
         }
     }

@@ -1,57 +1,33 @@
-//! Receiving: from the mailbox, through the token, to the user's eyes.
+//! Receiving: from the mailbox to the user's eyes, over connections that come and go.
 //!
 //! ```text
-//!  delivery ─▶ seen? ─▶ token opens ─▶ [plaintext + seen] ─▶ token commits ─▶ [committed] ─▶ relay: acknowledge
-//!                                          disk                disk              disk
+//!  connect ─▶ Receive ─▶ delivery, delivery, .. drained ─▶ (follow: wait)      lost: back off, connect again
+//!                           └─▶ incoming.rs
 //!  [new] ─▶ [showing] ─▶ printed ─▶ [shown]
 //! ```
 //!
-//! Invariant: a delivery is acknowledged only when it is safe here or can never be of use; so nothing is lost, and
-//! nothing that somebody sends blocks the mailbox.
+//! Invariant: a message is marked as being shown before it is printed, and as shown after; one that was caught in
+//! between is printed again and says so.
 
-use hostchat_core::icd::{OpenedKind, TokenError};
-use hostchat_core::wire::{
-    Address, Content, Envelope, FirstHeader, Frame, IdentityClaim, MessageId, PairAnswer,
-    PairOffer, PrekeyKind, SessionStartId, codec,
-};
+use std::time::Duration;
 
-use super::event::{Event, Observer, note, tell};
-use super::send::is_transient;
-use super::{Client, WaitingFor};
+use hostchat_core::wire::Address;
+use tokio::time::{Instant, sleep_until};
+
+use super::Client;
+use super::event::{Event, Observer, WaitingFor, note, tell};
+use super::incoming::Handled;
+use super::send::{is_ours, is_transient};
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::os;
 use crate::relay::{Backoff, Delivered, Pushed};
-use crate::token::OpenedMessage;
-use crate::vault::{Asked, Incoming, Payload, Request, Shown, Stored, Trust};
-
-/// What a delivery was, for a command that waits for something.
-#[derive(Debug)]
-pub(super) enum Handled {
-    /// Nothing to wait for: a message, a repeat, something dropped.
-    Quiet,
-    /// An answer to a code; not acknowledged yet.
-    Answer {
-        /// The answer.
-        answer: Box<PairAnswer>,
-        /// The delivery.
-        number: u64,
-    },
-    /// Somebody asks.
-    Asked(Address),
-    /// The initiator gave a run up.
-    Ended {
-        /// The run.
-        sid: SessionStartId,
-        /// Runs left for its code.
-        runs_left: u8,
-    },
-    /// A pairing is complete at this end.
-    Paired(Address),
-}
+use crate::vault::Shown;
 
 /// Attempts to connect again within a `recv` that does not follow.
 const PATIENCE: u32 = 4;
+/// How often a `recv` that follows looks after its prekeys.
+const UPKEEP: Duration = Duration::from_secs(3600);
 
 impl Client {
     /// Shows what has come and comes; ends when the mailbox is empty, or with `follow` when the user wants it.
@@ -63,16 +39,17 @@ impl Client {
         let mut failures = 0;
         self.vault.prune_seen()?;
         loop {
+            let was_receiving = self.receiving;
             match self.receive_once(follow, &mut backoff, observer).await {
-                Ok(()) => return Ok(()),
-                Err(error)
-                    if is_transient(&error)
-                        && (follow || (failures < PATIENCE && self.receiving)) =>
-                {
+                Err(error) if is_transient(&error) => {
+                    // Without `follow` a relay that was never reached is an error at once.
+                    if !follow && (failures >= PATIENCE || !(was_receiving || self.receiving)) {
+                        return Err(error);
+                    }
                     failures += 1;
                     self.reconnecting(&error, &mut backoff, observer).await?;
                 }
-                Err(error) => return Err(error),
+                other => return other,
             }
         }
     }
@@ -88,11 +65,13 @@ impl Client {
         backoff.reset();
         self.flush_noting(observer).await?;
         let stop = self.stop.clone();
+        let mut upkeep = Instant::now() + UPKEEP;
         loop {
             let step = tokio::select! {
                 biased;
                 () = stop.wished() => return Err(Error::Interrupted),
                 step = self.next_step() => step?,
+                () = sleep_until(upkeep) => None,
             };
             match step {
                 Some(delivered) => {
@@ -104,12 +83,25 @@ impl Client {
                 }
                 None => {
                     self.flush_noting(observer).await?;
-                    self.refill_prekeys().await?;
+                    self.look_after_prekeys(observer).await?;
                     if !follow {
                         return Ok(());
                     }
+                    upkeep = Instant::now() + UPKEEP;
                 }
             }
+        }
+    }
+
+    /// Refills the prekeys; a relay that will not have them now is no reason to end.
+    pub(super) async fn look_after_prekeys(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        match self.refill_prekeys().await {
+            Err(error) if !is_ours(&error) => note(
+                observer,
+                "prekeys",
+                format!("prekeys are not up to date: {error}"),
+            ),
+            other => other,
         }
     }
 
@@ -124,10 +116,12 @@ impl Client {
         Ok(())
     }
 
-    /// The next delivery, `None` when the mailbox is empty.
+    /// The next delivery, `None` when the mailbox is empty. Dropping the future loses nothing.
     pub(super) async fn next_step(&mut self) -> Result<Option<Delivered>> {
-        self.start_receiving().await?;
         let home = self.home_relay();
+        if !self.receiving {
+            self.start_receiving().await?;
+        }
         let connection = self
             .connections
             .get_mut(&home)
@@ -135,6 +129,54 @@ impl Client {
         match connection.next().await? {
             Pushed::Deliver(delivered) => Ok(Some(delivered)),
             Pushed::Drained => Ok(None),
+        }
+    }
+
+    /// Handles what has arrived until now, without waiting for more.
+    ///
+    /// # Errors
+    /// Those of relay, token, vault.
+    pub async fn catch_up(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let home = self.home_relay();
+        self.start_receiving().await?;
+        // What the relay sent before it answers has arrived when the answer has.
+        self.at(&home).await?.ping().await?;
+        while let Some(pushed) = self.connections.get_mut(&home).and_then(|c| c.try_next()) {
+            if let Pushed::Deliver(delivered) = pushed {
+                self.handle(delivered, observer).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles deliveries until one comes that a waiting command has to look at; reconnects meanwhile.
+    pub(super) async fn next_handled(
+        &mut self,
+        deadline: Instant,
+        late: Error,
+        observer: &mut dyn Observer,
+    ) -> Result<Handled> {
+        let mut backoff = Backoff::default();
+        let stop = self.stop.clone();
+        loop {
+            let step = tokio::select! {
+                biased;
+                () = stop.wished() => return Err(Error::Interrupted),
+                () = sleep_until(deadline) => return Err(late),
+                step = self.next_step() => step,
+            };
+            let result = match step {
+                Ok(Some(delivered)) => self.handle(delivered, observer).await,
+                Ok(None) => Ok(Handled::Quiet),
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(Handled::Quiet) => backoff.reset(),
+                Err(error) if is_transient(&error) => {
+                    self.reconnecting(&error, &mut backoff, observer).await?;
+                }
+                other => return other,
+            }
         }
     }
 
@@ -168,420 +210,6 @@ impl Client {
         Ok(())
     }
 
-    /// Deals with one delivery and acknowledges it, except an answer to a code.
-    pub(super) async fn handle(
-        &mut self,
-        delivered: Delivered,
-        observer: &mut dyn Observer,
-    ) -> Result<Handled> {
-        crash::point("delivered");
-        let number = delivered.number;
-        let handled = match codec::decode::<Envelope<'_>>(&delivered.body) {
-            Ok(Envelope::PairAnswer(answer)) => {
-                return Ok(Handled::Answer {
-                    answer: Box::new(answer),
-                    number,
-                });
-            }
-            Ok(Envelope::PairOffer(offer)) => self.take_offer(&offer, &delivered.body, observer)?,
-            Ok(Envelope::PairEnded { sid, runs_left }) => {
-                self.drop_offer(&sid)?;
-                Handled::Ended { sid, runs_left }
-            }
-            Ok(envelope) => {
-                let frame = envelope.frame().and_then(|frame| Frame::parse(frame).ok());
-                match (frame, &envelope) {
-                    (None, _) => self.dropped(&delivered, "it cannot be decoded", observer)?,
-                    (Some(frame), Envelope::First { header, .. }) => {
-                        self.take_first(&delivered, frame.message_id, header, observer)
-                            .await?
-                    }
-                    (Some(frame), _) => {
-                        self.take_message(&delivered, frame.message_id, observer)
-                            .await?
-                    }
-                }
-            }
-            Err(_) => self.dropped(&delivered, "it cannot be decoded", observer)?,
-        };
-        self.acknowledge(number).await?;
-        Ok(handled)
-    }
-
-    pub(super) fn dropped(
-        &self,
-        delivered: &Delivered,
-        why: &str,
-        observer: &mut dyn Observer,
-    ) -> Result<Handled> {
-        let text = format!(
-            "a delivery that is said to be from {} was dropped: {why}",
-            delivered.sender
-        );
-        note(observer, "dropped", text)?;
-        Ok(Handled::Quiet)
-    }
-
-    /// Keeps an offer of a pairing for the user.
-    fn take_offer(
-        &mut self,
-        offer: &PairOffer,
-        envelope: &[u8],
-        observer: &mut dyn Observer,
-    ) -> Result<Handled> {
-        let (from, identity) = (&offer.public.initiator, &offer.public.identity);
-        let own = self.address();
-        let foreign =
-            offer.public.responder != own || *from == own || identity == self.identity.claim();
-        if foreign || identity.verify().is_err() {
-            note(
-                observer,
-                "dropped",
-                "a request to pair that is not in order was dropped",
-            )?;
-            return Ok(Handled::Quiet);
-        }
-        self.vault
-            .add_request(from, identity, Asked::Code { sid: offer.sid }, envelope)?;
-        crash::point("request-stored");
-        self.tell_request(from, identity, observer)?;
-        Ok(Handled::Asked(from.clone()))
-    }
-
-    fn drop_offer(&mut self, sid: &SessionStartId) -> Result<()> {
-        for request in self.vault.requests()? {
-            if request.asked == (Asked::Code { sid: *sid }) {
-                self.vault.delete_request(request.id)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn tell_request(
-        &mut self,
-        from: &Address,
-        identity: &IdentityClaim,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
-        let requests = self.vault.requests()?;
-        match requests
-            .iter()
-            .rfind(|r| r.from == *from && r.identity == *identity)
-        {
-            Some(request) => {
-                let changed = self.is_changed(request)?;
-                tell(observer, &Event::Request { request, changed })
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Whether a request comes under another identity than the one known for its address.
-    pub fn is_changed(&mut self, request: &Request) -> Result<bool> {
-        let contact = self.vault.contact_at(&request.from)?;
-        Ok(contact
-            .and_then(|c| c.identity)
-            .is_some_and(|identity| identity != request.identity))
-    }
-
-    /// A first message: of a known contact it is opened, of others it becomes a request.
-    async fn take_first(
-        &mut self,
-        delivered: &Delivered,
-        id: MessageId,
-        header: &FirstHeader,
-        observer: &mut dyn Observer,
-    ) -> Result<Handled> {
-        if header.receiver != self.address() || header.identity.verify().is_err() {
-            return self.dropped(delivered, "it is not in order", observer);
-        }
-        if self.vault.seen(&id)? == Some(Stored::Committed) {
-            return Ok(Handled::Quiet);
-        }
-        let contact = self.vault.contact_at(&header.sender)?;
-        match contact.as_ref().and_then(|c| c.identity) {
-            Some(known) if known == header.identity => {
-                return self.take_message(delivered, id, observer).await;
-            }
-            Some(_) if !self.confirms_change(header, observer).await? => {
-                return self.dropped(
-                    delivered,
-                    "its sender's relay knows another identity for that name",
-                    observer,
-                );
-            }
-            _ => {}
-        }
-        self.hold(delivered, header, observer)
-    }
-
-    /// Keeps a first message for the user, or for later.
-    fn hold(
-        &mut self,
-        delivered: &Delivered,
-        header: &FirstHeader,
-        observer: &mut dyn Observer,
-    ) -> Result<Handled> {
-        let news = !self
-            .vault
-            .requests()?
-            .iter()
-            .any(|r| r.asked == Asked::First && r.from == header.sender);
-        if !self.vault.add_request(
-            &header.sender,
-            &header.identity,
-            Asked::First,
-            &delivered.body,
-        )? {
-            return self.dropped(
-                delivered,
-                "there are too many requests; accept or decline some",
-                observer,
-            );
-        }
-        crash::point("request-stored");
-        if news {
-            self.tell_request(&header.sender, &header.identity, observer)?;
-        }
-        Ok(Handled::Asked(header.sender.clone()))
-    }
-
-    /// A known contact seems to write under a new identity: asks its relay. `false` if the relay says otherwise.
-    async fn confirms_change(
-        &mut self,
-        header: &FirstHeader,
-        observer: &mut dyn Observer,
-    ) -> Result<bool> {
-        let address = &header.sender;
-        let bound = match self.at(&address.relay()).await {
-            Ok(relay) => relay.look_up(address.name()).await,
-            Err(error) => Err(error),
-        };
-        match bound {
-            Ok(identity) if identity == header.identity => {
-                if let Some(mut contact) = self.vault.contact_at(address)?
-                    && contact.changed != Some(identity)
-                {
-                    contact.changed = Some(identity);
-                    self.vault.save_contact(&contact)?;
-                    note(
-                        observer,
-                        "changed",
-                        Error::IdentityChanged(address.clone()).to_string(),
-                    )?;
-                }
-                Ok(true)
-            }
-            Ok(_) => Ok(false),
-            // Not known now: it waits as a request, and the relay is asked again when the user accepts it.
-            Err(_) => Ok(true),
-        }
-    }
-
-    /// Opens, stores and commits a message.
-    async fn take_message(
-        &mut self,
-        delivered: &Delivered,
-        id: MessageId,
-        observer: &mut dyn Observer,
-    ) -> Result<Handled> {
-        let seen = self.vault.seen(&id)?;
-        if seen == Some(Stored::Committed) {
-            return Ok(Handled::Quiet);
-        }
-        match self
-            .token
-            .open_message(self.address(), delivered.body.clone(), false)
-            .await
-        {
-            Ok(opened) => self.take_opened(opened, observer).await,
-            Err(Error::Token(error)) => self.not_opened(delivered, id, error, observer).await,
-            Err(other) => Err(other),
-        }
-    }
-
-    /// Decides what becomes of a message that the token does not open.
-    async fn not_opened(
-        &mut self,
-        delivered: &Delivered,
-        id: MessageId,
-        error: TokenError,
-        observer: &mut dyn Observer,
-    ) -> Result<Handled> {
-        match error {
-            // Committed before a crash: only the mark is missing.
-            TokenError::Replayed if self.vault.seen(&id)?.is_some() => {
-                self.vault.mark_committed(&id)?;
-                Ok(Handled::Quiet)
-            }
-            TokenError::Replayed => Ok(Handled::Quiet),
-            TokenError::ReplayMemoryFull => {
-                self.new_prekey(PrekeyKind::LastResort).await?;
-                self.hold_any(
-                    delivered,
-                    "the token's memory of first messages is full",
-                    observer,
-                )
-            }
-            TokenError::SessionsFull => self.hold_any(
-                delivered,
-                "the token has no place for another session",
-                observer,
-            ),
-            TokenError::IdentityChanged => {
-                note(
-                    observer,
-                    "changed",
-                    Error::IdentityChanged(delivered.sender.clone()).to_string(),
-                )?;
-                self.hold_any(
-                    delivered,
-                    "the identity of its sender has changed",
-                    observer,
-                )
-            }
-            TokenError::TooFarAhead => {
-                let text = format!(
-                    "too many messages of {} are missing; a new session is begun",
-                    delivered.sender
-                );
-                note(observer, "gap", text)?;
-                self.renew_session(&delivered.sender, observer).await
-            }
-            TokenError::UnknownSession
-            | TokenError::UnknownContact
-            | TokenError::Authentication
-            | TokenError::Malformed
-            | TokenError::PeerMisbehaved
-            | TokenError::WrongAddress
-            | TokenError::Version
-            | TokenError::Prekey
-            | TokenError::TooLong => {
-                let why = Error::Token(error);
-                self.dropped(delivered, &why.to_string(), observer)
-            }
-            other => Err(other.into()),
-        }
-    }
-
-    /// Keeps what may be opened later, if it is a first message; nothing else can meet a full token.
-    fn hold_any(
-        &mut self,
-        delivered: &Delivered,
-        why: &str,
-        observer: &mut dyn Observer,
-    ) -> Result<Handled> {
-        match codec::decode::<Envelope<'_>>(&delivered.body) {
-            Ok(Envelope::First { header, .. }) => {
-                note(
-                    observer,
-                    "held",
-                    format!("a first message of {} waits: {why}", header.sender),
-                )?;
-                self.hold(delivered, &header, observer)
-            }
-            _ => self.dropped(delivered, why, observer),
-        }
-    }
-
-    /// Begins a new session with a known contact, so that it need not be lost because of a gap.
-    async fn renew_session(
-        &mut self,
-        address: &Address,
-        observer: &mut dyn Observer,
-    ) -> Result<Handled> {
-        let Some(contact) = self
-            .vault
-            .contact_at(address)?
-            .filter(|c| c.identity.is_some() && c.changed.is_none())
-        else {
-            return Ok(Handled::Quiet);
-        };
-        match self.start_session(contact, false).await {
-            Ok(()) => {
-                self.vault.queue(address, Payload::Empty)?;
-            }
-            Err(error) => note(observer, "gap", format!("no new session yet: {error}"))?,
-        }
-        Ok(Handled::Quiet)
-    }
-
-    /// Stores what the token opened, and commits it.
-    pub(super) async fn take_opened(
-        &mut self,
-        opened: OpenedMessage,
-        observer: &mut dyn Observer,
-    ) -> Result<Handled> {
-        crash::point("token-opened");
-        let peer = opened.peer.clone();
-        self.note_peer(&opened)?;
-        let unknown = "[a message of a kind that this version does not know]";
-        let text = match codec::decode::<Content<'_>>(&opened.content) {
-            Ok(Content::Text { id, sent_at, text }) => Some((id, sent_at, text)),
-            Ok(Content::Empty) => None,
-            Ok(Content::SessionEnded) => {
-                let text = format!(
-                    "{peer} has ended its sessions: it erased its keys, or replaced its token"
-                );
-                note(observer, "session_ended", text)?;
-                None
-            }
-            Err(_) => Some((opened.message_id, os::now_ms(), unknown)),
-        };
-        let incoming = Incoming {
-            peer: &peer,
-            message_id: opened.message_id,
-            missing: opened.missing,
-            verified: self
-                .vault
-                .contact_at(&peer)?
-                .is_some_and(|c| c.trust.is_verified()),
-            text,
-            reply_due: opened.reply_due,
-        };
-        self.vault.take_in(&incoming)?;
-        crash::point("plaintext-stored");
-        self.token.commit(opened.hash).await?;
-        crash::point("token-committed");
-        self.vault.mark_committed(&opened.message_id)?;
-        crash::point("commit-marked");
-        if opened.kind != OpenedKind::Paired {
-            return Ok(Handled::Quiet);
-        }
-        let contact = self.vault.contact_or_new(&peer)?;
-        let number = self.safety_number(&contact)?;
-        tell(
-            observer,
-            &Event::Paired {
-                peer: &peer,
-                safety_number: &number,
-            },
-        )?;
-        Ok(Handled::Paired(peer))
-    }
-
-    /// Brings the contact up to what the token, which decides, says about the sender.
-    fn note_peer(&mut self, opened: &OpenedMessage) -> Result<()> {
-        let mut contact = self.vault.contact_or_new(&opened.peer)?;
-        let before = contact.clone();
-        if contact.identity != Some(opened.identity) {
-            contact.identity = Some(opened.identity);
-            contact.trust = Trust::Unverified;
-            self.vault.reseal_outgoing(&opened.peer)?;
-        }
-        if contact.changed == Some(opened.identity) || opened.kind == OpenedKind::Paired {
-            contact.changed = None;
-        }
-        if opened.verified && contact.trust == Trust::Unverified {
-            contact.trust = Trust::Code;
-        }
-        if contact == before {
-            Ok(())
-        } else {
-            self.vault.save_contact(&contact)
-        }
-    }
-
     /// Shows, in order, what has not been shown.
     ///
     /// # Errors
@@ -592,15 +220,12 @@ impl Client {
             let name = contact.map_or_else(|| message.peer.to_string(), |c| c.name);
             self.vault.mark_showing(message.id)?;
             crash::point("showing-marked");
-            let maybe_repeat = shown == Shown::Perhaps;
-            tell(
-                observer,
-                &Event::Message {
-                    message: &message,
-                    name: &name,
-                    maybe_repeat,
-                },
-            )?;
+            let event = Event::Message {
+                message: &message,
+                name: &name,
+                maybe_repeat: shown == Shown::Perhaps,
+            };
+            tell(observer, &event)?;
             crash::point("printed");
             self.vault.mark_shown(&message, self.keeps_history())?;
             crash::point("shown-marked");

@@ -18,12 +18,21 @@ use zeroize::Zeroizing;
 use super::Client;
 use super::event::{Event, Observer, note, tell};
 use crate::crash;
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 use crate::os;
 use crate::vault::{Contact, Outgoing, Payload, Trust};
 
 /// An answer to a code that was not sent by then is of no use.
 const ANSWER_MS: u64 = 10 * 60 * 1000;
+
+/// How a text is to be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct How {
+    /// Pair with a one-time code first.
+    pub with_code: bool,
+    /// The user accepts that the contact's identity has changed.
+    pub accept_changed: bool,
+}
 
 /// What a flush left behind: for each contact whose messages could not all leave, why.
 #[derive(Debug, Default)]
@@ -33,55 +42,26 @@ pub struct Flushed {
 }
 
 impl Client {
-    /// Puts a text for a contact into the outbox, durably.
+    /// Sends a text: into the outbox, durably, then to the receiver's relay, with whatever else can leave.
     ///
     /// # Errors
-    /// `Usage` if it is empty or too long; those of the vault.
-    pub fn queue_text(&mut self, to: &Address, text: &str) -> Result<()> {
-        if text.is_empty() {
-            return Err(Error::Usage("the message is empty".into()));
-        }
-        if text.len() > MAX_TEXT {
-            return Err(Error::Usage(format!(
-                "the message has {} bytes; at most {MAX_TEXT} are possible",
-                text.len()
-            )));
-        }
-        if *to == self.address() {
-            return Err(Error::Usage("this is your own address".into()));
-        }
-        let payload = Payload::Text {
-            id: Bytes(os::random()),
-            sent_at: os::now_ms(),
-            text: Zeroizing::new(text.to_owned()),
-        };
-        self.vault.queue(to, payload)?;
-        crash::point("outbox-stored");
-        Ok(())
-    }
-
-    /// Sends what waits for `to`, beginning a session without a code if there is none, and whatever else can leave.
-    ///
-    /// # Errors
-    /// `Queued` with the reason if a message for `to` stays; those of token and vault.
+    /// `Usage` for a text that cannot be sent. `Queued` with the reason if the relay cannot take it now; the errors of
+    /// a pairing, `IdentityChanged` and `Interrupted` as they are: the text stays in the outbox then too. Those of
+    /// token and vault.
     pub async fn send(
         &mut self,
         to: &Address,
-        accept_changed: bool,
+        text: &str,
+        how: How,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        if let Err(why) = self.ensure_session(to, accept_changed).await {
-            return Err(self.kept(to, why, observer)?);
+        let entry = self.queue_text(to, text)?;
+        let Err(why) = self.deliver(to, how, observer).await else {
+            return Ok(());
+        };
+        if is_unknown_name(&why) && self.forget_unknown(to, entry)? {
+            return Err(why);
         }
-        let mut flushed = self.flush(observer).await?;
-        match flushed.left.remove(to) {
-            Some(why) => Err(self.kept(to, why, observer)?),
-            None => Ok(()),
-        }
-    }
-
-    /// Says that messages for `to` stay, and gives the error that the command ends with.
-    fn kept(&mut self, to: &Address, why: Error, observer: &mut dyn Observer) -> Result<Error> {
         tell(
             observer,
             &Event::Queued {
@@ -89,12 +69,59 @@ impl Client {
                 why: &why,
             },
         )?;
-        Ok(match why {
-            // These have a meaning of their own for scripts.
-            Error::IdentityChanged(_) | Error::Interrupted => why,
-            why if is_ours(&why) => why,
-            why => Error::Queued(Box::new(why)),
+        Err(match why.exit() {
+            Exit::Relay | Exit::Refused | Exit::Contact => Error::Queued(Box::new(why)),
+            _ => why,
         })
+    }
+
+    /// Puts a text into the outbox.
+    fn queue_text(&mut self, to: &Address, text: &str) -> Result<i64> {
+        if text.is_empty() {
+            return Err(Error::Usage("the message is empty".into()));
+        }
+        if text.len() > MAX_TEXT {
+            let length = text.len();
+            return Err(Error::Usage(format!(
+                "the message has {length} bytes; at most {MAX_TEXT} are possible"
+            )));
+        }
+        if *to == self.address() {
+            return Err(Error::Usage("this is your own address".into()));
+        }
+        let text = Zeroizing::new(text.to_owned());
+        let payload = Payload::Text {
+            id: Bytes(os::random()),
+            sent_at: os::now_ms(),
+            text,
+        };
+        let entry = self.vault.queue(to, payload)?;
+        crash::point("outbox-stored");
+        Ok(entry)
+    }
+
+    async fn deliver(&mut self, to: &Address, how: How, observer: &mut dyn Observer) -> Result<()> {
+        if how.with_code {
+            self.pair(to, how.accept_changed, observer).await?;
+        } else {
+            self.ensure_session(to, how.accept_changed).await?;
+        }
+        match self.flush(observer).await?.left.remove(to) {
+            Some(why) => Err(why),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a text for an account that does not exist out again, and the contact that was made for it.
+    fn forget_unknown(&mut self, to: &Address, entry: i64) -> Result<bool> {
+        let Some(contact) = self.vault.contact_at(to)?.filter(|c| c.identity.is_none()) else {
+            return Ok(false);
+        };
+        self.vault.drop_outgoing(entry)?;
+        if contact.expected.is_none() && !self.vault.outbox()?.iter().any(|e| e.to == *to) {
+            self.vault.delete_contact(&contact, false)?;
+        }
+        Ok(true)
     }
 
     /// Sends everything in the outbox that can leave, in order.
@@ -352,10 +379,12 @@ impl Client {
     }
 }
 
-/// Whether an error is of this end and not of one contact or relay.
-fn is_ours(error: &Error) -> bool {
-    use crate::error::Exit;
+fn is_unknown_name(error: &Error) -> bool {
+    matches!(error, Error::RelayRefused { refusal, .. } if refusal.reason == Reason::UnknownName)
+}
 
+/// Whether an error is of this end and not of one contact or relay.
+pub(super) fn is_ours(error: &Error) -> bool {
     matches!(
         error.exit(),
         Exit::Token | Exit::Touch | Exit::Vault | Exit::Io | Exit::Internal | Exit::Interrupted

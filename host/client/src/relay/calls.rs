@@ -154,6 +154,14 @@ impl Connection {
         }
     }
 
+    /// Asks for an answer and nothing else.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`].
+    pub async fn ping(&self) -> Result<()> {
+        self.call(&Call::Ping, done).await
+    }
+
     /// Turns the own visibility on or off.
     ///
     /// # Errors

@@ -220,6 +220,11 @@ impl Connection {
         }
     }
 
+    /// A delivery that has arrived already.
+    pub fn try_next(&mut self) -> Option<Pushed> {
+        self.pushed.try_recv().ok()
+    }
+
     /// Calls, and lets `take` make a value of the answer; `None` means that it is not the expected one.
     ///
     /// # Errors

@@ -268,7 +268,7 @@ mod tests {
         mut master: TTYPort,
         frames: usize,
         answer: impl Fn(usize, u8, &[u8]) -> Vec<u8> + Send + 'static,
-    ) -> thread::JoinHandle<Vec<(u8, Vec<u8>)>> {
+    ) -> thread::JoinHandle<(TTYPort, Vec<(u8, Vec<u8>)>)> {
         thread::spawn(move || {
             let mut deframer = Deframer::new();
             let mut seen = Vec::new();
@@ -289,10 +289,8 @@ mod tests {
                     seen.push((sequence, message));
                 }
             }
-            // The master stays open until the host has read everything: the thread's value is joined last.
-            let _ = master.flush();
-            drop(master);
-            seen
+            // The master has to stay open until the host has read everything.
+            (master, seen)
         })
     }
 
@@ -331,7 +329,7 @@ mod tests {
         })
         .unwrap();
         assert_eq!(codec::decode::<FromToken<'_>>(&reply), Ok(FromToken::Done));
-        assert_eq!(token.join().unwrap()[0].1, b"abc");
+        assert_eq!(token.join().unwrap().1[0].1, b"abc");
     }
 
     #[test]
@@ -346,7 +344,7 @@ mod tests {
         });
         let mut reply = LinkBuffer::new();
         link.exchange(b"abc", &mut reply, &mut |_| false).unwrap();
-        let seen = token.join().unwrap();
+        let (_master, seen) = token.join().unwrap();
         assert_eq!(seen[0], seen[1]);
     }
 
@@ -366,7 +364,7 @@ mod tests {
             activity == Some(Activity::TouchNeeded)
         })
         .unwrap();
-        assert_eq!(token.join().unwrap().len(), 2);
+        assert_eq!(token.join().unwrap().1.len(), 2);
     }
 
     #[test]

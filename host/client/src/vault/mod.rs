@@ -17,6 +17,8 @@ mod prekeys;
 mod requests;
 pub mod schema;
 mod seal;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 

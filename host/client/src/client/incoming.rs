@@ -1,0 +1,474 @@
+//! What becomes of a delivery.
+//!
+//! ```text
+//!  offer ─▶ [request]        answer, ended ─▶ the command that waits for it
+//!  first message of a stranger ─▶ [request]
+//!  message ─▶ seen? ─▶ token opens ─▶ [plaintext + seen] ─▶ token commits ─▶ [committed]      then: acknowledged
+//! ```
+//!
+//! Invariant: a delivery is acknowledged only when it is safe here or can never be of use; so nothing is lost, and
+//! nothing that somebody sends blocks the mailbox.
+
+use hostchat_core::icd::{OpenedKind, TokenError};
+use hostchat_core::wire::{
+    Address, Content, Envelope, FirstHeader, Frame, IdentityClaim, MessageId, PairAnswer,
+    PairOffer, PrekeyKind, SessionStartId, codec,
+};
+
+use super::Client;
+use super::event::{Event, Observer, note, tell};
+use crate::crash;
+use crate::error::{Error, Result};
+use crate::os;
+use crate::relay::Delivered;
+use crate::token::OpenedMessage;
+use crate::vault::{Asked, Incoming, Payload, Request, Stored, Trust};
+
+/// What a delivery was, for a command that waits for something.
+#[derive(Debug)]
+pub(super) enum Handled {
+    /// Nothing to wait for: a message, a repeat, something dropped.
+    Quiet,
+    /// An answer to a code; not acknowledged yet.
+    Answer {
+        /// The answer.
+        answer: Box<PairAnswer>,
+        /// The delivery.
+        number: u64,
+    },
+    /// Somebody asks.
+    Asked(Address),
+    /// The initiator gave a run up.
+    Ended {
+        /// The run.
+        sid: SessionStartId,
+        /// Runs left for its code.
+        runs_left: u8,
+    },
+    /// A pairing is complete at this end.
+    Paired(Address),
+}
+
+impl Client {
+    /// Deals with one delivery and acknowledges it, except an answer to a code.
+    pub(super) async fn handle(
+        &mut self,
+        delivered: Delivered,
+        observer: &mut dyn Observer,
+    ) -> Result<Handled> {
+        crash::point("delivered");
+        let number = delivered.number;
+        let handled = match codec::decode::<Envelope<'_>>(&delivered.body) {
+            Ok(Envelope::PairAnswer(answer)) if self.pairing => {
+                return Ok(Handled::Answer {
+                    answer: Box::new(answer),
+                    number,
+                });
+            }
+            // An answer to a code that is dead: codes do not outlive the program that showed them.
+            Ok(Envelope::PairAnswer(_)) => Handled::Quiet,
+            Ok(Envelope::PairOffer(offer)) => self.take_offer(&offer, &delivered.body, observer)?,
+            Ok(Envelope::PairEnded { sid, runs_left }) => {
+                self.drop_offer(&sid)?;
+                Handled::Ended { sid, runs_left }
+            }
+            Ok(envelope) => {
+                let frame = envelope.frame().and_then(|frame| Frame::parse(frame).ok());
+                match (frame, &envelope) {
+                    (None, _) => self.dropped(&delivered, "it cannot be decoded", observer)?,
+                    (Some(frame), Envelope::First { header, .. }) => {
+                        self.take_first(&delivered, frame.message_id, header, observer)
+                            .await?
+                    }
+                    (Some(frame), _) => {
+                        self.take_message(&delivered, frame.message_id, observer)
+                            .await?
+                    }
+                }
+            }
+            Err(_) => self.dropped(&delivered, "it cannot be decoded", observer)?,
+        };
+        self.acknowledge(number).await?;
+        Ok(handled)
+    }
+
+    pub(super) fn dropped(
+        &self,
+        delivered: &Delivered,
+        why: &str,
+        observer: &mut dyn Observer,
+    ) -> Result<Handled> {
+        let text = format!(
+            "a delivery that is said to be from {} was dropped: {why}",
+            delivered.sender
+        );
+        note(observer, "dropped", text)?;
+        Ok(Handled::Quiet)
+    }
+
+    /// Keeps an offer of a pairing for the user.
+    fn take_offer(
+        &mut self,
+        offer: &PairOffer,
+        envelope: &[u8],
+        observer: &mut dyn Observer,
+    ) -> Result<Handled> {
+        let (from, identity) = (&offer.public.initiator, &offer.public.identity);
+        let own = self.address();
+        let foreign =
+            offer.public.responder != own || *from == own || identity == self.identity.claim();
+        if foreign || identity.verify().is_err() {
+            note(
+                observer,
+                "dropped",
+                "a request to pair that is not in order was dropped",
+            )?;
+            return Ok(Handled::Quiet);
+        }
+        self.vault
+            .add_request(from, identity, Asked::Code { sid: offer.sid }, envelope)?;
+        crash::point("request-stored");
+        self.tell_request(from, identity, observer)?;
+        Ok(Handled::Asked(from.clone()))
+    }
+
+    fn drop_offer(&mut self, sid: &SessionStartId) -> Result<()> {
+        for request in self.vault.requests()? {
+            if request.asked == (Asked::Code { sid: *sid }) {
+                self.vault.delete_request(request.id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_request(
+        &mut self,
+        from: &Address,
+        identity: &IdentityClaim,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let requests = self.vault.requests()?;
+        match requests
+            .iter()
+            .rfind(|r| r.from == *from && r.identity == *identity)
+        {
+            Some(request) => {
+                let changed = self.is_changed(request)?;
+                tell(observer, &Event::Request { request, changed })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a request comes under another identity than the one known for its address.
+    pub fn is_changed(&mut self, request: &Request) -> Result<bool> {
+        let contact = self.vault.contact_at(&request.from)?;
+        Ok(contact
+            .and_then(|c| c.identity)
+            .is_some_and(|identity| identity != request.identity))
+    }
+
+    /// A first message: of a known contact it is opened, of others it becomes a request.
+    async fn take_first(
+        &mut self,
+        delivered: &Delivered,
+        id: MessageId,
+        header: &FirstHeader,
+        observer: &mut dyn Observer,
+    ) -> Result<Handled> {
+        if header.receiver != self.address() || header.identity.verify().is_err() {
+            return self.dropped(delivered, "it is not in order", observer);
+        }
+        if self.vault.seen(&id)? == Some(Stored::Committed) {
+            return Ok(Handled::Quiet);
+        }
+        let contact = self.vault.contact_at(&header.sender)?;
+        match contact.as_ref().and_then(|c| c.identity) {
+            Some(known) if known == header.identity => {
+                return self.take_message(delivered, id, observer).await;
+            }
+            Some(_) if !self.confirms_change(header, observer).await? => {
+                return self.dropped(
+                    delivered,
+                    "its sender's relay knows another identity for that name",
+                    observer,
+                );
+            }
+            _ => {}
+        }
+        self.hold(delivered, header, observer)
+    }
+
+    /// Keeps a first message for the user, or for later.
+    fn hold(
+        &mut self,
+        delivered: &Delivered,
+        header: &FirstHeader,
+        observer: &mut dyn Observer,
+    ) -> Result<Handled> {
+        let news = !self
+            .vault
+            .requests()?
+            .iter()
+            .any(|r| r.asked == Asked::First && r.from == header.sender);
+        if !self.vault.add_request(
+            &header.sender,
+            &header.identity,
+            Asked::First,
+            &delivered.body,
+        )? {
+            return self.dropped(
+                delivered,
+                "there are too many requests; accept or decline some",
+                observer,
+            );
+        }
+        crash::point("request-stored");
+        if news {
+            self.tell_request(&header.sender, &header.identity, observer)?;
+        }
+        Ok(Handled::Asked(header.sender.clone()))
+    }
+
+    /// A known contact seems to write under a new identity: asks its relay. `false` if the relay says otherwise.
+    async fn confirms_change(
+        &mut self,
+        header: &FirstHeader,
+        observer: &mut dyn Observer,
+    ) -> Result<bool> {
+        let address = &header.sender;
+        let bound = match self.at(&address.relay()).await {
+            Ok(relay) => relay.look_up(address.name()).await,
+            Err(error) => Err(error),
+        };
+        match bound {
+            Ok(identity) if identity == header.identity => {
+                if let Some(mut contact) = self.vault.contact_at(address)?
+                    && contact.changed != Some(identity)
+                {
+                    contact.changed = Some(identity);
+                    self.vault.save_contact(&contact)?;
+                    note(
+                        observer,
+                        "changed",
+                        Error::IdentityChanged(address.clone()).to_string(),
+                    )?;
+                }
+                Ok(true)
+            }
+            Ok(_) => Ok(false),
+            // Not known now: it waits as a request, and the relay is asked again when the user accepts it.
+            Err(_) => Ok(true),
+        }
+    }
+
+    /// Opens, stores and commits a message.
+    async fn take_message(
+        &mut self,
+        delivered: &Delivered,
+        id: MessageId,
+        observer: &mut dyn Observer,
+    ) -> Result<Handled> {
+        let seen = self.vault.seen(&id)?;
+        if seen == Some(Stored::Committed) {
+            return Ok(Handled::Quiet);
+        }
+        match self
+            .token
+            .open_message(self.address(), delivered.body.clone(), false)
+            .await
+        {
+            Ok(opened) => self.take_opened(opened, observer).await,
+            Err(Error::Token(error)) => self.not_opened(delivered, id, error, observer).await,
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Decides what becomes of a message that the token does not open.
+    async fn not_opened(
+        &mut self,
+        delivered: &Delivered,
+        id: MessageId,
+        error: TokenError,
+        observer: &mut dyn Observer,
+    ) -> Result<Handled> {
+        match error {
+            // Committed before a crash: only the mark is missing.
+            TokenError::Replayed if self.vault.seen(&id)?.is_some() => {
+                self.vault.mark_committed(&id)?;
+                Ok(Handled::Quiet)
+            }
+            TokenError::Replayed => Ok(Handled::Quiet),
+            TokenError::ReplayMemoryFull => {
+                self.new_prekey(PrekeyKind::LastResort).await?;
+                self.hold_any(
+                    delivered,
+                    "the token's memory of first messages is full",
+                    observer,
+                )
+            }
+            TokenError::SessionsFull => self.hold_any(
+                delivered,
+                "the token has no place for another session",
+                observer,
+            ),
+            TokenError::IdentityChanged => {
+                note(
+                    observer,
+                    "changed",
+                    Error::IdentityChanged(delivered.sender.clone()).to_string(),
+                )?;
+                self.hold_any(
+                    delivered,
+                    "the identity of its sender has changed",
+                    observer,
+                )
+            }
+            TokenError::TooFarAhead => {
+                let text = format!(
+                    "too many messages of {} are missing; a new session is begun",
+                    delivered.sender
+                );
+                note(observer, "gap", text)?;
+                self.renew_session(&delivered.sender, observer).await
+            }
+            // Our request is in order: what the token calls bad is the envelope.
+            TokenError::BadRequest
+            | TokenError::UnknownSession
+            | TokenError::UnknownContact
+            | TokenError::Authentication
+            | TokenError::Malformed
+            | TokenError::PeerMisbehaved
+            | TokenError::WrongAddress
+            | TokenError::Version
+            | TokenError::Prekey
+            | TokenError::TooLong => {
+                let why = Error::Token(error);
+                self.dropped(delivered, &why.to_string(), observer)
+            }
+            other => Err(other.into()),
+        }
+    }
+
+    /// Keeps what may be opened later, if it is a first message; nothing else can meet a full token.
+    fn hold_any(
+        &mut self,
+        delivered: &Delivered,
+        why: &str,
+        observer: &mut dyn Observer,
+    ) -> Result<Handled> {
+        match codec::decode::<Envelope<'_>>(&delivered.body) {
+            Ok(Envelope::First { header, .. }) => {
+                note(
+                    observer,
+                    "held",
+                    format!("a first message of {} waits: {why}", header.sender),
+                )?;
+                self.hold(delivered, &header, observer)
+            }
+            _ => self.dropped(delivered, why, observer),
+        }
+    }
+
+    /// Begins a new session with a known contact, so that it need not be lost because of a gap.
+    async fn renew_session(
+        &mut self,
+        address: &Address,
+        observer: &mut dyn Observer,
+    ) -> Result<Handled> {
+        let Some(contact) = self
+            .vault
+            .contact_at(address)?
+            .filter(|c| c.identity.is_some() && c.changed.is_none())
+        else {
+            return Ok(Handled::Quiet);
+        };
+        // Who can forge such a frame shall not make us use up prekeys.
+        if !self.renewed.insert(address.clone()) {
+            return Ok(Handled::Quiet);
+        }
+        match self.start_session(contact, false).await {
+            Ok(()) => {
+                self.vault.queue(address, Payload::Empty)?;
+            }
+            Err(error) => note(observer, "gap", format!("no new session yet: {error}"))?,
+        }
+        Ok(Handled::Quiet)
+    }
+
+    /// Stores what the token opened, and commits it.
+    pub(super) async fn take_opened(
+        &mut self,
+        opened: OpenedMessage,
+        observer: &mut dyn Observer,
+    ) -> Result<Handled> {
+        crash::point("token-opened");
+        let peer = opened.peer.clone();
+        self.note_peer(&opened)?;
+        let unknown = "[a message of a kind that this version does not know]";
+        let text = match codec::decode::<Content<'_>>(&opened.content) {
+            Ok(Content::Text { id, sent_at, text }) => Some((id, sent_at, text)),
+            Ok(Content::Empty) => None,
+            Ok(Content::SessionEnded) => {
+                let text = format!(
+                    "{peer} has ended its sessions: it erased its keys, or replaced its token"
+                );
+                note(observer, "session_ended", text)?;
+                None
+            }
+            Err(_) => Some((opened.message_id, os::now_ms(), unknown)),
+        };
+        let incoming = Incoming {
+            peer: &peer,
+            message_id: opened.message_id,
+            missing: opened.missing,
+            verified: self
+                .vault
+                .contact_at(&peer)?
+                .is_some_and(|c| c.trust.is_verified()),
+            text,
+            reply_due: opened.reply_due,
+        };
+        self.vault.take_in(&incoming)?;
+        crash::point("plaintext-stored");
+        self.token.commit(opened.hash).await?;
+        crash::point("token-committed");
+        self.vault.mark_committed(&opened.message_id)?;
+        crash::point("commit-marked");
+        if opened.kind != OpenedKind::Paired {
+            return Ok(Handled::Quiet);
+        }
+        let contact = self.vault.contact_or_new(&peer)?;
+        let number = self.safety_number(&contact)?;
+        tell(
+            observer,
+            &Event::Paired {
+                peer: &peer,
+                safety_number: &number,
+            },
+        )?;
+        Ok(Handled::Paired(peer))
+    }
+
+    /// Brings the contact up to what the token, which decides, says about the sender.
+    fn note_peer(&mut self, opened: &OpenedMessage) -> Result<()> {
+        let mut contact = self.vault.contact_or_new(&opened.peer)?;
+        let before = contact.clone();
+        if contact.identity != Some(opened.identity) {
+            contact.identity = Some(opened.identity);
+            contact.trust = Trust::Unverified;
+            self.vault.reseal_outgoing(&opened.peer)?;
+        }
+        if contact.changed == Some(opened.identity) || opened.kind == OpenedKind::Paired {
+            contact.changed = None;
+        }
+        if opened.verified && contact.trust == Trust::Unverified {
+            contact.trust = Trust::Code;
+        }
+        if contact == before {
+            Ok(())
+        } else {
+            self.vault.save_contact(&contact)
+        }
+    }
+}

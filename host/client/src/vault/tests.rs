@@ -1,0 +1,373 @@
+//! The vault as a whole: order, crashes between its steps, and files that are not what they should be.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use hostchat_core::wire::{Address, Bytes, IdentityClaim};
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::error::Exit;
+
+fn key(byte: u8) -> StorageKey {
+    StorageKey::from_bytes([byte; 32])
+}
+
+fn open(dir: &TempDir) -> Vault {
+    Vault::open(&dir.path().join("vault.db"), &key(1)).unwrap()
+}
+
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+fn identity(byte: u8) -> IdentityClaim {
+    IdentityClaim {
+        sign: Bytes([byte; 32]),
+        dh: Bytes([byte; 32]),
+        signature: Bytes([byte; 64]),
+    }
+}
+
+fn text(text: &str) -> Payload {
+    let text = Zeroizing::new(text.to_owned());
+    Payload::Text {
+        id: Bytes(crate::os::random()),
+        sent_at: 7,
+        text,
+    }
+}
+
+fn incoming<'a>(peer: &'a Address, id: u8, content: u8, text: &'a str) -> Incoming<'a> {
+    Incoming {
+        peer,
+        message_id: Bytes([id; 16]),
+        missing: 0,
+        verified: true,
+        text: Some((Bytes([content; 16]), 5, text)),
+        reply_due: false,
+    }
+}
+
+#[test]
+fn the_outbox_keeps_its_order_over_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bob, carol) = (address("bob@h:1"), address("carol@h:1"));
+    let mut vault = open(&dir);
+    for (to, what) in [(&bob, "one"), (&carol, "two"), (&bob, "three")] {
+        vault.queue(to, text(what)).unwrap();
+    }
+    drop(vault);
+    let mut vault = open(&dir);
+    let mut entries = vault.outbox().unwrap();
+    let texts: Vec<_> = entries
+        .iter()
+        .map(|e| (e.to.clone(), e.payload.clone()))
+        .collect();
+    assert_eq!(
+        texts.iter().map(|(to, _)| to).collect::<Vec<_>>(),
+        [&bob, &carol, &bob]
+    );
+    vault
+        .store_envelope(&mut entries[0], Bytes([9; 16]), vec![1, 2, 3])
+        .unwrap();
+    drop(vault);
+    let mut vault = open(&dir);
+    let entries = vault.outbox().unwrap();
+    assert_eq!(entries[0].sealed, Some((Bytes([9; 16]), vec![1, 2, 3])));
+    assert_eq!(entries[0].payload, texts[0].1);
+    vault.sent(&entries[0], true).unwrap();
+    assert_eq!(vault.outbox().unwrap().len(), 2);
+    let history = vault.history(Some(&bob), 10).unwrap();
+    assert_eq!((history.len(), history[0].text.as_str()), (1, "one"));
+    vault.reseal_outgoing(&bob).unwrap();
+    assert!(vault.outbox().unwrap().iter().all(|e| e.sealed.is_none()));
+}
+
+#[test]
+fn without_history_nothing_sent_or_shown_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let bob = address("bob@h:1");
+    let mut vault = open(&dir);
+    vault.queue(&bob, text("secret")).unwrap();
+    let entry = vault.outbox().unwrap().remove(0);
+    vault.sent(&entry, false).unwrap();
+    vault.take_in(&incoming(&bob, 1, 1, "hidden")).unwrap();
+    let (message, _) = vault.next_to_show().unwrap().unwrap();
+    vault.mark_showing(message.id).unwrap();
+    vault.mark_shown(&message, false).unwrap();
+    assert!(vault.history(None, 10).unwrap().is_empty());
+    assert_eq!(vault.last_sender().unwrap(), Some(bob));
+    assert_eq!(vault.seen(&Bytes([1; 16])).unwrap(), Some(Stored::Stored));
+}
+
+#[test]
+fn a_message_is_stored_once_however_often_it_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let bob = address("bob@h:1");
+    let mut vault = open(&dir);
+    assert_eq!(vault.seen(&Bytes([1; 16])).unwrap(), None);
+    assert!(vault.take_in(&incoming(&bob, 1, 1, "a")).unwrap());
+    drop(vault);
+    let mut vault = open(&dir);
+    assert_eq!(vault.seen(&Bytes([1; 16])).unwrap(), Some(Stored::Stored));
+    assert!(
+        !vault.take_in(&incoming(&bob, 1, 1, "a")).unwrap(),
+        "the same frame"
+    );
+    assert!(
+        !vault.take_in(&incoming(&bob, 2, 1, "a")).unwrap(),
+        "the same content sealed again"
+    );
+    assert!(
+        vault
+            .take_in(&incoming(&address("eve@h:1"), 3, 1, "a"))
+            .unwrap(),
+        "another sender"
+    );
+    vault.mark_committed(&Bytes([1; 16])).unwrap();
+    assert_eq!(
+        vault.seen(&Bytes([1; 16])).unwrap(),
+        Some(Stored::Committed)
+    );
+    assert!(!vault.take_in(&incoming(&bob, 1, 1, "a")).unwrap());
+    assert_eq!(
+        vault.seen(&Bytes([1; 16])).unwrap(),
+        Some(Stored::Committed),
+        "no way back"
+    );
+}
+
+#[test]
+fn messages_are_shown_in_order_and_a_cut_showing_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let bob = address("bob@h:1");
+    let mut vault = open(&dir);
+    for (id, text) in [(1, "one"), (2, "two"), (3, "three")] {
+        vault.take_in(&incoming(&bob, id, id, text)).unwrap();
+    }
+    let (first, shown) = vault.next_to_show().unwrap().unwrap();
+    assert_eq!((first.text.as_str(), shown), ("one", Shown::New));
+    vault.mark_showing(first.id).unwrap();
+    drop(vault);
+    let mut vault = open(&dir);
+    let (again, shown) = vault.next_to_show().unwrap().unwrap();
+    assert_eq!((again.id, shown), (first.id, Shown::Perhaps));
+    vault.mark_shown(&again, true).unwrap();
+    let (second, shown) = vault.next_to_show().unwrap().unwrap();
+    assert_eq!((second.text.as_str(), shown), ("two", Shown::New));
+    assert_eq!(
+        vault.history(None, 10).unwrap().len(),
+        1,
+        "what was not shown is not history"
+    );
+}
+
+#[test]
+fn a_first_reply_is_queued_once_with_the_message_that_asks_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let bob = address("bob@h:1");
+    let mut vault = open(&dir);
+    for id in 1..=3 {
+        vault
+            .take_in(&Incoming {
+                reply_due: true,
+                ..incoming(&bob, id, id, "x")
+            })
+            .unwrap();
+    }
+    let entries = vault.outbox().unwrap();
+    assert_eq!(
+        entries.iter().map(|e| &e.payload).collect::<Vec<_>>(),
+        [&Payload::Empty]
+    );
+}
+
+#[test]
+fn contacts_have_one_name_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut vault = open(&dir);
+    let a = vault.contact_or_new(&address("bob@h:1")).unwrap();
+    let mut b = vault.contact_or_new(&address("bob@other:2")).unwrap();
+    assert_eq!((a.name.as_str(), b.name.as_str()), ("bob", "bob@other:2"));
+    assert_eq!(vault.contact_or_new(&address("bob@h:1")).unwrap(), a);
+    b.name = "bob".into();
+    assert!(matches!(vault.save_contact(&b), Err(Error::NameInUse(_))));
+    b.name = "rob".into();
+    b.changed = Some(identity(1));
+    vault.save_contact(&b).unwrap();
+    assert_eq!(vault.contact_at(&b.address).unwrap(), Some(b.clone()));
+    vault.queue(&b.address, text("x")).unwrap();
+    vault.delete_contact(&b, true).unwrap();
+    assert!(vault.outbox().unwrap().is_empty());
+    assert_eq!(vault.contacts().unwrap(), [a]);
+}
+
+#[test]
+fn requests_are_bounded_and_a_new_run_takes_the_place_of_the_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut vault = open(&dir);
+    let alice = address("alice@h:1");
+    let code = |n: u8| Asked::Code {
+        sid: Bytes([n; 16]),
+    };
+    vault
+        .add_request(&alice, &identity(1), code(1), &[1])
+        .unwrap();
+    vault
+        .add_request(&alice, &identity(1), code(2), &[2])
+        .unwrap();
+    vault
+        .add_request(&alice, &identity(2), code(3), &[3])
+        .unwrap();
+    let asked: Vec<_> = vault.requests().unwrap().iter().map(|r| r.asked).collect();
+    assert_eq!(
+        asked,
+        [code(2), code(3)],
+        "another identity does not push the first one out"
+    );
+    for n in 0..100u8 {
+        let stranger = address(&format!("s{n}@h:1"));
+        vault
+            .add_request(&stranger, &identity(n), code(n), &[n, 1])
+            .unwrap();
+    }
+    assert_eq!(vault.requests().unwrap().len(), 32);
+    vault.delete_requests(&address("s99@h:1")).unwrap();
+    assert_eq!(vault.requests().unwrap().len(), 31);
+    let mut kept = 0;
+    for n in 0..100u8 {
+        kept += usize::from(
+            vault
+                .add_request(&alice, &identity(1), Asked::First, &[n, 2])
+                .unwrap(),
+        );
+    }
+    assert_eq!(kept, 64);
+    assert!(
+        vault
+            .add_request(&alice, &identity(1), Asked::First, &[0, 2])
+            .unwrap(),
+        "a repeat"
+    );
+}
+
+#[test]
+fn no_text_and_no_name_lies_in_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut vault = open(&dir);
+    let bob = address("bobinator@relay.example:1");
+    vault.contact_or_new(&bob).unwrap();
+    vault.queue(&bob, text("PLAINTEXT-OUT")).unwrap();
+    vault
+        .take_in(&incoming(&bob, 1, 1, "PLAINTEXT-IN"))
+        .unwrap();
+    vault
+        .add_request(&bob, &identity(1), Asked::First, b"ENVELOPE-BYTES")
+        .unwrap();
+    let (message, _) = vault.next_to_show().unwrap().unwrap();
+    vault.mark_shown(&message, true).unwrap();
+    drop(vault);
+    let mut seen = 0;
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        seen += bytes.len();
+        for secret in ["PLAINTEXT", "bobinator", "relay.example", "ENVELOPE"] {
+            assert!(
+                !bytes.windows(secret.len()).any(|w| w == secret.as_bytes()),
+                "{secret}"
+            );
+        }
+    }
+    assert!(seen > 4096);
+}
+
+#[test]
+fn another_tokens_vault_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(&dir));
+    let path = dir.path().join("vault.db");
+    let error = Vault::open(&path, &key(2)).err().unwrap();
+    assert!(matches!(error, Error::VaultOtherToken(_)), "{error}");
+    assert_eq!(error.exit(), Exit::Vault);
+    assert!(Vault::open(&path, &key(1)).is_ok());
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(&dir));
+    let path = dir.path().join("vault.db");
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .pragma_update(None, "user_version", schema::VERSION + 1)
+        .unwrap();
+    drop(connection);
+    let error = Vault::open(&path, &key(1)).err().unwrap();
+    assert!(
+        matches!(
+            error,
+            Error::VaultNewer {
+                found: 2,
+                known: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(error.hint(), "update hostchat");
+}
+
+#[test]
+fn what_is_no_database_is_called_damaged() {
+    for content in [
+        &b"not a database at all, but long enough to be taken for one"[..],
+        &[0xff; 9000],
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vault.db");
+        std::fs::write(&path, content).unwrap();
+        let error = Vault::open(&path, &key(1)).err().unwrap();
+        assert!(matches!(error, Error::VaultDamaged { .. }), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), content, "left as it was");
+    }
+}
+
+#[test]
+fn an_altered_row_is_found_and_moved_rows_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut vault = open(&dir);
+    let bob = address("bob@h:1");
+    vault.queue(&bob, text("one")).unwrap();
+    vault.queue(&bob, text("two")).unwrap();
+    let swap = "UPDATE outbox SET body = (SELECT body FROM outbox AS o WHERE o.id = 3 - outbox.id)";
+    vault.connection.execute(swap, []).unwrap();
+    let error = vault.outbox().unwrap_err();
+    assert!(matches!(error, Error::VaultDamaged { .. }), "{error}");
+    vault
+        .connection
+        .execute("UPDATE outbox SET body = zeroblob(40)", [])
+        .unwrap();
+    assert!(matches!(
+        vault.outbox().unwrap_err(),
+        Error::VaultDamaged { .. }
+    ));
+}
+
+#[test]
+fn every_commit_is_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let vault = open(&dir);
+    let pragma = |name: &str| -> String {
+        vault
+            .connection
+            .pragma_query_value(None, name, |row| {
+                row.get::<_, rusqlite::types::Value>(0)
+                    .map(|value| format!("{value:?}"))
+            })
+            .unwrap()
+    };
+    assert_eq!(pragma("synchronous"), "Integer(2)", "FULL");
+    assert_eq!(pragma("journal_mode"), "Text(\"wal\")");
+    assert_eq!(pragma("secure_delete"), "Integer(1)");
+}
