@@ -1,4 +1,6 @@
 //! `cargo xtask bench`: what the README and the design promise, measured on this machine in one run.
+//!
+//! Parts, to run one alone: `start`, `people`, `relay`.
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -33,10 +35,18 @@ mailbox_mib = 4096
 fn main() {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     println!("on {cores} cores; each figure with its unit; medians unless it says otherwise\n");
-    start();
+    let part = std::env::args().nth(1);
+    let wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
     let world = World::new();
-    people(&world);
-    load(&world);
+    if wanted("start") {
+        start();
+    }
+    if wanted("people") {
+        people(&world);
+    }
+    if wanted("relay") {
+        load(&world);
+    }
 }
 
 fn start() {

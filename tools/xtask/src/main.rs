@@ -36,7 +36,10 @@ enum Chore {
     /// Runs the tests with large counts (kills, schedules, sequences): the same code, hours instead of minutes.
     Nightly,
     /// Measures: start, arrival, relay throughput, pairing.
-    Bench,
+    Bench {
+        /// Measures only this part: start, people or relay.
+        part: Option<String>,
+    },
     /// What continuous integration runs: `test`.
     Ci,
 }
@@ -46,7 +49,7 @@ fn main() -> ExitCode {
         Chore::Demo => demo(),
         Chore::Test { only } => test(only.as_deref()),
         Chore::Nightly => nightly(),
-        Chore::Bench => bench(),
+        Chore::Bench { part } => bench(part.as_deref()),
         Chore::Ci => test(None),
     };
     match result {
@@ -160,11 +163,14 @@ fn nightly() -> Result<(), Failed> {
     .run()
 }
 
-fn bench() -> Result<(), Failed> {
+fn bench(part: Option<&str>) -> Result<(), Failed> {
     build_programs(&["--release"])?;
+    let part: Vec<&str> = part.into_iter().collect();
     cargo(
         "bench",
         &["run", "--quiet", "--release", "--package", "hostchat-bench"],
     )
+    .args(&["--"])
+    .args(&part)
     .run()
 }
