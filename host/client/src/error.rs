@@ -7,8 +7,8 @@ use std::io;
 use std::path::PathBuf;
 
 use hostchat_core::icd::{LinkError, TokenError};
+use hostchat_core::wire::PROTOCOL_VERSION;
 use hostchat_core::wire::relay::Refusal;
-use hostchat_core::wire::{Address, PROTOCOL_VERSION, RelayName};
 
 use crate::hint::{
     holder_text, is_disk_full, link_text, reason_text, token_text, tries, tries_text,
@@ -157,7 +157,7 @@ pub enum Error {
         /// The home.
         path: PathBuf,
         /// Its address.
-        address: Address,
+        address: String,
     },
     /// Another program uses this home.
     #[error("{} is in use by another hostchat{}", path.display(), pid.map_or_else(String::new, |p| format!(" (process {p})")))]
@@ -263,7 +263,7 @@ pub enum Error {
     #[error("cannot reach the relay {relay}: {why}")]
     RelayUnreachable {
         /// The relay.
-        relay: RelayName,
+        relay: String,
         /// What the system says, escaped.
         why: String,
     },
@@ -271,7 +271,7 @@ pub enum Error {
     #[error("the relay {relay} shows a certificate that is not to be trusted: {why}")]
     RelayCertificate {
         /// The relay.
-        relay: RelayName,
+        relay: String,
         /// What is wrong with it.
         why: String,
     },
@@ -279,7 +279,7 @@ pub enum Error {
     #[error("the relay {relay} speaks protocol version {theirs}, this program {PROTOCOL_VERSION}")]
     RelayVersion {
         /// The relay.
-        relay: RelayName,
+        relay: String,
         /// What it said; 0 if it refused ours.
         theirs: u8,
     },
@@ -287,7 +287,7 @@ pub enum Error {
     #[error("the relay {relay} broke the protocol: {why}")]
     RelayProtocol {
         /// The relay.
-        relay: RelayName,
+        relay: String,
         /// What it did.
         why: &'static str,
     },
@@ -295,7 +295,7 @@ pub enum Error {
     #[error("the connection to the relay {relay} ended: {why}")]
     RelayGone {
         /// The relay.
-        relay: RelayName,
+        relay: String,
         /// Why, escaped.
         why: String,
     },
@@ -303,7 +303,7 @@ pub enum Error {
     #[error("the relay {relay} refused: {}", reason_text(refusal.reason))]
     RelayRefused {
         /// The relay.
-        relay: RelayName,
+        relay: String,
         /// Its reason.
         refusal: Refusal,
     },
@@ -345,15 +345,15 @@ pub enum Error {
     NameInUse(String),
     /// There is no session yet.
     #[error("{0} has not been reached yet: no session")]
-    NoSession(Address),
+    NoSession(String),
     /// The identity changed.
     #[error("the identity of {0} has changed")]
-    IdentityChanged(Address),
+    IdentityChanged(String),
     /// The identity that the sender's home relay knows is another one.
     #[error(
         "the home relay of {0} knows another identity for that name: this request is not to be trusted"
     )]
-    Binding(Address),
+    Binding(String),
     /// Text that is no exported identity.
     #[error("this is not an exported identity: {0}")]
     BadExport(&'static str),

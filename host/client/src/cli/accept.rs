@@ -77,7 +77,7 @@ async fn with_code(
     let mut wrong = None;
     loop {
         if client.is_changed(&request)? && !args.changed {
-            return Err(Error::IdentityChanged(request.from));
+            return Err(Error::IdentityChanged(request.from.to_string()));
         }
         let peer = request.from.clone();
         let question =

@@ -127,7 +127,7 @@ async fn verify(context: &Context, client: &mut Client, name: &str, compared: bo
         rows.join("\n")
     );
     if contact.changed.is_some() {
-        return Err(Error::IdentityChanged(contact.address));
+        return Err(Error::IdentityChanged(contact.address.to_string()));
     }
     let mut verified = contact.trust.is_verified();
     if compared {

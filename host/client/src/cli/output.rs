@@ -304,7 +304,6 @@ mod tests {
 
     use super::*;
 
-    #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     fn message(text: &str) -> Message {
         Message {
             id: 1,

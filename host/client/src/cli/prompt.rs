@@ -76,8 +76,10 @@ pub(super) fn pin(
 }
 
 fn hidden(question: &str) -> Result<Pin> {
-    let typed = rpassword::prompt_password(question)
-        .map_err(|why| Error::io("cannot read from the terminal", why))?;
+    let typed = rpassword::prompt_password(question).map_err(|why| match why.kind() {
+        io::ErrorKind::Interrupted => Error::Interrupted,
+        _ => Error::io("cannot read from the terminal", why),
+    })?;
     Pin::new(Zeroizing::new(typed.into_bytes()))
 }
 
@@ -276,7 +278,6 @@ fn six_digits(typed: &[u8]) -> Option<Zeroizing<[u8; 6]>> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
 
     #[test]
@@ -295,9 +296,8 @@ mod tests {
 
     #[test]
     fn a_line_is_cut_at_its_end_and_bounded() {
-        let line = |bytes: &[u8]| {
-            line_of(&mut BufReader::new(bytes), "x").map(|l| l.map(|l| l.to_vec()))
-        };
+        let line =
+            |bytes: &[u8]| line_of(&mut BufReader::new(bytes), "x").map(|l| l.map(|l| l.to_vec()));
         assert_eq!(line(b"1234\nrest").unwrap(), Some(b"1234".to_vec()));
         assert_eq!(line(b"1234\r\n").unwrap(), Some(b"1234".to_vec()));
         assert_eq!(

@@ -85,7 +85,7 @@ impl Client {
     ) -> Result<SessionStartId> {
         let offer = offer_of(request)?;
         if self.is_changed(request)? && !accept_changed {
-            return Err(Error::IdentityChanged(request.from.clone()));
+            return Err(Error::IdentityChanged(request.from.to_string()));
         }
         // The initiator has to be reached anyway; a relay that is down must not cost a try.
         self.at(&request.from.relay()).await?;
@@ -122,7 +122,7 @@ impl Client {
     fn not_answered(&mut self, request: &Request, error: Error) -> Result<Error> {
         match error {
             Error::Token(TokenError::IdentityChanged) => {
-                return Ok(Error::IdentityChanged(request.from.clone()));
+                return Ok(Error::IdentityChanged(request.from.to_string()));
             }
             Error::Token(
                 TokenError::Replayed
@@ -222,7 +222,7 @@ impl Client {
                 continue;
             }
             if self.is_changed(&request)? && !accept_changed {
-                return Err(Error::IdentityChanged(from.clone()));
+                return Err(Error::IdentityChanged(from.to_string()));
             }
             self.open_held(&request, accept_changed, observer).await?;
             any = true;
@@ -230,7 +230,7 @@ impl Client {
         if any {
             Ok(())
         } else {
-            Err(Error::Binding(from.clone()))
+            Err(Error::Binding(from.to_string()))
         }
     }
 
@@ -261,7 +261,9 @@ impl Client {
                 );
                 if keep {
                     return Err(match error {
-                        TokenError::IdentityChanged => Error::IdentityChanged(request.from.clone()),
+                        TokenError::IdentityChanged => {
+                            Error::IdentityChanged(request.from.to_string())
+                        }
                         other => other.into(),
                     });
                 }

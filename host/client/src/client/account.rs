@@ -42,7 +42,7 @@ impl Client {
         if let Some(config) = home.config()?.filter(|config| config.registered) {
             return Err(Error::AlreadyInitialised {
                 path,
-                address: config.address(),
+                address: config.address().to_string(),
             });
         }
         let invitation = heapless::Vec::from_slice(&account.invitation)

@@ -143,7 +143,7 @@ impl Client {
     pub fn mark_compared(&mut self, contact: &Contact) -> Result<Contact> {
         identity_of(contact)?;
         if contact.changed.is_some() {
-            return Err(Error::IdentityChanged(contact.address.clone()));
+            return Err(Error::IdentityChanged(contact.address.to_string()));
         }
         let trust = if contact.trust == Trust::Code {
             Trust::Code
@@ -211,7 +211,7 @@ impl Client {
         let mut contact = self.vault.contact_or_new(&exported.address)?;
         match contact.identity {
             Some(known) if known != exported.identity => {
-                return Err(Error::IdentityChanged(exported.address.clone()));
+                return Err(Error::IdentityChanged(exported.address.to_string()));
             }
             _ => contact.expected = Some(exported.identity),
         }
@@ -225,7 +225,7 @@ fn identity_of(contact: &Contact) -> Result<Identity> {
     let claim = contact
         .identity
         .or(contact.expected)
-        .ok_or_else(|| Error::NoSession(contact.address.clone()))?;
+        .ok_or_else(|| Error::NoSession(contact.address.to_string()))?;
     claim
         .verify()
         .map_err(|_| Error::Internal("an identity that is not sound was kept"))

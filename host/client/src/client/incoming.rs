@@ -251,7 +251,7 @@ impl Client {
                     note(
                         observer,
                         "changed",
-                        Error::IdentityChanged(address.clone()).to_string(),
+                        Error::IdentityChanged(address.to_string()).to_string(),
                     )?;
                 }
                 Ok(true)
@@ -316,7 +316,7 @@ impl Client {
                 note(
                     observer,
                     "changed",
-                    Error::IdentityChanged(delivered.sender.clone()).to_string(),
+                    Error::IdentityChanged(delivered.sender.to_string()).to_string(),
                 )?;
                 self.hold_any(
                     delivered,

@@ -49,7 +49,7 @@ impl Client {
     ) -> Result<()> {
         let contact = self.vault.contact_or_new(address)?;
         if contact.changed.is_some() && !accept_changed {
-            return Err(Error::IdentityChanged(address.clone()));
+            return Err(Error::IdentityChanged(address.to_string()));
         }
         self.start_receiving().await?;
         self.at(&address.relay()).await?;
@@ -182,7 +182,7 @@ impl Client {
                 let mut contact = self.vault.contact_or_new(address)?;
                 contact.changed = Some(claimed);
                 self.vault.save_contact(&contact)?;
-                Err(Error::IdentityChanged(address.clone()))
+                Err(Error::IdentityChanged(address.to_string()))
             }
             Err(Error::Token(
                 error @ (TokenError::Storage | TokenError::SessionsFull | TokenError::Random),

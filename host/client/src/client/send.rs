@@ -138,7 +138,7 @@ impl Client {
             let relay = entry.to.relay();
             let sent = match dead.get(&relay) {
                 Some(why) => Err(Error::RelayUnreachable {
-                    relay,
+                    relay: relay.to_string(),
                     why: why.clone(),
                 }),
                 None => self.send_entry(&mut entry, observer).await,
@@ -147,8 +147,8 @@ impl Client {
                 Ok(()) => {}
                 Err(error) if is_ours(&error) => return Err(error),
                 Err(error) => {
-                    if let Error::RelayUnreachable { relay, why } = &error {
-                        dead.insert(relay.clone(), why.clone());
+                    if let Error::RelayUnreachable { why, .. } = &error {
+                        dead.insert(relay, why.clone());
                     }
                     flushed.left.insert(entry.to, error);
                 }
@@ -226,7 +226,7 @@ impl Client {
         plain.truncate(length);
         let sealed = match self.token.seal(entry.to.clone(), plain).await {
             Err(Error::Token(TokenError::UnknownContact)) => {
-                return Err(Error::NoSession(entry.to.clone()));
+                return Err(Error::NoSession(entry.to.to_string()));
             }
             other => other?,
         };
@@ -240,14 +240,14 @@ impl Client {
     /// The contact at `address` if a message may go to it: a session exists, and its relay knows the same identity.
     async fn reachable(&mut self, address: &Address) -> Result<Contact> {
         let Some(contact) = self.vault.contact_at(address)? else {
-            return Err(Error::NoSession(address.clone()));
+            return Err(Error::NoSession(address.to_string()));
         };
         if contact.changed.is_some() {
-            return Err(Error::IdentityChanged(address.clone()));
+            return Err(Error::IdentityChanged(address.to_string()));
         }
         let mut contact = self.with_identity(contact).await?;
         let Some(identity) = contact.identity else {
-            return Err(Error::NoSession(address.clone()));
+            return Err(Error::NoSession(address.to_string()));
         };
         if !self.bound.contains(address) {
             let claimed = self
@@ -257,13 +257,13 @@ impl Client {
                 .await?;
             if claimed != identity {
                 let broke = |_| Error::RelayProtocol {
-                    relay: address.relay(),
+                    relay: address.relay().to_string(),
                     why: "an identity that is none",
                 };
                 claimed.verify().map_err(broke)?;
                 contact.changed = Some(claimed);
                 self.vault.save_contact(&contact)?;
-                return Err(Error::IdentityChanged(address.clone()));
+                return Err(Error::IdentityChanged(address.to_string()));
             }
             self.bound.insert(address.clone());
         }
@@ -295,7 +295,7 @@ impl Client {
         let contact = self.with_identity(contact).await?;
         match (contact.identity, contact.changed) {
             (Some(_), None) => Ok(()),
-            (_, Some(_)) if !accept_changed => Err(Error::IdentityChanged(address.clone())),
+            (_, Some(_)) if !accept_changed => Err(Error::IdentityChanged(address.to_string())),
             _ => self.start_session(contact, accept_changed).await,
         }
     }
@@ -343,12 +343,12 @@ impl Client {
             Err(Error::Token(TokenError::IdentityChanged)) => {
                 contact.changed = Some(claimed);
                 self.vault.save_contact(&contact)?;
-                Err(Error::IdentityChanged(address))
+                Err(Error::IdentityChanged(address.to_string()))
             }
             Err(Error::Token(
                 TokenError::Prekey | TokenError::Authentication | TokenError::PeerMisbehaved,
             )) => Err(Error::RelayProtocol {
-                relay: address.relay(),
+                relay: address.relay().to_string(),
                 why: "prekeys that are not those of the receiver",
             }),
             Err(other) => Err(other),

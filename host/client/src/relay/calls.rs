@@ -118,7 +118,7 @@ impl Connection {
     /// Those of [`Connection::call`]; `RelayProtocol` if the pages do not end or are not in order.
     pub async fn who(&self) -> Result<Vec<Name>> {
         let broke = |why| Error::RelayProtocol {
-            relay: self.relay().clone(),
+            relay: self.relay().to_string(),
             why,
         };
         let mut all: Vec<Name> = Vec::new();

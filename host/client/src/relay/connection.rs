@@ -92,14 +92,17 @@ impl Gone {
         let relay = relay.clone();
         match self {
             Self::Ended(why) => Error::RelayGone {
-                relay,
+                relay: relay.to_string(),
                 why: why.clone(),
             },
             Self::Refused(refusal) => Error::RelayRefused {
-                relay,
+                relay: relay.to_string(),
                 refusal: *refusal,
             },
-            Self::Broke(why) => Error::RelayProtocol { relay, why },
+            Self::Broke(why) => Error::RelayProtocol {
+                relay: relay.to_string(),
+                why,
+            },
         }
     }
 }
@@ -122,7 +125,7 @@ impl Connection {
         let challenge = match codec::decode::<Event<'_>>(&first) {
             Ok(Event::Challenge { version, .. }) if version != PROTOCOL_VERSION => {
                 return Err(Error::RelayVersion {
-                    relay,
+                    relay: relay.to_string(),
                     theirs: version,
                 });
             }
@@ -130,7 +133,7 @@ impl Connection {
             Ok(Event::Closing(refusal)) => return Err(refused(relay, refusal)),
             _ => {
                 return Err(Error::RelayProtocol {
-                    relay,
+                    relay: relay.to_string(),
                     why: "no challenge at first",
                 });
             }
@@ -168,7 +171,7 @@ impl Connection {
             })
             | Ok(Event::Closing(refusal)) => Err(refused(relay, refusal)),
             _ => Err(Error::RelayProtocol {
-                relay,
+                relay: relay.to_string(),
                 why: "no answer to the login",
             }),
         }
@@ -262,7 +265,7 @@ impl Connection {
             Ok(bytes) => bytes?,
             Err(_) => {
                 return Err(Error::RelayGone {
-                    relay: self.relay.clone(),
+                    relay: self.relay.to_string(),
                     why: "no answer in time".into(),
                 });
             }
@@ -273,11 +276,11 @@ impl Connection {
                 ..
             }) => Err(refused(self.relay.clone(), refusal)),
             Ok(Event::Reply { answer, .. }) => take(answer).ok_or_else(|| Error::RelayProtocol {
-                relay: self.relay.clone(),
+                relay: self.relay.to_string(),
                 why: "the answer to another question",
             }),
             _ => Err(Error::RelayProtocol {
-                relay: self.relay.clone(),
+                relay: self.relay.to_string(),
                 why: "not an answer",
             }),
         }
@@ -420,13 +423,13 @@ where
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(Message::Close(_))) | None => {
                     return Err(Error::RelayGone {
-                        relay: relay.clone(),
+                        relay: relay.to_string(),
                         why: "closed by the relay".into(),
                     });
                 }
                 Some(Ok(_)) => {
                     return Err(Error::RelayProtocol {
-                        relay: relay.clone(),
+                        relay: relay.to_string(),
                         why: "a text message",
                     });
                 }
@@ -437,7 +440,7 @@ where
     match timeout(ANSWER_TIMEOUT, wait).await {
         Ok(bytes) => bytes,
         Err(_) => Err(Error::RelayGone {
-            relay: relay.clone(),
+            relay: relay.to_string(),
             why: "no answer in time".into(),
         }),
     }
@@ -458,14 +461,20 @@ fn encode(id: u32, call: &Call<'_>) -> Result<Message> {
 
 fn gone(relay: &RelayName, why: &impl std::fmt::Display) -> Error {
     Error::RelayGone {
-        relay: relay.clone(),
+        relay: relay.to_string(),
         why: escape(&why.to_string()).into_owned(),
     }
 }
 
 fn refused(relay: RelayName, refusal: Refusal) -> Error {
     match refusal.reason {
-        Reason::Version => Error::RelayVersion { relay, theirs: 0 },
-        _ => Error::RelayRefused { relay, refusal },
+        Reason::Version => Error::RelayVersion {
+            relay: relay.to_string(),
+            theirs: 0,
+        },
+        _ => Error::RelayRefused {
+            relay: relay.to_string(),
+            refusal,
+        },
     }
 }

@@ -258,17 +258,19 @@ fn locks(process: &Path, device: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use std::thread;
 
     use super::*;
+
+    /// Sequence and message of each.
+    type Frames = Vec<(u8, Vec<u8>)>;
 
     /// A token of a few lines at the other end of a pseudo-terminal: answers each frame by `answer`.
     fn token(
         mut master: TTYPort,
         frames: usize,
         answer: impl Fn(usize, u8, &[u8]) -> Vec<u8> + Send + 'static,
-    ) -> thread::JoinHandle<(TTYPort, Vec<(u8, Vec<u8>)>)> {
+    ) -> thread::JoinHandle<(TTYPort, Frames)> {
         thread::spawn(move || {
             let mut deframer = Deframer::new();
             let mut seen = Vec::new();

@@ -65,7 +65,7 @@ async fn connect_unbounded(relay: &RelayAddress) -> Result<(Socket, [u8; 32])> {
         .1
         .export_keying_material(&mut exporter, EXPORTER_LABEL, None)
         .map_err(|_| Error::RelayProtocol {
-            relay: name.clone(),
+            relay: name.to_string(),
             why: "no TLS exporter",
         })?;
     let uri = format!("wss://{name}{PATH}")
@@ -92,7 +92,7 @@ pub fn socket_config() -> WebSocketConfig {
 fn upgrade_error(name: &RelayName, error: WsError) -> Error {
     match error {
         WsError::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => Error::RelayVersion {
-            relay: name.clone(),
+            relay: name.to_string(),
             theirs: 0,
         },
         WsError::Http(response) => {
@@ -115,11 +115,11 @@ fn tls_error(relay: &RelayAddress, error: &rustls::Error) -> Error {
     let name = relay.name.clone();
     match error {
         rustls::Error::InvalidCertificate(_) if relay.pin.is_some() => Error::RelayCertificate {
-            relay: name,
+            relay: name.to_string(),
             why: "its fingerprint is not the one given".into(),
         },
         rustls::Error::InvalidCertificate(why) => Error::RelayCertificate {
-            relay: name,
+            relay: name.to_string(),
             why: escape(&format!("{why}; no fingerprint was given")).into_owned(),
         },
         other => unreachable(&relay.name, &escape(&other.to_string())),
@@ -128,7 +128,7 @@ fn tls_error(relay: &RelayAddress, error: &rustls::Error) -> Error {
 
 fn unreachable(name: &RelayName, why: &str) -> Error {
     Error::RelayUnreachable {
-        relay: name.clone(),
+        relay: name.to_string(),
         why: why.into(),
     }
 }

@@ -90,7 +90,7 @@ impl Vault {
     /// # Errors
     /// Those of the vault.
     pub fn contacts(&mut self) -> Result<Vec<Contact>> {
-        self.read(|tx| all(tx))
+        self.read(all)
     }
 
     /// The contact with this address.

@@ -142,7 +142,7 @@ impl Vault {
     /// # Errors
     /// Those of the vault.
     pub fn outbox(&mut self) -> Result<Vec<Outgoing>> {
-        self.read(|tx| all(tx))
+        self.read(all)
     }
 
     /// Keeps the sealed form of an entry.

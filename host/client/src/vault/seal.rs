@@ -91,7 +91,7 @@ impl Sealer {
     }
 }
 
-fn ad<'a>(place: Column, row: &'a [u8; 8]) -> [&'a [u8]; 4] {
+fn ad(place: Column, row: &[u8; 8]) -> [&[u8]; 4] {
     [
         place.table.as_bytes(),
         place.column.as_bytes(),

@@ -1,7 +1,5 @@
 //! The vault as a whole: order, crashes between its steps, and files that are not what they should be.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use hostchat_core::wire::{Address, Bytes, IdentityClaim};
 use tempfile::TempDir;
 use zeroize::Zeroizing;
