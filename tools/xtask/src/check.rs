@@ -146,7 +146,9 @@ fn names_crate(line: &str, name: &str) -> bool {
         let before = line[..at].chars().next_back();
         let path_start =
             before.is_none_or(|c| !(c.is_alphanumeric() || matches!(c, '_' | ':' | '.')));
-        path_start && line[at + name.len()..].starts_with("::")
+        let rest = &line[at + name.len()..];
+        // `hkdf::<Key>(..)` is a call of our own function of that name.
+        path_start && rest.starts_with("::") && !rest.starts_with("::<")
     })
 }
 
