@@ -118,7 +118,7 @@ pub fn ct_eq(a: &[u8], b: &[u8]) -> bool {
 /// Defines secrets: newtypes over `[u8; N]` without `Debug`, `Clone`, `PartialEq` or serde, zeroized on drop.
 ///
 /// `secret! { /// What it is for.  pub struct RootKey(32); }` gives `RootKey::{LEN, from_bytes, from_slice, generate,
-/// expose_bytes, ct_eq}` and [`KdfOutput`](crate::secret::KdfOutput). A role that has to be copied (a ratchet computes
+/// expose_bytes, ct_eq}` and [`KdfOutput`]. A role that has to be copied (a ratchet computes
 /// its next state beside the present one) says so: `pub struct RootKey(32), duplicate;` adds `duplicate`.
 #[macro_export]
 macro_rules! secret {
