@@ -43,6 +43,9 @@ struct Arguments {
     /// Asks for a press for every command, not only for those that need one.
     #[arg(long)]
     touch_everything: bool,
+    /// Locks itself after so many minutes without a request; 0: never.
+    #[arg(long, value_name = "MINUTES", default_value_t = 0)]
+    idle_lock: u32,
 }
 
 /// Who presses the button.
@@ -96,6 +99,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         wipes: true,
         presence,
         touch: button.source(),
+        idle_lock_ms: (arguments.idle_lock > 0).then(|| u64::from(arguments.idle_lock) * 60_000),
     };
     let app = host::open(&arguments.dir.join("token.flash"), config)?;
     let pty = Pty::open(&arguments.link)?;

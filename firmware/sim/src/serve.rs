@@ -7,7 +7,7 @@
 //! ```
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,9 @@ use crate::pty::{Input, Pty};
 
 /// Time between two looks at the clock: keepalives go out at this pace, twice as fast as the host expects.
 const TICK: Duration = Duration::from_millis(50);
+
+/// Time between two looks at whether the token has been idle too long.
+const IDLE_LOOK: Duration = Duration::from_secs(5);
 
 /// What the worker is told.
 enum Order {
@@ -117,10 +120,12 @@ pub(crate) fn serve(mut app: App<HostEnv>, pty: &Pty, button: &Button) -> Result
         let (orders, todo) = sync_channel::<Order>(4);
         let port = &port;
         scope.spawn(move || {
-            for order in todo {
-                match order {
-                    Order::HangUp => app.lock(),
-                    Order::Handle { sequence, request } => {
+            loop {
+                match todo.recv_timeout(IDLE_LOOK) {
+                    Err(RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Timeout) => app.lock_if_idle(),
+                    Ok(Order::HangUp) => app.lock(),
+                    Ok(Order::Handle { sequence, request }) => {
                         let mut reply = Vec::<u8, MAX_LINK>::new();
                         embassy_futures::block_on(app.handle(&request, &mut reply));
                         port.finish(sequence, &reply);

@@ -125,7 +125,8 @@ impl<E: Env> App<E> {
     /// handles, since it concerns the request under way.
     pub async fn handle(&mut self, request: &[u8], reply: &mut Vec<u8, MAX_LINK>) {
         reply.clear();
-        self.lock_when_idle();
+        self.lock_if_idle();
+        self.last_request_ms = self.env.now().ms;
         let Ok(message) = codec::decode::<ToToken<'_>>(request) else {
             return refuse(LinkError::BadRequest, reply);
         };
@@ -178,6 +179,15 @@ impl<E: Env> App<E> {
         self.last.reply.clear();
     }
 
+    /// Locks the token if no request came for longer than [`Env::idle_lock_ms`]; for a transport to call now and then, so
+    /// that the keys do not wait for the next request.
+    pub fn lock_if_idle(&mut self) {
+        let idle = self.env.now().ms.saturating_sub(self.last_request_ms);
+        if self.env.idle_lock_ms().is_some_and(|limit| idle > limit) {
+            self.lock();
+        }
+    }
+
     /// Tells whether the token is unlocked.
     #[must_use]
     pub fn is_unlocked(&self) -> bool {
@@ -201,15 +211,6 @@ impl<E: Env> App<E> {
             Lifecycle::Ready
         } else {
             Lifecycle::Blank
-        }
-    }
-
-    fn lock_when_idle(&mut self) {
-        let now = self.env.now().ms;
-        let idle = now.saturating_sub(self.last_request_ms);
-        self.last_request_ms = now;
-        if self.env.idle_lock_ms().is_some_and(|limit| idle > limit) {
-            self.lock();
         }
     }
 

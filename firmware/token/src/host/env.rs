@@ -25,6 +25,8 @@ pub struct HostConfig {
     pub presence: PresencePolicy,
     /// Where presses come from.
     pub touch: TouchSource,
+    /// After so many milliseconds without a request it locks itself.
+    pub idle_lock_ms: Option<u64>,
 }
 
 impl HostConfig {
@@ -36,6 +38,7 @@ impl HostConfig {
             wipes: false,
             presence: PresencePolicy::Listed,
             touch: Box::new(|_| Touch::Pressed),
+            idle_lock_ms: None,
         }
     }
 }
@@ -94,5 +97,9 @@ impl Env for HostEnv {
 
     fn board(&self) -> &str {
         self.config.board
+    }
+
+    fn idle_lock_ms(&self) -> Option<u64> {
+        self.config.idle_lock_ms
     }
 }

@@ -124,6 +124,13 @@ impl Bench {
         }
     }
 
+    /// What a transport does now and then.
+    pub fn look_at_the_clock(&mut self) {
+        if let Some(app) = &mut self.app {
+            app.lock_if_idle();
+        }
+    }
+
     /// Tells whether the token is unlocked.
     #[must_use]
     pub fn is_unlocked(&self) -> bool {

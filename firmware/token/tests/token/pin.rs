@@ -292,6 +292,11 @@ fn lock_command_idle_time_and_a_lost_host_forget_the_keys() {
         Err(Refusal::Silence(Silence::Refused(LinkError::Locked)))
     );
     bench.unlock(PIN).unwrap();
+    bench.env.control().now.ms += 1001;
+    assert!(bench.is_unlocked());
+    bench.look_at_the_clock();
+    assert!(!bench.is_unlocked(), "without waiting for a request");
+    bench.unlock(PIN).unwrap();
     bench.lock();
     assert!(!bench.is_unlocked());
 }
