@@ -4,14 +4,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use hostchat_core::wire::relay::{Answer, Call, Kind, Reason, Refusal};
+use hostchat_core::wire::relay::{Answer, Call, Event, Kind, Reason, Refusal};
 use hostchat_core::wire::{IdentityClaim, MAX_ENVELOPE, MessageId, Name, Prekey, PrekeyBundle};
 
 use crate::hub::Seat;
 use crate::inbox::Inbox;
 use crate::login::{Member, User, refused};
 use crate::server::Relay;
-use crate::socket::{Broken, Socket};
+use crate::socket::{self, Broken, Encoded};
 use crate::store::{Account, Appended, NewMessage, Pending, PutPrekey, Stock, StoreError, Taken};
 
 /// Milliseconds after which a full mailbox is worth another try.
@@ -42,25 +42,26 @@ pub(crate) enum Step {
 }
 
 impl Answered {
-    /// Encodes and queues the answer.
-    pub(crate) async fn send(self, socket: &mut Socket) -> Result<(), Broken> {
+    /// Encodes the reply.
+    pub(crate) fn encode(&self) -> Result<Encoded, Broken> {
+        let reply = |id: &u32, answer| socket::encode(&Event::Reply { id: *id, answer });
         match self {
-            Self::Done(id) => socket.reply(id, Answer::Done).await,
-            Self::Stored(id) => socket.reply(id, Answer::Stored).await,
-            Self::Refused(id, refusal) => socket.reply(id, Answer::Refused(refusal)).await,
-            Self::Binding(id, claim) => socket.reply(id, Answer::Binding(*claim)).await,
-            Self::Bundle(id, bundle) => socket.reply(id, Answer::Bundle(*bundle)).await,
+            Self::Done(id) => reply(id, Answer::Done),
+            Self::Stored(id) => reply(id, Answer::Stored),
+            Self::Refused(id, refusal) => reply(id, Answer::Refused(*refusal)),
+            Self::Binding(id, claim) => reply(id, Answer::Binding(**claim)),
+            Self::Bundle(id, bundle) => reply(id, Answer::Bundle(PrekeyBundle::clone(bundle))),
             Self::Stock(id, stock) => {
                 let answer = Answer::PrekeyStock {
                     one_time: stock.one_time,
                     last_resort_issued: stock.last_resort_issued,
                     last_resort_id: stock.last_resort_id,
                 };
-                socket.reply(id, answer).await
+                reply(id, answer)
             }
             Self::Online(id, names, more) => {
                 let names = names.iter().map(Name::as_str).collect();
-                socket.reply(id, Answer::Online { names, more }).await
+                reply(id, Answer::Online { names, more: *more })
             }
         }
     }
@@ -76,21 +77,8 @@ pub(crate) fn charge(relay: &Relay, member: &Member) -> Result<(), Refusal> {
         .map_err(relay.limited())
 }
 
-/// Starts a call.
+/// Starts a call other than [`send`].
 pub(crate) async fn start(
-    relay: &Arc<Relay>,
-    seat: &Seat,
-    member: &Member,
-    id: u32,
-    call: Call<'_>,
-) -> Step {
-    match try_start(relay, seat, member, id, call).await {
-        Ok(step) => step,
-        Err(refusal) => Step::Now(Answered::Refused(id, refusal)),
-    }
-}
-
-async fn try_start(
     relay: &Arc<Relay>,
     seat: &Seat,
     member: &Member,
@@ -103,14 +91,8 @@ async fn try_start(
     let now = relay.clock.uptime_ms();
     let store = &relay.store;
     Ok(match call {
-        Call::Login(_) => return Err(refused(Reason::BadRequest)),
+        Call::Login(_) | Call::Send { .. } => return Err(refused(Reason::BadRequest)),
         Call::Ping => Step::Now(Answered::Done(id)),
-        Call::Send {
-            to,
-            message_id,
-            kind,
-            body,
-        } => return send(relay, member, id, (to, message_id, kind), body).await,
         Call::Acknowledge { number } => {
             let pending = store.acknowledge(user(member)?.id, number).await;
             later(relay, id, pending, |id, ()| Answered::Done(id))
@@ -174,13 +156,15 @@ async fn try_start(
     })
 }
 
-async fn send(
+/// Leaves a body in a mailbox.
+pub(crate) async fn send(
     relay: &Arc<Relay>,
     member: &Member,
     id: u32,
     (to, message_id, kind): (Name, MessageId, Kind),
     body: &[u8],
 ) -> Result<Step, Refusal> {
+    charge(relay, member)?;
     if body.len() > MAX_ENVELOPE {
         return Err(refused(Reason::TooLarge));
     }

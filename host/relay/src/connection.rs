@@ -28,7 +28,7 @@ use crate::inbox::{Next, Outbox};
 use crate::limits::{HANDSHAKE_MS, IN_FLIGHT};
 use crate::login::{self, Binding, Member, refused};
 use crate::server::Relay;
-use crate::socket::{Broken, Incoming, Socket};
+use crate::socket::{self, Broken, Incoming, Socket};
 
 /// Milliseconds that the store may take to prove its health.
 const HEALTH_MS: u64 = 2_000;
@@ -43,7 +43,8 @@ pub(crate) async fn serve(
 ) {
     let mut closing = seat.closing();
     let login_ms = u64::from(relay.limits.login_seconds) * 1000;
-    let opening = open(&relay, acceptor, stream);
+    // Boxed, here and below: what a connection needs once would otherwise be part of it for its whole life.
+    let opening = Box::pin(open(&relay, acceptor, stream));
     let opened = tokio::select! {
         biased;
         _ = closing.wait_for(Option::is_some) => None,
@@ -52,7 +53,7 @@ pub(crate) async fn serve(
     let Some((mut socket, binding)) = opened else {
         return;
     };
-    let logging_in = log_in(&relay, &mut socket, &seat, network, &binding);
+    let logging_in = Box::pin(log_in(&relay, &mut socket, &seat, network, &binding));
     let member = tokio::select! {
         biased;
         refusal = ordered(&mut closing) => Err(refusal),
@@ -122,7 +123,8 @@ async fn log_in(
         challenge: Bytes(binding.challenge),
         software: env!("CARGO_PKG_VERSION"),
     };
-    socket.feed(&challenge).await.map_err(gone)?;
+    let challenge = socket::encode(&challenge).map_err(gone)?;
+    socket.feed(challenge).await.map_err(gone)?;
     socket.flush().await.map_err(gone)?;
     let bytes = loop {
         match socket.next().await {
@@ -147,7 +149,8 @@ async fn log_in(
             Answered::Refused(id, *refusal)
         }
     };
-    answer.send(socket).await.map_err(gone)?;
+    let answer = answer.encode().map_err(gone)?;
+    socket.feed(answer).await.map_err(gone)?;
     socket.flush().await.map_err(gone)?;
     result.map_err(Some)
 }
@@ -289,7 +292,28 @@ impl Connection {
                 }
             }
         }
-        match calls::start(&self.relay, &self.seat, &self.member, id, call).await {
+        let started = match call {
+            Call::Send {
+                to,
+                message_id,
+                kind,
+                body,
+            } => {
+                let letter = (to, message_id, kind);
+                calls::send(&self.relay, &self.member, id, letter, body).await
+            }
+            other => {
+                Box::pin(calls::start(
+                    &self.relay,
+                    &self.seat,
+                    &self.member,
+                    id,
+                    other,
+                ))
+                .await
+            }
+        };
+        match started.unwrap_or_else(|refusal| Step::Now(Answered::Refused(id, refusal))) {
             Step::Later(in_flight) => {
                 self.in_flight.push(in_flight);
                 self.deliver().await?;
@@ -316,7 +340,7 @@ impl Connection {
             let account = &self.member.address;
             tracing::debug!(%account, reason = ?refusal.reason, "refused");
         }
-        answered.send(&mut self.socket).await
+        self.socket.feed(answered.encode()?).await
     }
 
     /// Hands out what the window allows.
@@ -335,7 +359,8 @@ impl Connection {
                         message_id: message.message_id,
                         body: &message.body,
                     };
-                    self.socket.feed(&Event::Deliver(delivery)).await?;
+                    let delivery = socket::encode(&Event::Deliver(delivery))?;
+                    self.socket.feed(delivery).await?;
                     self.unacknowledged.push(message.number);
                     sent = true;
                 }
@@ -349,7 +374,7 @@ impl Connection {
         }
         if outbox.is_drained() && !self.drained {
             self.drained = true;
-            self.socket.feed(&Event::Drained).await?;
+            self.socket.feed(socket::encode(&Event::Drained)?).await?;
             sent = true;
         }
         if sent {

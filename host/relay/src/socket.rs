@@ -21,7 +21,8 @@ const WRITE_BUFFER: usize = 8 * 1024;
 
 /// The WebSocket of one client.
 pub(crate) struct Socket {
-    stream: WebSocketStream<TlsStream<TcpStream>>,
+    /// Boxed: it is two kibibytes, and a connection is moved between the states of its task.
+    stream: Box<WebSocketStream<TlsStream<TcpStream>>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -61,7 +62,10 @@ impl Socket {
             .max_frame_size(Some(MAX_RELAY_MESSAGE));
         let stream =
             WebSocketStream::from_partially_read(stream, rest, Role::Server, Some(config)).await;
-        Self { stream, clock }
+        Self {
+            stream: Box::new(stream),
+            clock,
+        }
     }
 
     /// Waits for the next message; may be dropped without losing one.
@@ -75,14 +79,9 @@ impl Socket {
         }
     }
 
-    /// Queues an event; [`Socket::flush`] sends it.
-    pub(crate) async fn feed(&mut self, event: &Event<'_>) -> Result<(), Broken> {
-        self.feed_message(Message::Binary(encode(event)?)).await
-    }
-
-    /// Queues an answer.
-    pub(crate) async fn reply(&mut self, id: u32, answer: Answer<'_>) -> Result<(), Broken> {
-        self.feed(&Event::Reply { id, answer }).await
+    /// Queues an encoded event; [`Socket::flush`] sends it.
+    pub(crate) async fn feed(&mut self, event: Encoded) -> Result<(), Broken> {
+        self.feed_message(Message::Binary(event.0)).await
     }
 
     /// Queues a ping.
@@ -109,7 +108,9 @@ impl Socket {
 
     /// Says why, closes, and waits a moment for the client to close as well.
     pub(crate) async fn close(mut self, refusal: Refusal) {
-        let _ = self.feed(&Event::Closing(refusal)).await;
+        if let Ok(closing) = encode(&Event::Closing(refusal)) {
+            let _ = self.feed(closing).await;
+        }
         let clock = Arc::clone(&self.clock);
         let farewell = async {
             let _ = self.stream.close(None).await;
@@ -119,8 +120,13 @@ impl Socket {
     }
 }
 
-/// Encodes into a buffer of about the right size: most events are small, and none is held.
-fn encode(event: &Event<'_>) -> Result<Bytes, Broken> {
+/// An event as it travels.
+pub(crate) struct Encoded(Bytes);
+
+/// Encodes an event into a buffer of about the right size: most are small.
+///
+/// Apart from the sending, so that no connection holds room for the largest event while it waits.
+pub(crate) fn encode(event: &Event<'_>) -> Result<Encoded, Broken> {
     let most = match event {
         Event::Deliver(delivery) => delivery.body.len() + 256,
         Event::Reply {
@@ -132,5 +138,5 @@ fn encode(event: &Event<'_>) -> Result<Bytes, Broken> {
     let mut buf = vec![0; most];
     let used = codec::encode(event, &mut buf).map_err(|_| Broken)?.len();
     buf.truncate(used);
-    Ok(Bytes::from(buf))
+    Ok(Encoded(Bytes::from(buf)))
 }
