@@ -327,6 +327,9 @@ pub enum Error {
     /// The other end gave up.
     #[error("the other side ended the pairing")]
     PairingEnded,
+    /// This run was answered before, and the answer was lost or is under way.
+    #[error("this request was answered already")]
+    AnsweredAlready,
     /// Three unconfirmed answers within ten minutes.
     #[error("three codes were typed within ten minutes without a confirmation")]
     TooManyAnswers {
@@ -449,6 +452,7 @@ impl Error {
             | Self::WrongCode { .. }
             | Self::CodeExpired
             | Self::PairingEnded
+            | Self::AnsweredAlready
             | Self::TooManyAnswers { .. } => Exit::Pairing,
             Self::UnknownContact(_)
             | Self::AmbiguousContact(_)

@@ -40,11 +40,17 @@ pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
         let value = json!({"event": "done", "what": "declined", "peer": chosen.as_str()});
         return output.data(&value, &format!("declined {chosen}"));
     }
-    let mut asked = requests.iter().filter(|r| r.from == chosen);
-    if let Some(request) = asked.clone().rfind(|r| r.asked != Asked::First) {
-        return with_code(context, &mut client, request.clone(), &args).await;
+    let asked = || requests.iter().filter(|r| r.from == chosen);
+    let has_written = asked().any(|r| r.asked == Asked::First);
+    if let Some(request) = asked().rfind(|r| r.asked != Asked::First) {
+        let can_type = interactive || args.code_file.is_some();
+        if (can_type || !has_written)
+            && (with_code(context, &mut client, request.clone(), &args).await? || !has_written)
+        {
+            return Ok(());
+        }
     }
-    if asked.next().is_some() {
+    if has_written {
         let question = format!("Read what {chosen} writes? Nothing verifies who that is yet.");
         if peer.is_none() && !context.ask(move || prompt::confirm(&question)).await? {
             return Ok(());
@@ -65,13 +71,13 @@ pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
     )))
 }
 
-/// Types codes until one is right, the code is dead, or there are no more.
+/// Types codes until one is right, the code is dead, or there are no more; `false` if none was typed on the terminal.
 async fn with_code(
     context: &Context,
     client: &mut Client,
     mut request: Request,
     args: &AcceptArgs,
-) -> Result<()> {
+) -> Result<bool> {
     let mut output = context.output;
     let mut codes = Codes::open(args.code_file.as_deref())?;
     let mut wrong = None;
@@ -90,10 +96,11 @@ async fn with_code(
             })
             .await?;
         let Some(code) = typed else {
-            return Err(match wrong {
-                Some(runs_left) => Error::WrongCode { runs_left },
-                None => Error::Usage("no code was given".into()),
-            });
+            return match wrong {
+                Some(runs_left) => Err(Error::WrongCode { runs_left }),
+                None if args.code_file.is_none() => Ok(false),
+                None => Err(Error::Usage("no code was given".into())),
+            };
         };
         // The sender may have given up while the code was typed: that must not cost a try, and a code is used on the
         // request that it was typed for only.
@@ -105,7 +112,7 @@ async fn with_code(
             .answer_code(&request, code, args.changed, &mut output)
             .await?;
         match client.await_confirmation(&peer, sid, &mut output).await? {
-            Confirmation::Paired => return done(client, &mut output).await,
+            Confirmation::Paired => return done(client, &mut output).await.map(|()| true),
             Confirmation::WrongCode { runs_left: 0 } => {
                 return Err(Error::WrongCode { runs_left: 0 });
             }

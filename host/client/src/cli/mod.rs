@@ -32,8 +32,8 @@ const ABOUT: &str = "End-to-end encrypted messages from host to host";
 const LONG_ABOUT: &str = "\
 End-to-end encrypted messages from host to host, with keys that never leave a token.
 
-A relay, which nobody needs to trust, keeps and forwards what is sealed. A six-digit code that goes by SMS or is
-read aloud rules out a man in the middle. The keys are held by a token: a board on a serial port (--token), or,
+A relay, which nobody needs to trust, keeps and forwards what is sealed. A six-digit code that goes by SMS or is \
+read aloud rules out a man in the middle. The keys are held by a token: a board on a serial port (--token), or, \
 when none is named, a software token in the home directory under a passphrase.";
 
 const AFTER: &str = "\
@@ -43,9 +43,9 @@ First steps:
   hostchat recv --follow
 
 A token that was lost, or whose tries are spent:
-  Its keys are gone for good. Make a new identity with `hostchat init` in a new home (--home), or after
-  `hostchat wipe`. Tell your contacts by another way: they see that your identity has changed, nothing is sent to
-  you until they accept it, and it is best to pair again with a code. The operator of the relay can free your old
+  Its keys are gone for good. Make a new identity with `hostchat init` in a new home (--home), or after \
+  `hostchat wipe`. Tell your contacts by another way: they see that your identity has changed, nothing is sent to \
+  you until they accept it, and it is best to pair again with a code. The operator of the relay can free your old \
   name. History that was sealed under the old token cannot be read any more, by anybody.
 
 `hostchat help exit-codes` lists the exit codes.";
@@ -150,10 +150,10 @@ Example:
   hostchat init --relay 127.0.0.1:7443#3b5f... --name alice --pin-file pin.txt
   hostchat init --relay relay.example --name alice --token /dev/ttyACM0
 
-The relay prints its address with fingerprint. Without a fingerprint its certificate has to be a public one.
-The software token's file is sealed under the passphrase; it counts no tries, since a copied file would not
-count them either: choose a passphrase that cannot be guessed. For a hardware token the cable is trusted while
-it is initialised; do it on a computer of your own, and press its button when its light shows waiting.
+The relay prints its address with fingerprint. Without a fingerprint its certificate has to be a public one. \
+The software token's file is sealed under the passphrase; it counts no tries, since a copied file would not \
+count them either: choose a passphrase that cannot be guessed. For a hardware token the cable is trusted while \
+it is initialised; do it on a computer of your own, and press its button when its light shows waiting. \
 An init that was interrupted can be repeated.")]
 pub struct InitArgs {
     /// Name wanted at the relay: 1 to 32 of a-z 0-9 . _ -
@@ -182,10 +182,10 @@ Example:
   hostchat send bob \"no code needed now\"
   echo \"from a script\" | hostchat send bob@relay.example:7443 - --pin-file pin.txt
 
-With --code a six-digit code is shown. Give it to the other by SMS or aloud, never through the relay; the other
-types it into `hostchat accept`. The command waits until the code was typed, for ten minutes at most and three
+With --code a six-digit code is shown. Give it to the other by SMS or aloud, never through the relay; the other \
+types it into `hostchat accept`. The command waits until the code was typed, for ten minutes at most and three \
 tries; the message stays in the outbox until then, and after Ctrl-C too.
-Without --code a contact that is not known yet gets a request, and stays unverified until safety numbers are
+Without --code a contact that is not known yet gets a request, and stays unverified until safety numbers are \
 compared (`hostchat contacts verify bob`) or a code is used.
 A message that the relay cannot take now stays in the outbox (exit code 8) and leaves with the next send or recv.")]
 pub struct SendArgs {
@@ -210,8 +210,8 @@ Example:
   hostchat accept alice --decline
   hostchat accept alice --changed             accepts that the identity of alice has changed
 
-Before you type a code make sure that it is from the person who asks. A code has three tries. A first message
-without a code is shown after its sender's identity was compared with the sender's relay; the sender stays
+Before you type a code make sure that it is from the person who asks. A code has three tries. A first message \
+without a code is shown after its sender's identity was compared with the sender's relay; the sender stays \
 unverified.")]
 pub struct AcceptArgs {
     /// Who; needed without a terminal
@@ -237,7 +237,7 @@ Example:
   hostchat recv
   hostchat recv --follow --json | jq -r 'select(.event==\"message\") | .text'
 
-Without --follow it ends when the mailbox is empty. A message marked \"(may have been shown already)\" was being
+Without --follow it ends when the mailbox is empty. A message marked \"(may have been shown already)\" was being \
 shown when the program was interrupted. Control characters in texts are shown as \\u{..}.")]
 pub struct RecvArgs {
     /// Stays and shows messages as they arrive, until Ctrl-C
@@ -378,7 +378,7 @@ Example:
   hostchat wipe --yes
   hostchat wipe --yes --local                without the PIN, when it is forgotten
 
-Tells the contacts that the sessions have ended and deletes the account at the relay, where these can be reached,
+Tells the contacts that the sessions have ended and deletes the account at the relay, where these can be reached, \
 then erases the keys and the vault. Nothing of it can be brought back.")]
 pub struct WipeArgs {
     /// Does it without asking

@@ -122,19 +122,24 @@ impl Client {
     fn not_answered(&mut self, request: &Request, error: Error) -> Result<Error> {
         match error {
             Error::Token(TokenError::IdentityChanged) => {
-                return Ok(Error::IdentityChanged(request.from.to_string()));
+                Ok(Error::IdentityChanged(request.from.to_string()))
+            }
+            Error::Token(TokenError::Replayed) => {
+                self.vault.delete_request(request.id)?;
+                Ok(Error::AnsweredAlready)
             }
             Error::Token(
-                TokenError::Replayed
-                | TokenError::Malformed
+                TokenError::Malformed
                 | TokenError::PeerMisbehaved
                 | TokenError::WrongAddress
                 | TokenError::Authentication
                 | TokenError::Version,
-            ) => self.vault.delete_request(request.id)?,
-            _ => {}
+            ) => {
+                self.vault.delete_request(request.id)?;
+                Ok(error)
+            }
+            _ => Ok(error),
         }
-        Ok(error)
     }
 
     /// Waits for what becomes of an answer.

@@ -81,9 +81,9 @@ impl Client {
             .connect_as(&relay, Account::Register { name, invitation })
             .await?;
         crash::point("registered");
+        client.look_after_prekeys(observer).await?;
         client.config.registered = true;
         client.home.save(&client.config)?;
-        client.look_after_prekeys(observer).await?;
         Ok(client)
     }
 
