@@ -20,6 +20,7 @@ mod wipe;
 
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 pub use run::run;
@@ -78,7 +79,8 @@ pub struct Global {
         global = true,
         value_name = "DIR",
         env = "HOSTCHAT_HOME",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = path_or_empty()
     )]
     pub home: Option<PathBuf>,
     /// Serial port of a hardware token; without it the software token in the home directory is used
@@ -87,7 +89,8 @@ pub struct Global {
         global = true,
         value_name = "PORT",
         env = "HOSTCHAT_TOKEN",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = path_or_empty()
     )]
     pub token: Option<PathBuf>,
     /// Relay, with the fingerprint of its certificate if it has no public one
@@ -108,6 +111,24 @@ pub struct Global {
     /// Keeps no history of the messages that this command sends or shows
     #[arg(long, global = true)]
     pub no_history: bool,
+}
+
+/// A path; an empty one is allowed, and means the same as none.
+fn path_or_empty() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+impl Global {
+    /// Takes empty options out: `HOSTCHAT_TOKEN=` is the usual way to say "none".
+    fn without_empty(self) -> Self {
+        let given = |path: &PathBuf| !path.as_os_str().is_empty();
+        Self {
+            home: self.home.filter(given),
+            token: self.token.filter(given),
+            relay: self.relay.filter(|relay| !relay.is_empty()),
+            ..self
+        }
+    }
 }
 
 /// The commands.
