@@ -141,7 +141,7 @@ async fn interruptible(cli: Cli, output: Output) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let stop = crate::client::Stop::default();
     let context = Context {
-        global: cli.global,
+        global: cli.global.without_empty(),
         output,
         stop: stop.clone(),
     };

@@ -134,6 +134,18 @@ impl Locked {
         })
     }
 
+    /// Erases a home whose software token is damaged so far that it cannot be opened.
+    ///
+    /// # Errors
+    /// `NotInitialised`, `HomeLocked`, `Io`; `TokenDamaged` if the home belongs to a token on a port.
+    pub fn erase_damaged(options: &Options) -> Result<()> {
+        let home = Home::open(&options.home()?)?;
+        if options.place(&home).0 != TokenKind::Software {
+            return Err(Error::TokenDamaged);
+        }
+        home.erase()
+    }
+
     /// What the token says about itself.
     ///
     /// # Errors
