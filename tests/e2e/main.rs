@@ -1,7 +1,10 @@
 //! Whole conversations between real processes.
 #![expect(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+mod codes;
 mod conversation;
+mod errors_home;
+mod errors_token;
 mod hostile_codes;
 mod hostile_first;
 mod hostile_pairing;
