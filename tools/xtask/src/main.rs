@@ -117,6 +117,17 @@ fn test(only: Option<&str>) -> Result<(), Failed> {
     steps.extend(check::chips());
     steps.push(cargo("programs", &["build", "--workspace", "--bins"]));
     steps.push(cargo("tests", &["test", "--workspace", "--no-fail-fast"]));
+    // Once more with what they print: how many vectors passed and how many invalid ones were refused.
+    let vectors = [
+        "test",
+        "--quiet",
+        "--workspace",
+        "--test",
+        "public_vectors",
+        "--",
+        "--show-output",
+    ];
+    steps.push(cargo("counts of the public vectors", &vectors));
     steps.push(cargo(
         "demo",
         &[
