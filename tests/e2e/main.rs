@@ -1,10 +1,14 @@
 //! Whole conversations between real processes.
 #![expect(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+mod certificates;
 mod codes;
 mod conversation;
 mod errors_home;
+mod errors_relay;
+mod errors_secrets;
 mod errors_token;
+mod errors_usage;
 mod hostile_codes;
 mod hostile_first;
 mod hostile_pairing;
@@ -14,3 +18,4 @@ mod hostile_relay_messages;
 mod hostile_relay_pairing;
 mod hostile_support;
 mod support;
+mod terminal;
