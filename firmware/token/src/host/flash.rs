@@ -15,6 +15,7 @@ use embedded_storage_async::nor_flash::{
 use rustix::fs::{FlockOperation, flock};
 
 use crate::flash::Flash;
+use crate::slots::is_blank_or_ours;
 
 /// Size of an erase page in bytes, as on the Raspberry Pi Pico.
 const PAGE: usize = 4096;
@@ -27,7 +28,7 @@ const CAPACITY: usize = 256 * PAGE;
 pub enum HostError {
     /// Another process has it open: its process id, where the system tells.
     Busy(Option<u32>),
-    /// Not a token's file: another size.
+    /// Not a token's file: another size, or something else is in it.
     Damaged,
     /// The disk is full.
     NoSpace,
@@ -106,7 +107,8 @@ impl FileFlash {
         io::Read::by_ref(&mut file)
             .take(CAPACITY as u64 + 1)
             .read_to_end(&mut image)?;
-        if image.len() != CAPACITY {
+        // Whatever else the file is, it is not ours to erase.
+        if image.len() != CAPACITY || !is_blank_or_ours(&image, PAGE) {
             return Err(HostError::Damaged);
         }
         Ok(Self {
@@ -270,18 +272,20 @@ mod tests {
     fn writes_clear_bits_only_and_survive_a_new_start() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("flash");
+        // Behind the slot pages, whose contents say whose file this is.
+        let at = 20 * PAGE as u32;
         {
             let mut flash = FileFlash::open(&path).unwrap();
-            block_on(flash.write(8, &[0xF0; 4])).unwrap();
-            block_on(flash.write(8, &[0x3C; 4])).unwrap();
+            block_on(flash.write(at + 8, &[0xF0; 4])).unwrap();
+            block_on(flash.write(at + 8, &[0x3C; 4])).unwrap();
             block_on(flash.sync()).unwrap();
         }
         let mut flash = FileFlash::open(&path).unwrap();
         let mut bytes = [0; 8];
-        block_on(flash.read(6, &mut bytes)).unwrap();
+        block_on(flash.read(at + 6, &mut bytes)).unwrap();
         assert_eq!(bytes, [0xFF, 0xFF, 0x30, 0x30, 0x30, 0x30, 0xFF, 0xFF]);
-        block_on(flash.erase(0, PAGE as u32)).unwrap();
-        block_on(flash.read(6, &mut bytes)).unwrap();
+        block_on(flash.erase(at, at + PAGE as u32)).unwrap();
+        block_on(flash.read(at + 6, &mut bytes)).unwrap();
         assert_eq!(bytes, [0xFF; 8]);
         let mode = std::fs::metadata(&path).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -309,6 +313,16 @@ mod tests {
             .set_len(CAPACITY as u64 - 1)
             .unwrap();
         assert!(matches!(FileFlash::open(&path), Err(HostError::Damaged)));
+    }
+
+    #[test]
+    fn a_file_of_the_right_size_that_is_something_else_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("holiday.jpg");
+        let picture = vec![0x5A; CAPACITY];
+        std::fs::write(&path, &picture).unwrap();
+        assert!(matches!(FileFlash::open(&path), Err(HostError::Damaged)));
+        assert!(std::fs::read(&path).unwrap() == picture);
     }
 
     #[test]
