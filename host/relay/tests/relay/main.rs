@@ -10,7 +10,7 @@
 mod admission;
 mod client;
 mod durability;
-
+mod golden;
 mod harness;
 mod hostile;
 
