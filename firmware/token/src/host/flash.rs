@@ -78,6 +78,8 @@ impl NorFlashError for FileFlashError {
 pub struct FileFlash {
     file: File,
     image: Vec<u8>,
+    /// Something was written since the last sync.
+    dirty: bool,
     last_error: Option<io::Error>,
 }
 
@@ -114,6 +116,7 @@ impl FileFlash {
         Ok(Self {
             file,
             image,
+            dirty: false,
             last_error: None,
         })
     }
@@ -147,6 +150,7 @@ impl FileFlash {
             .image
             .get(range)
             .ok_or(FileFlashError(NorFlashErrorKind::OutOfBounds))?;
+        self.dirty = true;
         let written = self.file.write_all_at(bytes, offset);
         self.kept(written)
     }
@@ -257,8 +261,13 @@ impl MultiwriteNorFlash for FileFlash {}
 
 impl Flash for FileFlash {
     async fn sync(&mut self) -> Result<(), Self::Error> {
+        if !self.dirty {
+            return Ok(());
+        }
         let synced = self.file.sync_data();
-        self.kept(synced)
+        self.kept(synced)?;
+        self.dirty = false;
+        Ok(())
     }
 }
 
