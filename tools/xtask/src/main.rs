@@ -170,7 +170,7 @@ fn nightly() -> Result<(), Failed> {
     .env("HOSTCHAT_SCHEDULES", "1000000")
     .env("HOSTCHAT_SEQUENCES", "100000")
     .env("HOSTCHAT_KILLS", "1000")
-    .env("HOSTCHAT_CODES", "1000000")
+    .env("HOSTCHAT_CODES", "100000")
     .run()
 }
 
