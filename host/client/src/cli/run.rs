@@ -88,6 +88,15 @@ impl Context {
         Ok(self.stoppable(client))
     }
 
+    /// As [`Self::client`], for a command that needs the relay: connects while the PIN is stretched.
+    pub(super) async fn online(&self) -> Result<Client> {
+        let mut locked = self.locked().await?;
+        let pin = self.pin(locked.question()).await?;
+        locked.connect_early();
+        let client = locked.unlock(pin).await?;
+        Ok(self.stoppable(client))
+    }
+
     /// Lets Ctrl-C reach a client.
     pub(super) fn stoppable(&self, client: Client) -> Client {
         client.with_stop(self.stop.clone())
