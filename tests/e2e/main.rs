@@ -4,6 +4,7 @@
 mod certificates;
 mod codes;
 mod conversation;
+mod durability;
 mod errors_home;
 mod errors_relay;
 mod errors_secrets;
