@@ -10,7 +10,7 @@ use hostchat_relay::Registration;
 use hostchat_relay::clock::ManualClock;
 
 use crate::client::{Client, Got, Person, message};
-use crate::harness::{TestRelay, WALL, init};
+use crate::harness::{TestRelay, WALL, init, program};
 
 /// What `make_a_golden_database` spent one use of.
 const INVITATION: &str = "golden0invitation000";
@@ -134,5 +134,10 @@ async fn serves(golden: &Path) {
     let done = newcomer.call(Call::Login(login)).await;
     assert!(matches!(done, Got::Done(_)), "{done:?}");
     drop((from, to, thief, newcomer));
-    relay.stop().await;
+    let folder = relay.stop().await;
+    let dir = folder.path().to_str().unwrap();
+    let checked = program(&["check", "--dir", dir]);
+    assert!(checked.status.success(), "{checked:?}");
+    let said = String::from_utf8(checked.stdout).unwrap();
+    assert!(said.contains("format 2, accounts 3"), "{said}");
 }
