@@ -175,6 +175,25 @@ async fn health_and_readiness_are_told_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_relay_that_ends_is_alive_but_not_ready() {
+    let (relay, operator) = started().await;
+    let client = Client::register(&relay.place, &Person::new("alice")).await;
+    // It does not answer the farewell, and the clock stands still: the end waits for it.
+    let stopped = tokio::spawn(relay.stop());
+    loop {
+        let answer = get(operator, "/readyz").await;
+        if answer.ends_with("shutting down\n") {
+            assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+            break;
+        }
+    }
+    let answer = get(operator, "/healthz").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(client);
+    stopped.await.unwrap();
+}
+
+#[tokio::test]
 async fn the_operators_port_is_closed_unless_asked_for_and_said_if_taken() {
     let relay = TestRelay::start(|_| {}).await;
     assert_eq!(relay.operator, None);
