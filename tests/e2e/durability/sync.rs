@@ -131,6 +131,29 @@ fn the_client_syncs_token_and_vault_before_a_frame_leaves() {
     assert_eq!(bob.shown.texts(), ["0", "1", "2"]);
 }
 
+/// Sends that may be acknowledgements of messages that are not safe yet: the n-th send after the first commit began
+/// must follow n commits, each synced and followed by its mark.
+fn acknowledged_early(steps: &[Step]) -> usize {
+    let commits = |step: &Step| matches!(step.did, Did::Write(_)) && step.file.ends_with(TOKEN);
+    let first = steps.iter().position(commits).expect("a commit");
+    let sends = (first..steps.len()).filter(|&place| steps[place].did == Did::Send);
+    sends
+        .take(MESSAGES)
+        .enumerate()
+        .filter(|(n, place)| order(&steps[..*place]).matches("Ba").count() <= *n)
+        .count()
+}
+
+/// What happened to vault and token, whatever was sent meanwhile.
+fn order(steps: &[Step]) -> String {
+    let files: Vec<Step> = steps
+        .iter()
+        .filter(|step| step.did != Did::Send)
+        .cloned()
+        .collect();
+    trace::shape(&files, VAULT, TOKEN).concat()
+}
+
 #[test]
 fn the_client_syncs_plaintext_then_token_before_it_acknowledges() {
     let stage = Stage::new(Memory::Good);
@@ -142,21 +165,43 @@ fn the_client_syncs_plaintext_then_token_before_it_acknowledges() {
     bob.run(&["accept", "alice", "--json"]).ok();
     bob.recv();
     alice.recv();
+
+    // One message: all of it lies between the request for deliveries and the acknowledgement.
+    alice.send("bob", "alone");
+    let steps = traced_client(&stage, &mut bob, "one", &["recv", "--json"]);
+    let shapes = trace::shape(&steps, VAULT, TOKEN);
+    let commits: Vec<&String> = shapes.iter().filter(|shape| shape.contains('b')).collect();
+    assert_eq!(commits.len(), 1, "something left in the middle: {shapes:?}");
+    assert!(
+        commits[0].contains("aAb") && commits[0].contains("Ba"),
+        "{shapes:?}"
+    );
+    assert_eq!(trace::leaks(&steps, &[TOKEN]), [""; 0]);
+
+    // Many: acknowledgements may leave while the next message is worked on.
     for n in 0..MESSAGES {
         alice.send("bob", &format!("number {n}"));
     }
-    let steps = traced_client(&stage, &mut bob, "recv", &["recv", "--json"]);
-    assert_eq!(bob.shown.texts().len(), MESSAGES + 1);
-    assert_eq!(trace::leaks(&steps, &[VAULT, TOKEN]), [""; 0]);
-    // Plaintext, commit, mark: in this order, each synced, before the acknowledgement leaves.
-    let shapes = trace::shape(&steps, VAULT, TOKEN);
-    let torn = shapes
-        .iter()
-        .find(|shape| shape.contains("ab") || shape.contains("ba"));
-    assert_eq!(torn, None, "one is written while the other is not synced");
-    let taken = shapes
-        .iter()
-        .filter(|shape| shape.contains("aAb") && shape.ends_with("bBaA"))
-        .count();
-    assert_eq!(taken, MESSAGES, "{shapes:?}");
+    let steps = traced_client(&stage, &mut bob, "many", &["recv", "--json"]);
+    assert_eq!(bob.shown.texts().len(), MESSAGES + 2);
+    let done = order(&steps);
+    assert_eq!(done.matches("aAb").count(), MESSAGES, "{done}");
+    assert_eq!(done.matches("Ba").count(), MESSAGES, "{done}");
+    assert!(
+        !done.contains("ab"),
+        "a commit while the plaintext is not synced: {done}"
+    );
+    assert!(
+        !done.contains("ba"),
+        "a mark while the commit is not synced: {done}"
+    );
+    assert_eq!(acknowledged_early(&steps), 0, "{done}");
+    let unsynced: Vec<Step> = steps
+        .into_iter()
+        .filter(|step| !(step.did == Did::Sync && step.file.ends_with(TOKEN)))
+        .collect();
+    assert!(
+        acknowledged_early(&unsynced) > 0,
+        "the check sees the token's syncs"
+    );
 }
