@@ -390,7 +390,7 @@ pub enum Error {
     #[error("{0}")]
     Nothing(String),
     /// A file or stream failed.
-    #[error("{what}: {why}")]
+    #[error("{what}: {}", plain(why))]
     Io {
         /// What was attempted.
         what: String,

@@ -55,8 +55,9 @@ impl Error {
             Self::NoTouch { .. } => "repeat the command and press the token's button when its light shows waiting".into(),
             Self::RelayUnreachable { .. } => "is the relay running and the address right? check the network".into(),
             Self::RelayCertificate { .. } => "ask the operator for the address with its present fingerprint \
-                                              (HOST:PORT#FINGERPRINT) and give it with --relay; if it should not have \
-                                              changed, somebody is in between"
+                                              and give it with --relay HOST:PORT#FINGERPRINT, or for the relay of a \
+                                              contact with NAME@HOST:PORT#FINGERPRINT; if it should not have changed, \
+                                              somebody is in between"
                 .into(),
             Self::RelayVersion { theirs, .. } if *theirs > PROTOCOL_VERSION => "update hostchat".into(),
             Self::RelayVersion { .. } => "the relay has to be updated, or this program".into(),

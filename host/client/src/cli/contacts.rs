@@ -90,7 +90,7 @@ fn describe(contact: &Contact, outbox: usize) -> Value {
         "name": contact.name,
         "address": contact.address.as_str(),
         "status": status(contact),
-        "verified": contact.identity.is_some() && contact.trust.is_verified(),
+        "verified": contact.identity.is_some() && contact.changed.is_none() && contact.trust.is_verified(),
         "changed": contact.changed.is_some(),
         "fingerprint": fingerprint,
         "outbox": outbox,

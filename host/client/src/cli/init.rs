@@ -6,7 +6,7 @@ use super::InitArgs;
 use super::prompt;
 use super::run::Context;
 use crate::address::{RelayAddress, account_name, hex};
-use crate::client::{Client, NewAccount};
+use crate::client::{Begun, NewAccount};
 use crate::error::{Error, Result};
 
 pub(super) async fn run(context: &Context, args: InitArgs) -> Result<()> {
@@ -16,16 +16,17 @@ pub(super) async fn run(context: &Context, args: InitArgs) -> Result<()> {
         )
     })?;
     let (name, relay) = (account_name(&args.name)?, RelayAddress::parse(relay)?);
-    let question = if context.global.token.is_some() {
-        "PIN of the token: "
-    } else {
-        "New passphrase: "
+    let begun = Begun::open(&context.options()?, context.on_notice()).await?;
+    let new = begun.is_blank();
+    let question = match (&context.global.token, new) {
+        (Some(_), true) => "New PIN of the token: ",
+        (Some(_), false) => "PIN of the token: ",
+        (None, true) => "New passphrase: ",
+        (None, false) => "Passphrase: ",
     };
-    let new = context.global.token.is_none();
     let file = context.global.pin_file.clone();
-    let pin = context
-        .ask(move || prompt::pin(file.as_deref(), question, "--pin-file", new))
-        .await?;
+    let ask = move || prompt::pin(file.as_deref(), question, "--pin-file", new);
+    let pin = context.ask(ask).await?;
     let invitation = match &args.invitation {
         Some(file) => prompt::first_line(file)?.to_vec(),
         None => Vec::new(),
@@ -37,14 +38,7 @@ pub(super) async fn run(context: &Context, args: InitArgs) -> Result<()> {
         visible: !args.hidden,
     };
     let mut output = context.output;
-    let client = Client::init(
-        &context.options()?,
-        account,
-        pin,
-        context.on_notice(),
-        &mut output,
-    )
-    .await?;
+    let client = context.stoppable(begun.finish(account, pin, &mut output).await?);
     let (address, fingerprint) = (client.address(), hex(&client.identity().fingerprint()));
     let value =
         json!({"event": "account", "address": address.as_str(), "fingerprint": fingerprint});

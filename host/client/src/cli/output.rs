@@ -38,6 +38,10 @@ impl Output {
 
     /// Prints an error with its hint.
     pub(super) fn error(self, error: &Error) {
+        // Whoever reads our output has enough: the exit code says so.
+        if matches!(error, Error::Io { why, .. } if why.kind() == io::ErrorKind::BrokenPipe) {
+            return;
+        }
         let (message, hint) = (error.to_string(), error.hint());
         let text = if self.json {
             json_line(

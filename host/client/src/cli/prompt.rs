@@ -7,7 +7,7 @@ use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read, Write as _};
 use std::path::Path;
 
 use hostchat_core::wire::content::MAX_TEXT;
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ pub(super) fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// The terminal's settings before a question that may turn its echo off.
+/// The terminal's settings before a question that turns its echo off.
 pub(super) struct Terminal(Option<(File, Termios)>);
 
 impl Terminal {
@@ -31,11 +31,19 @@ impl Terminal {
         Self(terminal.and_then(|tty| tcgetattr(&tty).ok().map(|settings| (tty, settings))))
     }
 
+    /// Turns the echo off, before the question is shown: who answers at once shall not see the answer either.
+    fn hide(&self) {
+        if let Some((tty, settings)) = &self.0 {
+            let mut hidden = settings.clone();
+            hidden.local_modes.remove(LocalModes::ECHO);
+            let _ = tcsetattr(tty, OptionalActions::Now, &hidden);
+        }
+    }
+
     /// Sets them again.
     pub(super) fn restore(self) {
         if let Some((tty, settings)) = self.0 {
             let _ = tcsetattr(&tty, OptionalActions::Now, &settings);
-            eprintln!();
         }
     }
 }
@@ -76,7 +84,11 @@ pub(super) fn pin(
 }
 
 fn hidden(question: &str) -> Result<Pin> {
-    let typed = rpassword::prompt_password(question).map_err(|why| match why.kind() {
+    let terminal = Terminal::remember();
+    terminal.hide();
+    let typed = rpassword::prompt_password(question);
+    terminal.restore();
+    let typed = typed.map_err(|why| match why.kind() {
         io::ErrorKind::Interrupted => Error::Interrupted,
         _ => Error::io("cannot read from the terminal", why),
     })?;

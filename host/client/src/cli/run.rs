@@ -60,6 +60,7 @@ impl Context {
             () = self.stop.wished() => {
                 // A hidden question has turned the echo off.
                 terminal.restore();
+                eprintln!();
                 Err(Error::Interrupted)
             }
         }

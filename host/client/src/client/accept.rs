@@ -111,7 +111,7 @@ impl Client {
             Bytes(os::random()),
             envelope.to_vec(),
         )?;
-        self.vault.delete_request(request.id)?;
+        self.vault.close_run(&sid)?;
         crash::point("answer-stored");
         self.send_entry(&mut entry, observer).await?;
         crash::point("answer-sent");
@@ -125,7 +125,9 @@ impl Client {
                 Ok(Error::IdentityChanged(request.from.to_string()))
             }
             Error::Token(TokenError::Replayed) => {
-                self.vault.delete_request(request.id)?;
+                if let Asked::Code { sid } = request.asked {
+                    self.vault.close_run(&sid)?;
+                }
                 Ok(Error::AnsweredAlready)
             }
             Error::Token(

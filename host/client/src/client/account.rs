@@ -8,7 +8,7 @@ use super::{Client, Options};
 use crate::address::RelayAddress;
 use crate::crash;
 use crate::error::{Error, Result};
-use crate::home::{Config, Home};
+use crate::home::{Config, Home, TokenKind};
 use crate::token::{OnNotice, Pin, Token};
 use crate::vault::Payload;
 
@@ -25,57 +25,78 @@ pub struct NewAccount {
     pub visible: bool,
 }
 
-impl Client {
-    /// Makes an account: PIN and keys on the token, a name at the relay, prekeys there. Repeating it after a crash goes on.
+/// An account that is being made: home and token are open, the PIN is still to be asked for.
+pub struct Begun {
+    home: Home,
+    token: Token,
+    kind: TokenKind,
+    lifecycle: Lifecycle,
+    no_history: bool,
+}
+
+impl Begun {
+    /// Takes the home and the token.
     ///
     /// # Errors
-    /// `AlreadyInitialised`; those of token, relay, vault.
-    pub async fn init(
-        options: &Options,
-        account: NewAccount,
-        pin: Pin,
-        on_notice: OnNotice,
-        observer: &mut dyn Observer,
-    ) -> Result<Self> {
+    /// `AlreadyInitialised`, `HomeLocked`; those of the token.
+    pub async fn open(options: &Options, on_notice: OnNotice) -> Result<Self> {
         let path = options.home()?;
         let home = Home::create(&path)?;
         if let Some(config) = home.config()?.filter(|config| config.registered) {
-            return Err(Error::AlreadyInitialised {
-                path,
-                address: config.address().to_string(),
-            });
+            let address = config.address().to_string();
+            return Err(Error::AlreadyInitialised { path, address });
         }
-        let invitation = heapless::Vec::from_slice(&account.invitation)
-            .map_err(|_| Error::Usage("an invitation has at most 64 bytes".into()))?;
         let (kind, place) = options.place(&home);
         let token = Token::open(place, on_notice).await?;
-        match token.hello().await?.lifecycle {
-            Lifecycle::Blank => {
-                pin.check_new()?;
-                token.initialise(pin).await?;
-            }
-            Lifecycle::Ready => {
-                token.unlock(pin).await?;
-                note(
-                    observer,
-                    "token",
-                    "the token is initialised already; its identity is used",
-                )?;
-            }
-            Lifecycle::Damaged => return Err(Error::TokenDamaged),
+        let lifecycle = token.hello().await?.lifecycle;
+        if lifecycle == Lifecycle::Damaged {
+            return Err(Error::TokenDamaged);
+        }
+        Ok(Self {
+            home,
+            token,
+            kind,
+            lifecycle,
+            no_history: options.no_history,
+        })
+    }
+
+    /// Whether the PIN will be a new one.
+    pub fn is_blank(&self) -> bool {
+        self.lifecycle == Lifecycle::Blank
+    }
+
+    /// Makes the account: PIN and keys on the token, a name at the relay, prekeys there. Repeating it after a crash goes on.
+    ///
+    /// # Errors
+    /// Those of token, relay, vault.
+    pub async fn finish(
+        self,
+        account: NewAccount,
+        pin: Pin,
+        observer: &mut dyn Observer,
+    ) -> Result<Client> {
+        let invitation = heapless::Vec::from_slice(&account.invitation)
+            .map_err(|_| Error::Usage("an invitation has at most 64 bytes".into()))?;
+        if self.is_blank() {
+            pin.check_new()?;
+            self.token.initialise(pin).await?;
+        } else {
+            self.token.unlock(pin).await?;
+            let text = "the token is initialised already; its identity is used";
+            note(observer, "token", text)?;
         }
         crash::point("token-initialised");
-        let (name, relay) = (account.name, account.relay);
         let config = Config {
-            name,
-            relay,
-            token: kind,
+            name: account.name,
+            relay: account.relay,
+            token: self.kind,
             registered: false,
             visible: account.visible,
         };
-        home.save(&config)?;
+        self.home.save(&config)?;
         crash::point("config-stored");
-        let mut client = Self::assemble(home, config, token, options.no_history).await?;
+        let mut client = Client::assemble(self.home, config, self.token, self.no_history).await?;
         let (name, relay) = (client.config.name.clone(), client.home_relay());
         client
             .connect_as(&relay, Account::Register { name, invitation })
@@ -86,7 +107,9 @@ impl Client {
         client.home.save(&client.config)?;
         Ok(client)
     }
+}
 
+impl Client {
     /// Names of those connected to the home relay now.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::os;
 use crate::relay::Delivered;
 use crate::token::OpenedMessage;
-use crate::vault::{Asked, Incoming, Payload, Request, Stored, Trust};
+use crate::vault::{Added, Asked, Incoming, Payload, Request, Stored, Trust};
 
 /// What a delivery was, for a command that waits for something.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Client {
             Ok(Envelope::PairAnswer(_)) => Handled::Quiet,
             Ok(Envelope::PairOffer(offer)) => self.take_offer(&offer, &delivered.body, observer)?,
             Ok(Envelope::PairEnded { sid, runs_left }) => {
-                self.drop_offer(&sid)?;
+                self.vault.close_run(&sid)?;
                 Handled::Ended { sid, runs_left }
             }
             Ok(envelope) => {
@@ -125,20 +125,15 @@ impl Client {
             )?;
             return Ok(Handled::Quiet);
         }
-        self.vault
-            .add_request(from, identity, Asked::Code { sid: offer.sid }, envelope)?;
+        let asked = Asked::Code { sid: offer.sid };
+        let added = self.vault.add_request(from, identity, asked, envelope)?;
         crash::point("request-stored");
+        // It may have come before a crash and not have been told; or it was answered, or ended, already.
+        if added != Added::New && !self.vault.requests()?.iter().any(|r| r.asked == asked) {
+            return Ok(Handled::Quiet);
+        }
         self.tell_request(from, identity, observer)?;
         Ok(Handled::Asked(from.clone()))
-    }
-
-    fn drop_offer(&mut self, sid: &SessionStartId) -> Result<()> {
-        for request in self.vault.requests()? {
-            if request.asked == (Asked::Code { sid: *sid }) {
-                self.vault.delete_request(request.id)?;
-            }
-        }
-        Ok(())
     }
 
     fn tell_request(
@@ -164,7 +159,7 @@ impl Client {
     pub fn is_changed(&mut self, request: &Request) -> Result<bool> {
         let contact = self.vault.contact_at(&request.from)?;
         Ok(contact
-            .and_then(|c| c.identity)
+            .and_then(|c| c.identity.or(c.expected))
             .is_some_and(|identity| identity != request.identity))
     }
 
@@ -211,17 +206,13 @@ impl Client {
             .requests()?
             .iter()
             .any(|r| r.asked == Asked::First && r.from == header.sender);
-        if !self.vault.add_request(
-            &header.sender,
-            &header.identity,
-            Asked::First,
-            &delivered.body,
-        )? {
-            return self.dropped(
-                delivered,
-                "there are too many requests; accept or decline some",
-                observer,
-            );
+        let (sender, identity) = (&header.sender, &header.identity);
+        let added = self
+            .vault
+            .add_request(sender, identity, Asked::First, &delivered.body)?;
+        if added == Added::Full {
+            let why = "there are too many requests; accept or decline some";
+            return self.dropped(delivered, why, observer);
         }
         crash::point("request-stored");
         if news {
@@ -458,6 +449,12 @@ impl Client {
             contact.identity = Some(opened.identity);
             contact.trust = Trust::Unverified;
             self.vault.reseal_outgoing(&opened.peer)?;
+        }
+        if contact
+            .expected
+            .is_some_and(|expected| expected != opened.identity)
+        {
+            contact.expected = None;
         }
         if contact.changed == Some(opened.identity) || opened.kind == OpenedKind::Paired {
             contact.changed = None;

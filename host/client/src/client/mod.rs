@@ -1,7 +1,7 @@
 //! The client: one value that holds a home, its token, its vault and its connections.
 //!
 //! ```text
-//!  Client::init / Client::open ─▶ send, pair, receive, accept_*, contacts, ...
+//!  Begun::finish / Locked::unlock ─▶ send, pair, receive, accept_*, contacts, ...
 //! ```
 //!
 //! Every method may be cut at any point, by a crash or by dropping its future, and be repeated.
@@ -24,7 +24,7 @@ use hostchat_core::wire::{Account, Address, Identity, RelayName};
 use tokio::task::JoinHandle;
 
 pub use accept::Confirmation;
-pub use account::NewAccount;
+pub use account::{Begun, NewAccount};
 pub use contact::Exported;
 pub use event::{Event, Observer, Unobserved, WaitingFor};
 pub use send::{Flushed, How};

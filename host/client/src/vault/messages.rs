@@ -302,7 +302,7 @@ const LAST_SENDER: Column = Column {
 };
 
 impl Tx<'_> {
-    fn seen(&self, id: &[u8; 16]) -> Result<Option<Stored>> {
+    pub(super) fn seen(&self, id: &[u8; 16]) -> Result<Option<Stored>> {
         let sql = "SELECT state FROM seen WHERE id = ?1";
         let state: Option<i64> = self
             .transaction
@@ -318,7 +318,7 @@ impl Tx<'_> {
         }))
     }
 
-    fn mark_seen(&self, id: &[u8; 16], state: i64) -> Result<()> {
+    pub(super) fn mark_seen(&self, id: &[u8; 16], state: i64) -> Result<()> {
         let sql = "INSERT INTO seen (id, state, day) VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET state = max(state, ?2)";
         self.transaction
             .prepare_cached(sql)?

@@ -32,7 +32,7 @@ use zeroize::Zeroizing;
 pub use contacts::{Contact, Trust};
 pub use messages::{Direction, Incoming, Message, Shown, Stored};
 pub use outbox::{Outgoing, Payload};
-pub use requests::{Asked, Request};
+pub use requests::{Added, Asked, Request};
 pub use seal::{Column, Sealer};
 
 use crate::error::{Error, Result};

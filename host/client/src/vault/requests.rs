@@ -3,7 +3,7 @@
 //! Invariant: strangers can fill a bounded part of the disk only. Of offers the newest stay; of first messages those
 //! that came first, since they were acknowledged.
 
-use hostchat_core::wire::{Address, Bytes, IdentityClaim};
+use hostchat_core::wire::{Address, IdentityClaim, SessionStartId};
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
@@ -35,10 +35,21 @@ pub enum Asked {
     /// That a code is typed: this run of a pairing.
     Code {
         /// The run.
-        sid: Bytes<16>,
+        sid: SessionStartId,
     },
     /// To be heard: a first message without a code.
     First,
+}
+
+/// What became of a request that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It is stored.
+    New,
+    /// It is there already, or was answered before.
+    Known,
+    /// There is no place for it.
+    Full,
 }
 
 /// Somebody asks.
@@ -68,7 +79,7 @@ struct Row {
 }
 
 impl Vault {
-    /// Stores a request; `false` if there is no place for it, or it is there already.
+    /// Stores a request.
     ///
     /// # Errors
     /// Those of the vault.
@@ -78,13 +89,16 @@ impl Vault {
         identity: &IdentityClaim,
         asked: Asked,
         envelope: &[u8],
-    ) -> Result<bool> {
+    ) -> Result<Added> {
         self.write(|tx| {
             let kept = all(tx)?;
             if kept.iter().any(|r| r.envelope == envelope) {
-                return Ok(true);
+                return Ok(Added::Known);
             }
             match asked {
+                Asked::Code { sid } if tx.seen(&tx.sid_mark(&sid))?.is_some() => {
+                    return Ok(Added::Known);
+                }
                 Asked::Code { .. } => {
                     let offers: Vec<_> = kept.iter().filter(|r| r.asked != Asked::First).collect();
                     // A later run of the same person takes the place of the one before.
@@ -106,7 +120,7 @@ impl Vault {
                         of_sender += usize::from(request.from == *from);
                     }
                     if count >= MAX_FIRST || of_sender >= MAX_FIRST_PER_SENDER {
-                        return Ok(false);
+                        return Ok(Added::Full);
                     }
                 }
             }
@@ -119,7 +133,7 @@ impl Vault {
             let insert = "INSERT INTO requests (body, envelope) VALUES (zeroblob(0), zeroblob(0))";
             let id = tx.insert(insert, [], BODY, &row)?;
             tx.put_bytes(id, ENVELOPE, envelope)?;
-            Ok(true)
+            Ok(Added::New)
         })
     }
 
@@ -141,6 +155,21 @@ impl Vault {
         })
     }
 
+    /// Remembers that a run was answered or given up: a repeat of its offer is no request.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub fn close_run(&mut self, sid: &SessionStartId) -> Result<()> {
+        self.write(|tx| {
+            tx.mark_seen(&tx.sid_mark(sid), 1)?;
+            let asked = Asked::Code { sid: *sid };
+            all(tx)?
+                .iter()
+                .filter(|r| r.asked == asked)
+                .try_for_each(|r| delete(tx, r.id))
+        })
+    }
+
     /// Deletes one request.
     ///
     /// # Errors
@@ -159,6 +188,10 @@ impl Vault {
 }
 
 impl Tx<'_> {
+    fn sid_mark(&self, sid: &SessionStartId) -> [u8; 16] {
+        self.sealer.mark(&[b"run", &sid.0])
+    }
+
     /// Deletes all requests of `from`.
     pub(super) fn delete_requests(&self, from: &Address) -> Result<()> {
         all(self)?

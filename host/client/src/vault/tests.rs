@@ -233,21 +233,60 @@ fn requests_are_bounded_and_a_new_run_takes_the_place_of_the_old() {
     assert_eq!(vault.requests().unwrap().len(), 32);
     vault.delete_requests(&address("s99@h:1")).unwrap();
     assert_eq!(vault.requests().unwrap().len(), 31);
+    let first = |n: u8| (alice.clone(), identity(1), Asked::First, [n, 2]);
     let mut kept = 0;
     for n in 0..100u8 {
-        kept += usize::from(
-            vault
-                .add_request(&alice, &identity(1), Asked::First, &[n, 2])
-                .unwrap(),
-        );
+        let (from, identity, asked, envelope) = first(n);
+        let added = vault
+            .add_request(&from, &identity, asked, &envelope)
+            .unwrap();
+        kept += usize::from(added == Added::New);
     }
     assert_eq!(kept, 64);
-    assert!(
+    let (from, identity, asked, envelope) = first(0);
+    assert_eq!(
         vault
-            .add_request(&alice, &identity(1), Asked::First, &[0, 2])
+            .add_request(&from, &identity, asked, &envelope)
             .unwrap(),
-        "a repeat"
+        Added::Known
     );
+}
+
+#[test]
+fn a_run_that_was_answered_or_ended_does_not_ask_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut vault = open(&dir);
+    let alice = address("alice@h:1");
+    let asked = Asked::Code {
+        sid: Bytes([4; 16]),
+    };
+    assert_eq!(
+        vault
+            .add_request(&alice, &identity(1), asked, &[1])
+            .unwrap(),
+        Added::New
+    );
+    vault.close_run(&Bytes([4; 16])).unwrap();
+    assert!(vault.requests().unwrap().is_empty());
+    drop(vault);
+    let mut vault = open(&dir);
+    assert_eq!(
+        vault
+            .add_request(&alice, &identity(1), asked, &[1])
+            .unwrap(),
+        Added::Known
+    );
+    vault.close_run(&Bytes([5; 16])).unwrap();
+    let ended_first = Asked::Code {
+        sid: Bytes([5; 16]),
+    };
+    assert_eq!(
+        vault
+            .add_request(&alice, &identity(1), ended_first, &[2])
+            .unwrap(),
+        Added::Known
+    );
+    assert!(vault.requests().unwrap().is_empty());
 }
 
 #[test]
