@@ -1,4 +1,4 @@
-//! The flash as `sequential-storage` sees it: erases are atomic, page marks are durable before what follows them.
+//! The flash as `sequential-storage` sees it: erases are atomic, and what was written is durable before a page mark is.
 //!
 //! A page whose erase was cut off may hold anything, old items and valid page marks among it, and the store would take
 //! them for its newest. So each erase is first noted in the slot area; a boot repeats an erase that is still noted.
@@ -67,6 +67,8 @@ impl<F: Flash> NorFlash for Guarded<F> {
 
     async fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
         for page in (from..to).step_by(F::ERASE_SIZE) {
+            // What was copied out of the page is durable before the note is.
+            self.flash.sync().await?;
             self.slots
                 .begin_erase(&mut self.flash, page)
                 .await
@@ -88,10 +90,6 @@ impl<F: Flash> NorFlash for Guarded<F> {
         if mark {
             self.flash.sync().await?;
         }
-        self.flash.write(offset, bytes).await?;
-        if mark {
-            self.flash.sync().await?;
-        }
-        Ok(())
+        Ok(self.flash.write(offset, bytes).await?)
     }
 }

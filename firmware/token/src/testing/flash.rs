@@ -70,7 +70,7 @@ enum Undo {
 
 /// NOR flash in memory: clears bits only, counts programs, cuts the power after a number of operations.
 ///
-/// One operation is one programmed word or one erased page. A clone is a snapshot.
+/// One operation is one programmed word, one erased page or one sync. A clone is a snapshot.
 #[derive(Clone)]
 pub struct RamFlash {
     bytes: Vec<u8>,
@@ -78,7 +78,7 @@ pub struct RamFlash {
     undo: Vec<Undo>,
     operations: u64,
     erases: Vec<u64>,
-    syncs: u64,
+    syncs: Vec<u64>,
     cut: Option<(u64, Tear)>,
     off: bool,
 }
@@ -93,7 +93,7 @@ impl RamFlash {
             undo: Vec::new(),
             operations: 0,
             erases: Vec::new(),
-            syncs: 0,
+            syncs: Vec::new(),
             cut: None,
             off: false,
         }
@@ -136,10 +136,13 @@ impl RamFlash {
             .collect()
     }
 
-    /// Returns how many times [`Flash::sync`] was called.
+    /// Returns which operations since the `start`-th were syncs, counted from there.
     #[must_use]
-    pub fn syncs(&self) -> u64 {
+    pub fn syncs_since(&self, start: u64) -> Vec<u64> {
         self.syncs
+            .iter()
+            .filter_map(|at| at.checked_sub(start))
+            .collect()
     }
 
     /// Cuts the power at the operation after the next `after` ones.
@@ -374,10 +377,10 @@ impl MultiwriteNorFlash for RamFlash {}
 
 impl Flash for RamFlash {
     async fn sync(&mut self) -> Result<(), Self::Error> {
-        if self.off {
+        self.syncs.push(self.operations);
+        if self.step()?.is_some() {
             return Err(RamFlashError::PowerOff);
         }
-        self.syncs += 1;
         self.undo.clear();
         Ok(())
     }

@@ -103,6 +103,9 @@ fn sixteen_one_time_prekeys_with_ids_that_never_come_twice() {
         failed(TokenError::PrekeysFull)
     );
     assert_eq!(b.status().one_time_prekeys, 16);
+    for _ in 0..60 {
+        ids.push(b.prekey(PrekeyKind::LastResort, TODAY).unwrap().id);
+    }
     for restart in 0..3 {
         b.restart();
         let prekey = b.prekey(PrekeyKind::LastResort, TODAY + restart).unwrap();
