@@ -43,6 +43,11 @@ impl Button {
     pub(crate) fn source(&self) -> TouchSource {
         let (finger, state) = (Arc::clone(&self.finger), Arc::clone(&self.state));
         Box::new(move |_reason| {
+            // A file that is there already is a button held since before: it does not count. It is gone before a
+            // keepalive says that a press is waited for, so that whoever presses then is heard.
+            if let Finger::File(path) = &*finger {
+                let _ = std::fs::remove_file(path);
+            }
             state.waiting.store(true, Ordering::SeqCst);
             let touch = wait(&finger, &state.cancelled);
             state.waiting.store(false, Ordering::SeqCst);
@@ -67,10 +72,6 @@ impl Button {
 }
 
 fn wait(finger: &Finger, cancelled: &AtomicBool) -> Touch {
-    // A file that is there already is a button held since before: it does not count.
-    if let Finger::File(path) = finger {
-        let _ = std::fs::remove_file(path);
-    }
     let deadline = Instant::now() + Duration::from_millis(TOUCH_TIMEOUT_MS);
     while Instant::now() < deadline {
         if cancelled.load(Ordering::SeqCst) {

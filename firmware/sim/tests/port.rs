@@ -111,6 +111,21 @@ impl Host {
         }
     }
 
+    /// Reads keepalives until one says that a press is waited for.
+    fn wait_until_a_press_is_asked_for(&mut self) {
+        self.keepalives.clear();
+        while self.keepalives.last() != Some(&Activity::TouchNeeded) {
+            let mut byte = [0];
+            self.port.read_exact(&mut byte).expect("a byte");
+            if let Some(Ok((_, message))) = self.deframer.push(byte[0]) {
+                match codec::decode(message).expect("decodes") {
+                    FromToken::Keepalive(activity) => self.keepalives.push(activity),
+                    other => panic!("not waited for: {other:?}"),
+                }
+            }
+        }
+    }
+
     fn ask(&mut self, message: &ToToken<'_>) -> Vec<u8> {
         self.send(message);
         let (sequence, reply) = self.read();
@@ -253,18 +268,9 @@ fn while_a_press_is_waited_for_keepalives_say_so_and_a_cancel_ends_it() {
         &mut rng,
     )
     .expect("starts");
-    // Begun and waited for: the first sign of it is a keepalive.
+    // Begun and waited for: the first sign of it is a keepalive, though the button is held.
     host.send(&start);
-    while host.keepalives.last() != Some(&Activity::TouchNeeded) {
-        let mut byte = [0];
-        host.port.read_exact(&mut byte).expect("a byte");
-        if let Some(Ok((_, message))) = host.deframer.push(byte[0]) {
-            match codec::decode(message).expect("decodes") {
-                FromToken::Keepalive(activity) => host.keepalives.push(activity),
-                other => panic!("a button held since boot counted: {other:?}"),
-            }
-        }
-    }
+    host.wait_until_a_press_is_asked_for();
     // Another request meanwhile is refused and disturbs nothing.
     let busy = host.ask(&ToToken::Hello);
     assert_eq!(
@@ -280,22 +286,14 @@ fn while_a_press_is_waited_for_keepalives_say_so_and_a_cancel_ends_it() {
     assert_eq!(host.hello().lifecycle, Lifecycle::Blank);
 
     // A press that comes during the wait counts.
-    host.keepalives.clear();
     host.send(&start);
-    let presser = {
-        let button = button.clone();
-        std::thread::spawn(move || {
-            while std::fs::write(&button, "pressed").is_ok() && button.exists() {
-                std::thread::yield_now();
-            }
-        })
-    };
+    host.wait_until_a_press_is_asked_for();
+    std::fs::write(&button, "pressed").expect("button pressed");
     let (_, reply) = host.read();
     assert!(
         matches!(codec::decode(&reply), Ok(FromToken::UnlockAnswer { .. })),
         "{reply:?}"
     );
-    presser.join().expect("presser ends");
 }
 
 #[test]
