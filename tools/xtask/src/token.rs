@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -242,6 +243,8 @@ impl Machine {
             .arg("-kernel")
             .arg(elf)
             .current_dir(&folder.path)
+            // Ctrl-C is for this program, which then ends the emulator.
+            .process_group(0)
             .stdin(Stdio::null());
         let child = command.spawn().map_err(failed("start qemu-system-arm"))?;
         Ok(Self { child, port, line })

@@ -2,6 +2,7 @@
 //!
 //! Paths are relative to the folder that QEMU was started in. A call stops the processor until the host has answered.
 
+use core::cell::Cell;
 use core::ffi::CStr;
 use core::fmt::{self, Write as _};
 
@@ -105,10 +106,10 @@ pub fn remove(path: &CStr) -> bool {
 ///
 /// [`HostError`] if it does not fit.
 pub fn command_line(out: &mut [u8]) -> Result<(), HostError> {
-    let mut arguments = [out.as_mut_ptr() as usize, out.len()];
+    let arguments = Cell::new([out.as_mut_ptr() as usize, out.len()]);
     // SAFETY: SYS_GET_CMDLINE writes at most the length given to the buffer given, and the length it used to the second
-    // word; both are borrowed mutably here, and their addresses are taken from mutable references.
-    done(unsafe { syscall(nr::GET_CMDLINE, &mut arguments) })
+    // word, which a `Cell` allows; the buffer is borrowed mutably meanwhile.
+    done(unsafe { syscall(nr::GET_CMDLINE, &arguments) })
 }
 
 /// Writes a line to the host's standard error. Never to be given anything from a command.

@@ -16,9 +16,10 @@ pub fn high_water() -> (usize, usize) {
     let size = (&raw const _stack_start).addr() - low.addr();
     let words = size / size_of::<u32>();
     let untouched = (0..words).take_while(|&word| {
+        let word = low.wrapping_add(word);
         // SAFETY: the word lies in the stack, which is always mapped; the read is volatile, and what lies below the stack
         // pointer belongs to nobody.
-        unsafe { low.add(word).read_volatile() == STACK_PAINT_VALUE }
+        unsafe { word.read_volatile() == STACK_PAINT_VALUE }
     });
     (size, size - untouched.count() * size_of::<u32>())
 }
