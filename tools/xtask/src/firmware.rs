@@ -73,6 +73,27 @@ pub(crate) fn build_step(board: Board) -> Step {
     }
 }
 
+/// The step that lints the code of `board`, which a build for the host passes by.
+pub(crate) fn lint_step(board: Board) -> Step {
+    cargo(
+        format!("lints of the firmware for {}", board.feature()),
+        &[
+            "clippy",
+            "--package",
+            "hostchat-boards",
+            "--features",
+            board.feature(),
+            "--bin",
+            board.binary(),
+            "--target",
+            board.target(),
+            "--",
+            "-D",
+            "warnings",
+        ],
+    )
+}
+
 /// Where [`build_step`] puts the image.
 pub(crate) fn image(board: Board) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR")

@@ -131,6 +131,7 @@ fn test(only: Option<&str>) -> Result<(), Failed> {
     steps.extend(check::chips());
     // The tests start this image in the emulator.
     steps.push(cargo("emulator", &[]).with(token::emulator));
+    steps.push(firmware::lint_step(Board::Qemu));
     steps.push(firmware::build_step(Board::Qemu));
     steps.push(cargo("programs", &["build", "--workspace", "--bins"]));
     steps.push(cargo("tests", &["test", "--workspace", "--no-fail-fast"]));
@@ -168,6 +169,8 @@ fn test(only: Option<&str>) -> Result<(), Failed> {
 
 fn nightly() -> Result<(), Failed> {
     setup::debian_packages(&[("strace", "strace")])?;
+    token::emulator()?;
+    firmware::build_step(Board::Qemu).run()?;
     build_programs(&[])?;
     cargo(
         "tests, large counts",

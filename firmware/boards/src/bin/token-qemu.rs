@@ -2,8 +2,10 @@
 #![no_std]
 #![no_main]
 
+use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
 
+use cortex_m::singleton;
 use cortex_m_rt::{ExceptionFrame, entry, exception};
 use embassy_futures::block_on;
 use heapless::Vec;
@@ -17,15 +19,7 @@ fn main() -> ! {
     let Some(core) = cortex_m::Peripherals::take() else {
         host::fail(format_args!("started twice"));
     };
-    let Ok(flash) = HostFlash::open() else {
-        host::fail(format_args!(
-            "the file token.flash is missing or has another size"
-        ));
-    };
-    let mut app = match block_on(App::new(QemuEnv::new(), flash)) {
-        Ok(app) => app,
-        Err(error) => host::fail(format_args!("{error}")),
-    };
+    let app = boot();
     uart::start();
     clock::start(core.SYST);
 
@@ -53,6 +47,24 @@ fn main() -> ! {
                 uart::finish(&frame);
             }
         }
+    }
+}
+
+/// Takes the flash into use. The application stays where it is put: what its making takes of the stack is free again
+/// afterwards.
+#[inline(never)]
+fn boot() -> &'static mut App<QemuEnv> {
+    let Some(place) = singleton!(: MaybeUninit<App<QemuEnv>> = MaybeUninit::uninit()) else {
+        host::fail(format_args!("started twice"));
+    };
+    let Ok(flash) = HostFlash::open() else {
+        host::fail(format_args!(
+            "the file token.flash is missing or has another size"
+        ));
+    };
+    match block_on(App::new(QemuEnv::new(), flash)) {
+        Ok(app) => place.write(app),
+        Err(error) => host::fail(format_args!("{error}")),
     }
 }
 
