@@ -14,8 +14,13 @@ fn a_message_sent_with_a_code_arrives_when_the_code_is_typed_and_both_are_verifi
     let sending = alice.start(&["send", "bob", "meet at nine", "--code", "print"]);
     let code = code_of(&sending);
     let asking = bob.run(&["accept"]).ok();
-    assert!(asking.out.contains("alice@"), "bob is told who asks: {asking}");
-    let accepted = bob.run_with_input(&["accept", "alice", "--code-file", "-", "--json"], &code).ok();
+    assert!(
+        asking.out.contains("alice@"),
+        "bob is told who asks: {asking}"
+    );
+    let accepted = bob
+        .run_with_input(&["accept", "alice", "--code-file", "-", "--json"], &code)
+        .ok();
     assert_eq!(texts(&accepted), ["meet at nine"]);
     let paired = events(&accepted, "paired");
     assert_eq!(paired[0]["verified"], true);
@@ -23,11 +28,18 @@ fn a_message_sent_with_a_code_arrives_when_the_code_is_typed_and_both_are_verifi
 
     for home in [&alice, &bob] {
         let contacts = home.run(&["contacts", "--json"]).ok();
-        assert_eq!(events(&contacts, "contact")[0]["status"], "verified by code", "{contacts}");
+        assert_eq!(
+            events(&contacts, "contact")[0]["status"],
+            "verified by code",
+            "{contacts}"
+        );
     }
     let number = |home: &Home, of: &str| {
         let shown = home.run(&["contacts", "verify", of, "--json"]).ok();
-        events(&shown, "safety_number")[0]["number"].as_str().expect("a number").to_owned()
+        events(&shown, "safety_number")[0]["number"]
+            .as_str()
+            .expect("a number")
+            .to_owned()
     };
     assert_eq!(number(&alice, "bob"), number(&bob, "alice"));
     assert_eq!(number(&alice, "bob").len(), 60);
@@ -44,12 +56,23 @@ fn messages_go_both_ways_and_wait_for_a_receiver_who_is_offline() {
         alice.run(&["send", "bob", &format!("to bob {n}")]).ok();
     }
     let received = bob.run(&["recv", "--json"]).ok();
-    assert_eq!(texts(&received), ["to bob 0", "to bob 1", "to bob 2", "to bob 3", "to bob 4"]);
-    assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), [""; 0], "nothing is shown twice");
+    assert_eq!(
+        texts(&received),
+        ["to bob 0", "to bob 1", "to bob 2", "to bob 3", "to bob 4"]
+    );
+    assert_eq!(
+        texts(&bob.run(&["recv", "--json"]).ok()),
+        [""; 0],
+        "nothing is shown twice"
+    );
     bob.run(&["reply", "to alice"]).ok();
     assert_eq!(texts(&alice.run(&["recv", "--json"]).ok()), ["to alice"]);
     let history = events(&alice.run(&["history", "bob", "--json"]).ok(), "history");
-    assert_eq!(history.len(), 7, "one with the code, five, one reply: {history:?}");
+    assert_eq!(
+        history.len(),
+        7,
+        "one with the code, five, one reply: {history:?}"
+    );
 }
 
 #[test]
@@ -60,7 +83,11 @@ fn a_first_message_without_a_code_is_a_request_that_makes_an_unverified_contact(
 
     alice.run(&["send", "bob", "we met at the fair"]).ok();
     alice.run(&["send", "bob", "do you remember?"]).ok();
-    assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), [""; 0], "a stranger's text is not shown unasked");
+    assert_eq!(
+        texts(&bob.run(&["recv", "--json"]).ok()),
+        [""; 0],
+        "a stranger's text is not shown unasked"
+    );
     let accepted = bob.run(&["accept", "alice", "--json"]).ok();
     let mut all = texts(&accepted);
     all.extend(texts(&bob.run(&["recv", "--json"]).ok()));
@@ -69,7 +96,10 @@ fn a_first_message_without_a_code_is_a_request_that_makes_an_unverified_contact(
     assert_eq!(contact["status"], "unverified");
     bob.run(&["reply", "I do"]).ok();
     let reply = events(&alice.run(&["recv", "--json"]).ok(), "message");
-    assert_eq!((&reply[0]["text"], &reply[0]["verified"]), (&Value::from("I do"), &Value::from(false)));
+    assert_eq!(
+        (&reply[0]["text"], &reply[0]["verified"]),
+        (&Value::from("I do"), &Value::from(false))
+    );
 
     pair(&world, &alice, &bob);
     let contact = &events(&bob.run(&["contacts", "--json"]).ok(), "contact")[0];
@@ -101,7 +131,10 @@ fn a_token_on_a_serial_port_pairs_sends_and_receives() {
     sim.kill();
     sim.start_with("always");
     bob.run(&["send", "alice", "after its restart"]).ok();
-    assert_eq!(texts(&alice.run(&["recv", "--json"]).ok()), ["after its restart"]);
+    assert_eq!(
+        texts(&alice.run(&["recv", "--json"]).ok()),
+        ["after its restart"]
+    );
     alice.run(&["send", "bob", "and back"]).ok();
     assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), ["and back"]);
 }
@@ -109,14 +142,34 @@ fn a_token_on_a_serial_port_pairs_sends_and_receives() {
 #[test]
 fn people_at_two_relays_write_to_each_other() {
     let world = World::new();
-    let (here, there) = (world.relay_with("here", &[]), world.relay_with("there", &[]));
+    let (here, there) = (
+        world.relay_with("here", &[]),
+        world.relay_with("there", &[]),
+    );
     let (alice, bob) = (world.home("alice", &here), world.home("bob", &there));
     let full = |name: &str, relay: &Relay| format!("{name}@{}", relay.address);
 
-    let sending = alice.start(&["send", &full("bob", &there), "hello over there", "--code", "print"]);
+    let sending = alice.start(&[
+        "send",
+        &full("bob", &there),
+        "hello over there",
+        "--code",
+        "print",
+    ]);
     let code = code_of(&sending);
     // Bob has never heard of alice's relay: its fingerprint comes with the address that alice told him.
-    let accepted = bob.run_with_input(&["accept", &full("alice", &here), "--code-file", "-", "--json"], &code).ok();
+    let accepted = bob
+        .run_with_input(
+            &[
+                "accept",
+                &full("alice", &here),
+                "--code-file",
+                "-",
+                "--json",
+            ],
+            &code,
+        )
+        .ok();
     assert_eq!(texts(&accepted), ["hello over there"]);
     sending.end().ok();
     bob.run(&["reply", "hello back"]).ok();
@@ -127,17 +180,32 @@ fn people_at_two_relays_write_to_each_other() {
 fn who_lists_the_connected_and_respects_those_who_hide() {
     let world = World::new();
     let relay = world.relay();
-    let (alice, bob, carol) = (world.home("alice", &relay), world.home("bob", &relay), world.home("carol", &relay));
+    let (alice, bob, carol) = (
+        world.home("alice", &relay),
+        world.home("bob", &relay),
+        world.home("carol", &relay),
+    );
     carol.run(&["who", "--visible", "off"]).ok();
-    let listening = [bob.start(&["recv", "--follow", "--json"]), carol.start(&["recv", "--follow", "--json"])];
+    let listening = [
+        bob.start(&["recv", "--follow", "--json"]),
+        carol.start(&["recv", "--follow", "--json"]),
+    ];
     // Both follow once a message of each kind has come through.
     for (name, running) in [("bob", &listening[0]), ("carol", &listening[1])] {
         alice.run(&["send", name, "are you there?"]).ok();
-        running.wait_out("the request", |line| line.contains("\"request\"").then_some(()));
+        running.wait_out("the request", |line| {
+            line.contains("\"request\"").then_some(())
+        });
     }
     let online = events(&alice.run(&["who", "--json"]).ok(), "online");
-    let names: Vec<_> = online.iter().map(|event| event["name"].as_str().unwrap_or_default()).collect();
-    assert!(names.contains(&"bob") && !names.contains(&"carol"), "{names:?}");
+    let names: Vec<_> = online
+        .iter()
+        .map(|event| event["name"].as_str().unwrap_or_default())
+        .collect();
+    assert!(
+        names.contains(&"bob") && !names.contains(&"carol"),
+        "{names:?}"
+    );
 }
 
 #[test]
@@ -148,19 +216,29 @@ fn an_identity_travels_as_text_and_contacts_are_renamed_and_deleted() {
     pair(&world, &alice, &bob);
     alice.run(&["contacts", "rename", "bob", "bobby"]).ok();
     alice.run(&["send", "bobby", "by your new name"]).ok();
-    assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), ["by your new name"]);
+    assert_eq!(
+        texts(&bob.run(&["recv", "--json"]).ok()),
+        ["by your new name"]
+    );
     alice.run(&["contacts", "delete", "bobby"]).ok();
     assert!(events(&alice.run(&["contacts", "--json"]).ok(), "contact").is_empty());
 
     let export = events(&bob.run(&["whoami", "--export", "--json"]).ok(), "identity");
     let text = export[0]["export"].as_str().expect("text").to_owned();
-    alice.run_with_input(&["contacts", "import", "-"], &text).ok();
+    alice
+        .run_with_input(&["contacts", "import", "-"], &text)
+        .ok();
     let contact = &events(&alice.run(&["contacts", "--json"]).ok(), "contact")[0];
     assert_eq!(contact["status"], "imported");
     let mut altered = text.clone();
     let last = altered.pop().expect("not empty");
     altered.push(if last == '0' { '1' } else { '0' });
-    assert!(!alice.run_with_input(&["contacts", "import", "-"], &altered).status.success());
+    assert!(
+        !alice
+            .run_with_input(&["contacts", "import", "-"], &altered)
+            .status
+            .success()
+    );
 }
 
 #[test]
@@ -169,8 +247,13 @@ fn without_history_nothing_of_a_text_stays() {
     let relay = world.relay();
     let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
     pair(&world, &alice, &bob);
-    alice.run(&["send", "bob", "forget me", "--no-history"]).ok();
-    assert_eq!(texts(&bob.run(&["recv", "--no-history", "--json"]).ok()), ["forget me"]);
+    alice
+        .run(&["send", "bob", "forget me", "--no-history"])
+        .ok();
+    assert_eq!(
+        texts(&bob.run(&["recv", "--no-history", "--json"]).ok()),
+        ["forget me"]
+    );
     for home in [&alice, &bob] {
         let history = home.run(&["history", "--json"]).ok();
         assert!(!history.out.contains("forget me"), "{history}");

@@ -2,8 +2,22 @@
 #![expect(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 mod board_qemu;
+mod certificates;
+mod codes;
 mod conversation;
+mod durability;
+mod errors_home;
+mod errors_relay;
+mod errors_secrets;
+mod errors_token;
+mod errors_usage;
 mod hostile_codes;
 mod hostile_first;
 mod hostile_pairing;
+mod hostile_peer;
+mod hostile_relay_identity;
+mod hostile_relay_messages;
+mod hostile_relay_pairing;
+mod hostile_support;
 mod support;
+mod terminal;

@@ -15,19 +15,31 @@ pub(crate) fn code_of(sending: &Running) -> String {
 pub(crate) fn pair(_world: &World, alice: &Home, bob: &Home) {
     let sending = alice.start(&["send", &bob.name, "hello", "--code", "print"]);
     let code = code_of(&sending);
-    let accepted = bob.run_with_input(&["accept", &alice.name, "--code-file", "-", "--json"], &code).ok();
+    let accepted = bob
+        .run_with_input(
+            &["accept", &alice.name, "--code-file", "-", "--json"],
+            &code,
+        )
+        .ok();
     assert_eq!(texts(&accepted), ["hello"]);
     sending.end().ok();
 }
 
 /// The events of one kind that a program printed with `--json`.
 pub(crate) fn events(ended: &Ended, kind: &str) -> Vec<Value> {
-    ended.json().into_iter().filter(|event| event["event"] == kind).collect()
+    ended
+        .json()
+        .into_iter()
+        .filter(|event| event["event"] == kind)
+        .collect()
 }
 
 /// The texts of the messages that a program printed with `--json`.
 pub(crate) fn texts(ended: &Ended) -> Vec<String> {
-    events(ended, "message").iter().map(|event| event["text"].as_str().unwrap_or_default().to_owned()).collect()
+    events(ended, "message")
+        .iter()
+        .map(|event| event["text"].as_str().unwrap_or_default().to_owned())
+        .collect()
 }
 
 /// A six-digit code that is not `code`.

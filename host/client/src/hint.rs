@@ -38,7 +38,7 @@ impl Error {
             Self::NotAToken(_) => "check --token; if it is a token, update its firmware or this program".into(),
             Self::TokenBlank => "`hostchat init` sets its PIN and makes its keys".into(),
             Self::TokenNotBlank => "give its PIN, or erase it with `hostchat wipe`".into(),
-            Self::TokenDamaged => "`hostchat wipe` erases it; its keys cannot be saved".into(),
+            Self::TokenDamaged => "`hostchat wipe --local --yes` erases it; its keys cannot be saved".into(),
             Self::TokenKind { serial: true } => "name its port with --token or HOSTCHAT_TOKEN".into(),
             Self::TokenKind { serial: false } => "leave --token out and unset HOSTCHAT_TOKEN, or give another --home".into(),
             Self::OtherToken | Self::VaultOtherToken(_) => {
@@ -99,10 +99,11 @@ impl Error {
 }
 
 pub(crate) fn is_disk_full(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(rusqlite::ErrorCode::DiskFull)
-    )
+    // With a full disk, making the write-ahead log's index fails with an I/O error of its own.
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+        || error
+            .sqlite_error()
+            .is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
 }
 
 pub(crate) fn tries(n: u8) -> String {

@@ -1,5 +1,7 @@
 //! A connection to relays that do not behave, over a socket in memory and, where time matters, in virtual time.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed test")]
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -43,6 +43,8 @@ impl fmt::Display for Registration {
 pub struct Config {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Where health and metrics are served to the operator; nowhere by default.
+    pub operator: Option<SocketAddr>,
     /// The names under which clients dial it; empty for the address that it listens on.
     pub names: Vec<RelayName>,
     /// Who may register.
@@ -67,6 +69,7 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 struct File {
     listen: SocketAddr,
+    operator: Option<SocketAddr>,
     #[serde(default)]
     names: Vec<Name>,
     #[serde(default)]
@@ -132,6 +135,7 @@ impl Config {
         })?;
         Ok(Self {
             listen: file.listen,
+            operator: file.operator,
             names: file.names.into_iter().map(|name| name.0).collect(),
             registration: file.registration,
             guests: file.guests,
@@ -171,10 +175,14 @@ registration = "{registration}"
 # TLS: PEM files, relative to this one. `init` made a self-signed pair, which clients pin by its fingerprint. A pair
 # from a public authority works as well; clients then need no fingerprint. Do not put a proxy that ends TLS in front:
 # logins are bound to the TLS connection and would fail.
+# Replaced files are taken within seconds, or at once on SIGHUP; connections stay.
 # certificate = "cert.pem"
 # key = "key.pem"
 
-# The database. Back it up with: sqlite3 relay.db ".backup copy.db"
+# Health and metrics (/healthz, /readyz, /metrics) in plain HTTP without a login, for the operator alone. Off by default.
+# operator = "127.0.0.1:9443"
+
+# The database. Back it up with: hostchat-relay backup --dir DIR --to FILE
 # database = "relay.db"
 
 # Limits; README.md says what each is for. Rates are token buckets; per_minute = 0 turns one off.

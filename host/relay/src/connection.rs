@@ -27,11 +27,9 @@ use crate::hub::{Network, Seat};
 use crate::inbox::{Next, Outbox};
 use crate::limits::{HANDSHAKE_MS, IN_FLIGHT};
 use crate::login::{self, Binding, Member, refused};
+use crate::operator;
 use crate::server::Relay;
 use crate::socket::{self, Broken, Incoming, Socket};
-
-/// Milliseconds that the store may take to prove its health.
-const HEALTH_MS: u64 = 2_000;
 
 /// Serves one TCP connection to its end.
 pub(crate) async fn serve(
@@ -99,10 +97,9 @@ async fn open(
             Some((socket, binding))
         }
         Opening::Health => {
-            let probe = async { relay.store.probe().await.await.is_ok() };
-            let healthy = clock::timeout(&*relay.clock, HEALTH_MS, probe).await;
+            let healthy = operator::healthy(relay).await;
             // Whoever asked may have gone.
-            let _ = http::health(&mut stream, healthy == Some(true)).await;
+            let _ = http::health(&mut stream, healthy).await;
             None
         }
         Opening::Done => None,
@@ -143,8 +140,12 @@ async fn log_in(
     };
     let result = login::check(relay, seat, network, binding, &login).await;
     let answer = match &result {
-        Ok(_) => Answered::Done(id),
+        Ok(_) => {
+            relay.metrics.logins.add(1);
+            Answered::Done(id)
+        }
         Err(refusal) => {
+            relay.metrics.refused(refusal.reason);
             tracing::info!(reason = ?refusal.reason, account = login.account.signed_text(), "login refused");
             Answered::Refused(id, *refusal)
         }
@@ -337,6 +338,7 @@ impl Connection {
 
     async fn send(&mut self, answered: Answered) -> Result<(), Broken> {
         if let Answered::Refused(_, refusal) = &answered {
+            self.relay.metrics.refused(refusal.reason);
             let account = &self.member.address;
             tracing::debug!(%account, reason = ?refusal.reason, "refused");
         }
@@ -362,6 +364,9 @@ impl Connection {
                     let delivery = socket::encode(&Event::Deliver(delivery))?;
                     self.socket.feed(delivery).await?;
                     self.unacknowledged.push(message.number);
+                    let metrics = &self.relay.metrics;
+                    metrics.delivered.add(1);
+                    metrics.delivered_bytes.add(message.body.len() as u64);
                     sent = true;
                 }
                 Next::ReadAfter(number) => {

@@ -5,7 +5,7 @@
 //! | 0 | done |
 //! | 1 | unexpected error of the system |
 //! | 2 | wrong usage of the command line |
-//! | 3 | configuration missing, unreadable or wrong; `init` would overwrite something |
+//! | 3 | configuration missing, unreadable or wrong; a command would overwrite something |
 //! | 4 | cannot listen on the address |
 //! | 5 | the database is damaged, of a newer version, or not ours |
 //! | 6 | certificate or key missing or wrong |
@@ -44,9 +44,12 @@ pub enum Error {
     /// An argument cannot be used.
     #[error("{0}")]
     Argument(String),
-    /// `init` found something that it would have to overwrite.
+    /// A command found something that it would have to overwrite.
     #[error("{file} exists already", file = .0.display())]
     Exists(PathBuf),
+    /// `restore` found a store.
+    #[error("there is a store at {file} already", file = .0.display())]
+    StoreExists(PathBuf),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -104,8 +107,9 @@ impl Error {
             }
             Self::Argument(_) => "see: hostchat-relay help",
             Self::Exists(_) => {
-                "choose another --dir, or move the old folder away: init never overwrites"
+                "choose another name, or move what is there away: nothing is overwritten"
             }
+            Self::StoreExists(_) => "--force moves it aside",
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 "another program listens there: stop it, or choose another --listen address"
             }
@@ -127,7 +131,7 @@ impl Error {
             Self::Io { source, .. } if is_full(source) => 8,
             Self::Io { .. } => 1,
             Self::Argument(_) => 2,
-            Self::NotARelay(_) | Self::Config { .. } | Self::Exists(_) => 3,
+            Self::NotARelay(_) | Self::Config { .. } | Self::Exists(_) | Self::StoreExists(_) => 3,
             Self::Listen { .. } => 4,
             Self::Store {
                 source: StoreError::Full,

@@ -10,6 +10,8 @@ use crate::limits::MAX_HTTP_HEAD;
 
 /// Path of the health check.
 const HEALTH: &str = "/healthz";
+/// What most answers are.
+const TEXT: &str = "text/plain";
 
 /// What a connection begins with.
 pub(crate) enum Opening {
@@ -21,35 +23,68 @@ pub(crate) enum Opening {
     Done,
 }
 
+/// A request head; `bytes` begins with its `size` bytes.
+pub(crate) struct Head {
+    pub(crate) request: Request,
+    bytes: Vec<u8>,
+    size: usize,
+}
+
+/// Reads one request head; what is none is answered with an error, and `None` returned.
+pub(crate) async fn read_head<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+) -> std::io::Result<Option<Head>> {
+    let mut bytes = Vec::with_capacity(512);
+    loop {
+        if bytes.len() >= MAX_HTTP_HEAD {
+            respond(stream, "431 Request Header Fields Too Large", TEXT, "").await?;
+            return Ok(None);
+        }
+        let room = (MAX_HTTP_HEAD - bytes.len()) as u64;
+        if (&mut *stream).take(room).read_buf(&mut bytes).await? == 0 {
+            return Ok(None);
+        }
+        match Request::try_parse(&bytes) {
+            Ok(Some((size, request))) => {
+                return Ok(Some(Head {
+                    request,
+                    bytes,
+                    size,
+                }));
+            }
+            Ok(None) => {}
+            Err(_) => {
+                respond(
+                    stream,
+                    "400 Bad Request",
+                    TEXT,
+                    "not a request to a relay\n",
+                )
+                .await?;
+                return Ok(None);
+            }
+        }
+    }
+}
+
 /// Reads one request head and answers everything but a health check.
 pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
 ) -> std::io::Result<Opening> {
-    let mut head = Vec::with_capacity(512);
-    let (size, request) = loop {
-        if head.len() >= MAX_HTTP_HEAD {
-            respond(stream, "431 Request Header Fields Too Large", "").await?;
-            return Ok(Opening::Done);
-        }
-        let room = (MAX_HTTP_HEAD - head.len()) as u64;
-        if (&mut *stream).take(room).read_buf(&mut head).await? == 0 {
-            return Ok(Opening::Done);
-        }
-        match Request::try_parse(&head) {
-            Ok(Some(found)) => break found,
-            Ok(None) => {}
-            Err(_) => {
-                respond(stream, "400 Bad Request", "not a request to a relay\n").await?;
-                return Ok(Opening::Done);
-            }
-        }
+    let Some(Head {
+        request,
+        mut bytes,
+        size,
+    }) = read_head(stream).await?
+    else {
+        return Ok(Opening::Done);
     };
     match request.uri().path() {
         HEALTH if request.method() == Method::GET => Ok(Opening::Health),
-        PATH => upgrade(stream, &request, head.split_off(size)).await,
+        PATH => upgrade(stream, &request, bytes.split_off(size)).await,
         _ => {
             let hint = "this is a hostchat relay: dial it with the hostchat program\n";
-            respond(stream, "404 Not Found", hint).await?;
+            respond(stream, "404 Not Found", TEXT, hint).await?;
             Ok(Opening::Done)
         }
     }
@@ -70,6 +105,7 @@ async fn upgrade<S: AsyncWrite + Unpin>(
         respond(
             stream,
             "400 Bad Request",
+            TEXT,
             "a WebSocket upgrade is wanted here\n",
         )
         .await?;
@@ -78,7 +114,7 @@ async fn upgrade<S: AsyncWrite + Unpin>(
     if !ours {
         let hint =
             format!("this relay speaks {SUBPROTOCOL}: update the older of the two programs\n");
-        respond(stream, "400 Bad Request", &hint).await?;
+        respond(stream, "400 Bad Request", TEXT, &hint).await?;
         return Ok(Opening::Done);
     }
     let headers = response.headers_mut();
@@ -99,25 +135,28 @@ pub(crate) async fn health<S: AsyncWrite + Unpin>(
     healthy: bool,
 ) -> std::io::Result<()> {
     if healthy {
-        respond(stream, "200 OK", "ok\n").await
+        respond(stream, "200 OK", TEXT, "ok\n").await
     } else {
         respond(
             stream,
             "503 Service Unavailable",
+            TEXT,
             "the store does not answer\n",
         )
         .await
     }
 }
 
-async fn respond<S: AsyncWrite + Unpin>(
+/// Answers in full and ends the connection.
+pub(crate) async fn respond<S: AsyncWrite + Unpin>(
     stream: &mut S,
     status: &str,
+    kind: &str,
     body: &str,
 ) -> std::io::Result<()> {
     let length = body.len();
     let text = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     );
     stream.write_all(text.as_bytes()).await?;
     stream.shutdown().await

@@ -115,6 +115,13 @@ impl Hub {
         (names, more)
     }
 
+    /// How many connections there are, and how many of them have logged in with an account.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let connections = crate::lock(&self.connections);
+        let logged_in = connections.per_account.values().sum();
+        (connections.all.len(), logged_in)
+    }
+
     /// Closes every connection with `refusal`.
     pub(crate) fn close_all(&self, refusal: Refusal) {
         for connection in crate::lock(&self.connections).all.values() {

@@ -23,6 +23,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod limits;
+pub mod metrics;
 pub mod store;
 pub mod tls;
 
@@ -34,6 +35,7 @@ mod hub;
 mod inbox;
 mod logging;
 mod login;
+mod operator;
 mod server;
 mod socket;
 

@@ -21,6 +21,14 @@ pub const WRITE_TIMEOUT_MS: u64 = 30_000;
 pub const HANDSHAKE_MS: u64 = 15_000;
 /// Longest time that a graceful shutdown waits for connections, in milliseconds.
 pub const SHUTDOWN_MS: u64 = 5_000;
+/// Milliseconds that the store may take to prove its health: longer than a slow sync, shorter than who asks will wait.
+pub const HEALTH_MS: u64 = 2_000;
+/// Connections at once on the operator's listener: a Prometheus, a load balancer, a person.
+pub const OPERATOR_CONNECTIONS: usize = 16;
+/// Longest time of one request on the operator's listener, in milliseconds.
+pub const OPERATOR_MS: u64 = 5_000;
+/// Milliseconds between two looks at the certificate's files: two `stat` calls each.
+pub const CERTIFICATE_MS: u64 = 10_000;
 /// Milliseconds between two sweeps for expired messages; expired ones are not delivered even before the sweep.
 pub const SWEEP_MS: u64 = 60_000;
 /// Most rows that one transaction of a sweep removes, so that no sender waits long for it.

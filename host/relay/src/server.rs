@@ -3,10 +3,12 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hostchat_core::wire::RelayName;
 use hostchat_core::wire::relay::{Reason, Refusal};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -16,9 +18,11 @@ use crate::config::{Config, Registration};
 use crate::connection;
 use crate::error::Error;
 use crate::hub::{Hub, Network};
-use crate::limits::{Limits, SHUTDOWN_MS, SWEEP_MS};
+use crate::limits::{CERTIFICATE_MS, Limits, SHUTDOWN_MS, SWEEP_MS};
+use crate::metrics::Metrics;
+use crate::operator;
 use crate::store::sqlite::Options;
-use crate::store::{AccountId, Outlet, Sqlite, Store, StoreError};
+use crate::store::{AccountId, Outlet, Sqlite, Store, StoreError, Swept};
 use crate::tls;
 
 /// Milliseconds to wait when the system has no descriptor for another connection.
@@ -56,6 +60,11 @@ pub(crate) struct Relay {
     pub(crate) limits: Limits,
     pub(crate) rates: Rates,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Uptime of the clock at the start.
+    pub(crate) started_ms: u64,
+    /// Set when the end begins.
+    pub(crate) draining: AtomicBool,
 }
 
 impl Relay {
@@ -96,8 +105,22 @@ impl Relay {
 pub struct Server {
     relay: Arc<Relay>,
     listener: TcpListener,
+    operator: Option<TcpListener>,
+    tls: Arc<tls::Identity>,
     acceptor: TlsAcceptor,
     fingerprint: String,
+    reload: Reload,
+}
+
+/// Asks a running server to read its certificate again, without waiting for the files to look changed.
+#[derive(Clone, Default)]
+pub struct Reload(Arc<Notify>);
+
+impl Reload {
+    /// Asks; the log tells what came of it.
+    pub fn now(&self) {
+        self.0.notify_one();
+    }
 }
 
 impl Server {
@@ -111,12 +134,15 @@ impl Server {
         if names.is_empty() {
             names.push(name_of(bound)?);
         }
-        let tls = tls::Identity::load(&config.certificate, &config.key)?;
+        let tls = Arc::new(tls::Identity::load(&config.certificate, &config.key)?);
+        let operator = config.operator.map(operator::listen).transpose()?;
+        let metrics = Arc::new(Metrics::default());
         let hub = Arc::new(Hub::default());
         let options = Options {
             path: config.database.clone(),
             limits: config.limits.clone(),
             clock: Arc::clone(&config.clock),
+            metrics: Arc::clone(&metrics),
             danger_synchronous_off: config.danger_synchronous_off,
         };
         let outlet: Arc<dyn Outlet> = Arc::clone(&hub) as _;
@@ -143,14 +169,32 @@ impl Server {
                 prekeys_given: Buckets::new(limits.prekeys_given),
             },
             limits,
+            started_ms: config.clock.uptime_ms(),
             clock: config.clock,
+            metrics,
+            draining: AtomicBool::new(false),
         };
         Ok(Self {
             relay: Arc::new(relay),
             listener,
+            operator,
             acceptor: TlsAcceptor::from(tls.config()),
-            fingerprint: tls.fingerprint().to_owned(),
+            fingerprint: tls.fingerprint(),
+            tls,
+            reload: Reload::default(),
         })
+    }
+
+    /// Where the operator's listener listens, if there is one.
+    #[must_use]
+    pub fn operator_address(&self) -> Option<SocketAddr> {
+        self.operator.as_ref().and_then(|o| o.local_addr().ok())
+    }
+
+    /// A handle by which the running server is asked to read its certificate again.
+    #[must_use]
+    pub fn reload(&self) -> Reload {
+        self.reload.clone()
     }
 
     /// What clients give to `--relay`: `host:port#fingerprint`.
@@ -162,9 +206,15 @@ impl Server {
 
     /// Serves until `shutdown` completes, then ends in order: no new connections, everybody told, queued writes done,
     /// the log copied into the database.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         let mut tasks = JoinSet::new();
+        let mut helpers = JoinSet::new();
         let sweep = tokio::spawn(sweep(Arc::clone(&self.relay)));
+        if let Some(listener) = self.operator.take() {
+            helpers.spawn(operator::serve(Arc::clone(&self.relay), listener));
+        }
+        let clock = Arc::clone(&self.relay.clock);
+        helpers.spawn(watch(Arc::clone(&self.tls), clock, self.reload.clone()));
         tokio::select! {
             () = shutdown => {}
             () = accept(&self, &mut tasks) => {}
@@ -173,6 +223,7 @@ impl Server {
             relay, listener, ..
         } = self;
         drop(listener);
+        relay.draining.store(true, Ordering::Relaxed);
         sweep.abort();
         tracing::info!(connections = tasks.len(), "shutting down");
         relay.hub.close_all(Refusal {
@@ -183,6 +234,8 @@ impl Server {
         clock::timeout(&*relay.clock, SHUTDOWN_MS, ended).await;
         tasks.shutdown().await;
         relay.store.close().await;
+        // The operator was answered to the end.
+        helpers.shutdown().await;
         tracing::info!("stopped");
     }
 }
@@ -230,6 +283,7 @@ fn admit(server: &Server, tasks: &mut JoinSet<()>, stream: TcpStream, peer: Sock
     let network = Network::from(peer.ip());
     let now = relay.clock.uptime_ms();
     if relay.rates.connects.take(network, now).is_err() {
+        relay.metrics.turned_away.add(1);
         tracing::debug!(%peer, "too many new connections");
         return;
     }
@@ -238,9 +292,11 @@ fn admit(server: &Server, tasks: &mut JoinSet<()>, stream: TcpStream, peer: Sock
         .hub
         .enter(network, limits.connections, limits.connections_per_address);
     let Some(seat) = seat else {
+        relay.metrics.turned_away.add(1);
         tracing::debug!(%peer, "too many connections");
         return;
     };
+    relay.metrics.accepted.add(1);
     // Replies are small and wanted at once.
     let _ = stream.set_nodelay(true);
     let (relay, acceptor) = (Arc::clone(relay), server.acceptor.clone());
@@ -252,8 +308,11 @@ async fn sweep(relay: Arc<Relay>) {
     loop {
         loop {
             match relay.store.sweep().await.await {
-                Ok(0) => break,
-                Ok(rows) => tracing::debug!(rows, "expired"),
+                Ok(Swept { rows: 0, .. }) => break,
+                Ok(Swept { messages, rows }) => {
+                    relay.metrics.expired.add(messages as u64);
+                    tracing::debug!(messages, rows, "expired");
+                }
                 Err(error) => {
                     tracing::warn!(%error, "sweep failed");
                     break;
@@ -262,6 +321,37 @@ async fn sweep(relay: Arc<Relay>) {
         }
         let next = relay.clock.uptime_ms() + SWEEP_MS;
         relay.clock.sleep_until(next).await;
+    }
+}
+
+/// Reads the certificate again when its files have changed, or when asked to.
+async fn watch(tls: Arc<tls::Identity>, clock: Arc<dyn Clock>, reload: Reload) {
+    let mut seen = tls.stamp();
+    loop {
+        let next = clock.uptime_ms() + CERTIFICATE_MS;
+        let asked = tokio::select! {
+            () = reload.0.notified() => true,
+            () = clock.sleep_until(next) => false,
+        };
+        let stamp = tls.stamp();
+        if !asked && stamp == seen {
+            continue;
+        }
+        seen = stamp;
+        match tls.reload() {
+            Ok(true) => {
+                let fingerprint = tls.fingerprint();
+                tracing::info!(
+                    fingerprint,
+                    "serving another certificate; clients that pin need its fingerprint"
+                );
+            }
+            Ok(false) => tracing::info!("the certificate is the same as before"),
+            // Perhaps only half of the pair is there: the next change is looked at again.
+            Err(error) => {
+                tracing::warn!(%error, "the certificate cannot be used; serving the one before")
+            }
+        }
     }
 }
 

@@ -3,10 +3,11 @@
 use hostchat_core::handshake::pair::{Initiator, Pending, respond};
 use hostchat_core::handshake::{Code, IdentityKeys, PrekeySecret, first};
 use hostchat_core::ratchet::Session;
-use hostchat_core::wire::relay::Kind;
+use hostchat_core::wire::relay::{Account, Kind, Login, login_items};
 use hostchat_core::wire::{
     Address, Bytes, Content, Envelope, EnvelopeBytes, Identity, IdentityClaim, MAX_CONTENT,
-    MAX_ENVELOPE, MessageId, PairAnswer, PairOffer, PrekeyBundle, PrekeyKind, codec,
+    MAX_ENVELOPE, MessageId, PROTOCOL_VERSION, PairAnswer, PairOffer, PrekeyBundle, PrekeyKind,
+    RelayName, codec,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
@@ -139,6 +140,29 @@ impl Mallory {
             },
             last_resort,
             one_time,
+        }
+    }
+
+    /// A login, signed for what is given.
+    pub fn login(
+        &self,
+        account: Account,
+        dialled: &RelayName,
+        challenge: &[u8; 32],
+        exporter: &[u8; 32],
+    ) -> Login {
+        let identity = self.claim();
+        let text = account.signed_text();
+        let signature = login_items(text, dialled, challenge, exporter, &identity, |items| {
+            Bytes(self.keys.signing_key().sign(items))
+        });
+        Login {
+            version: PROTOCOL_VERSION,
+            identity,
+            dialled: dialled.clone(),
+            signature,
+            visible: true,
+            account,
         }
     }
 

@@ -12,12 +12,14 @@
 //! that the way is open, then attacks, then takes the hooks away and shows that nothing was lost.
 
 pub mod alter;
+pub mod caller;
 pub mod device;
 pub mod hooks;
 pub mod mallory;
 mod server;
 mod state;
 
+pub use caller::Caller;
 pub use device::{Device, Received};
 pub use hooks::{Adversary, Call, Frame, Mail, Outgoing, event};
 pub use mallory::Mallory;

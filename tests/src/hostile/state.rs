@@ -89,6 +89,12 @@ impl State {
         same.count()
     }
 
+    /// Makes an account without anybody who logs in to it: the adversary's own.
+    pub fn register(&mut self, name: &Name, identity: IdentityClaim) {
+        let record = self.accounts.entry(name.clone()).or_default();
+        record.identity = Some(identity);
+    }
+
     /// What a name left for first messages; takes a one-time key away, as a look by a sender does.
     pub fn take_bundle(&mut self, name: &Name) -> Option<PrekeyBundle> {
         let record = self.accounts.get_mut(name)?;

@@ -1,6 +1,7 @@
 //! What a thief finds on the flash: nothing from the past, even with the PIN.
 
 use std::collections::HashSet;
+use std::println;
 use std::vec;
 use std::vec::Vec;
 
@@ -221,5 +222,11 @@ fn a_lock_leaves_no_secret_in_ram() {
 fn the_application_fits_a_microcontroller() {
     let size = size_of::<crate::App<crate::testing::TestEnv>>();
     assert!(size < 100 * 1024, "{size} bytes");
+    let mut bench = Bench::blank(1);
+    let app = bench.app().unwrap();
+    let mut reply = heapless::Vec::new();
+    let future = size_of_val(&app.handle(&[], &mut reply));
+    println!("application {size} bytes, one request under way {future} bytes");
+    assert!(future < 64 * 1024, "{future} bytes");
     assert!(RecordId::all().count() == MAX_RECORDS);
 }

@@ -15,6 +15,7 @@ use embedded_storage_async::nor_flash::{
 use rustix::fs::{FlockOperation, flock};
 
 use crate::flash::Flash;
+use crate::slots::is_blank_or_ours;
 
 /// Size of an erase page in bytes, as on the Raspberry Pi Pico.
 const PAGE: usize = 4096;
@@ -27,7 +28,7 @@ const CAPACITY: usize = 256 * PAGE;
 pub enum HostError {
     /// Another process has it open: its process id, where the system tells.
     Busy(Option<u32>),
-    /// Not a token's file: another size.
+    /// Not a token's file: another size, or something else is in it.
     Damaged,
     /// The disk is full.
     NoSpace,
@@ -77,6 +78,8 @@ impl NorFlashError for FileFlashError {
 pub struct FileFlash {
     file: File,
     image: Vec<u8>,
+    /// Something was written since the last sync.
+    dirty: bool,
     last_error: Option<io::Error>,
 }
 
@@ -106,12 +109,14 @@ impl FileFlash {
         io::Read::by_ref(&mut file)
             .take(CAPACITY as u64 + 1)
             .read_to_end(&mut image)?;
-        if image.len() != CAPACITY {
+        // Whatever else the file is, it is not ours to erase.
+        if image.len() != CAPACITY || !is_blank_or_ours(&image, PAGE) {
             return Err(HostError::Damaged);
         }
         Ok(Self {
             file,
             image,
+            dirty: false,
             last_error: None,
         })
     }
@@ -145,6 +150,7 @@ impl FileFlash {
             .image
             .get(range)
             .ok_or(FileFlashError(NorFlashErrorKind::OutOfBounds))?;
+        self.dirty = true;
         let written = self.file.write_all_at(bytes, offset);
         self.kept(written)
     }
@@ -255,8 +261,13 @@ impl MultiwriteNorFlash for FileFlash {}
 
 impl Flash for FileFlash {
     async fn sync(&mut self) -> Result<(), Self::Error> {
+        if !self.dirty {
+            return Ok(());
+        }
         let synced = self.file.sync_data();
-        self.kept(synced)
+        self.kept(synced)?;
+        self.dirty = false;
+        Ok(())
     }
 }
 
@@ -270,18 +281,20 @@ mod tests {
     fn writes_clear_bits_only_and_survive_a_new_start() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("flash");
+        // Behind the slot pages, whose contents say whose file this is.
+        let at = 20 * PAGE as u32;
         {
             let mut flash = FileFlash::open(&path).unwrap();
-            block_on(flash.write(8, &[0xF0; 4])).unwrap();
-            block_on(flash.write(8, &[0x3C; 4])).unwrap();
+            block_on(flash.write(at + 8, &[0xF0; 4])).unwrap();
+            block_on(flash.write(at + 8, &[0x3C; 4])).unwrap();
             block_on(flash.sync()).unwrap();
         }
         let mut flash = FileFlash::open(&path).unwrap();
         let mut bytes = [0; 8];
-        block_on(flash.read(6, &mut bytes)).unwrap();
+        block_on(flash.read(at + 6, &mut bytes)).unwrap();
         assert_eq!(bytes, [0xFF, 0xFF, 0x30, 0x30, 0x30, 0x30, 0xFF, 0xFF]);
-        block_on(flash.erase(0, PAGE as u32)).unwrap();
-        block_on(flash.read(6, &mut bytes)).unwrap();
+        block_on(flash.erase(at, at + PAGE as u32)).unwrap();
+        block_on(flash.read(at + 6, &mut bytes)).unwrap();
         assert_eq!(bytes, [0xFF; 8]);
         let mode = std::fs::metadata(&path).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -309,6 +322,16 @@ mod tests {
             .set_len(CAPACITY as u64 - 1)
             .unwrap();
         assert!(matches!(FileFlash::open(&path), Err(HostError::Damaged)));
+    }
+
+    #[test]
+    fn a_file_of_the_right_size_that_is_something_else_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("holiday.jpg");
+        let picture = vec![0x5A; CAPACITY];
+        std::fs::write(&path, &picture).unwrap();
+        assert!(matches!(FileFlash::open(&path), Err(HostError::Damaged)));
+        assert!(std::fs::read(&path).unwrap() == picture);
     }
 
     #[test]

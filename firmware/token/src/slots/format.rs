@@ -116,3 +116,12 @@ pub(super) fn decode_header(buffer: &Buffer) -> Option<(u32, u32)> {
         && number(4) != 0;
     sound.then(|| (number(4), number(8)))
 }
+
+/// Tells whether the beginning of a flash is blank or has been a token's: for files, which may be anything.
+#[cfg(feature = "std")]
+pub(crate) fn is_blank_or_ours(image: &[u8], page: usize) -> bool {
+    let slot_pages = (image.len() / page / 16).clamp(3, 8);
+    let mut pages = image.chunks(page).take(slot_pages);
+    pages.clone().any(|page| page.starts_with(&MAGIC))
+        || pages.all(|page| page.iter().all(|byte| *byte == 0xFF))
+}

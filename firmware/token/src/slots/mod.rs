@@ -24,6 +24,8 @@ use format::{
 };
 
 pub(crate) use format::is_blank;
+#[cfg(feature = "std")]
+pub(crate) use format::is_blank_or_ours;
 
 secret! {
     /// The key of one version of one record; destroyed when the next version is stored.
@@ -65,6 +67,19 @@ struct Page {
     cursor: u32,
     /// Holds a half-written slot.
     torn: bool,
+    /// Was erased since the power came on: a page that only looks blank may be one whose erase was cut off.
+    erased: bool,
+}
+
+impl Page {
+    const fn unknown() -> Self {
+        Self {
+            sequence: 0,
+            cursor: 0,
+            torn: false,
+            erased: false,
+        }
+    }
 }
 
 /// What a boot finds in the slot area.
@@ -99,11 +114,7 @@ impl Slots {
         let mut slots = Self {
             start: layout.slots.start,
             count,
-            pages: [Page {
-                sequence: 0,
-                cursor: 0,
-                torn: false,
-            }; MAX_PAGES],
+            pages: [Page::unknown(); MAX_PAGES],
             live: [None; MAX_RECORDS],
             fresh: None,
             intent: None,
@@ -408,6 +419,7 @@ impl Slots {
             let blank = |page: &usize| self.pages[*page].sequence == 0;
             if (0..self.count).filter(blank).count() >= 2 {
                 if let Some(page) = (0..self.count).find(blank) {
+                    self.make_sure_it_is_erased(flash, page).await?;
                     self.open(flash, page, 0).await?;
                 }
                 continue;
@@ -430,6 +442,7 @@ impl Slots {
         let spare = (0..self.count)
             .find(|page| self.pages[*page].sequence == 0)
             .ok_or(SlotError::Full)?;
+        self.make_sure_it_is_erased(flash, spare).await?;
         let (from, target) = (self.address::<F>(victim), self.address::<F>(spare));
         let inside = move |at: u32| (from..from + F::ERASE_SIZE as u32).contains(&at);
         let mut buffer = Buffer([0xFF; PADDED]);
@@ -484,8 +497,7 @@ impl Slots {
         flash.sync().await?;
         self.pages[page] = Page {
             sequence,
-            cursor: 0,
-            torn: false,
+            ..Page::unknown()
         };
         Ok(())
     }
@@ -502,6 +514,18 @@ impl Slots {
         Ok(decode_header(&buffer))
     }
 
+    async fn make_sure_it_is_erased<F: Flash>(
+        &mut self,
+        flash: &mut F,
+        page: usize,
+    ) -> Result<(), SlotError<F::Error>> {
+        if self.pages[page].erased {
+            Ok(())
+        } else {
+            self.erase_page(flash, page).await
+        }
+    }
+
     async fn erase_page<F: Flash>(
         &mut self,
         flash: &mut F,
@@ -511,9 +535,8 @@ impl Slots {
         flash.erase(at, at + F::ERASE_SIZE as u32).await?;
         flash.sync().await?;
         self.pages[page] = Page {
-            sequence: 0,
-            cursor: 0,
-            torn: false,
+            erased: true,
+            ..Page::unknown()
         };
         Ok(())
     }

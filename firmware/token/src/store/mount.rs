@@ -22,10 +22,12 @@ impl<F: Flash> Store<F> {
             slots.resume_wipe(&mut flash).await?;
             erase_store(&mut flash, &layout).await?;
             slots.end_wipe(&mut flash).await?;
+        } else if slots.pages_opened() == 0 {
+            // Never used by a token: what another firmware left here is not ours to read.
+            erase_foreign(&mut flash, &layout).await?;
         } else {
             repeat_erases(&mut flash, &layout, &unfinished).await?;
         }
-        clean_open_pages(&mut flash, &layout).await?;
         let config = map_config::<F>(&layout)?;
         let mut store = Self {
             map: Some(MapStorage::new(
@@ -136,30 +138,18 @@ async fn repeat_erases<F: Flash>(
     Ok(())
 }
 
-/// Erases pages that count as open and are not blank: a page mark was torn before anything followed it.
-async fn clean_open_pages<F: Flash>(flash: &mut F, layout: &Layout) -> Result<(), StoreError> {
+/// Erases what is not blank.
+async fn erase_foreign<F: Flash>(flash: &mut F, layout: &Layout) -> Result<(), StoreError> {
     for page in layout.store.clone().step_by(F::ERASE_SIZE) {
-        if !is_marked(flash, page)
+        if !is_blank(flash, page, F::ERASE_SIZE)
             .await
             .map_err(|_| StoreError::Flash)?
-            && !is_blank(flash, page, F::ERASE_SIZE)
-                .await
-                .map_err(|_| StoreError::Flash)?
         {
             flash
                 .erase(page, page + F::ERASE_SIZE as u32)
                 .await
                 .map_err(|_| StoreError::Flash)?;
-            flash.sync().await.map_err(|_| StoreError::Flash)?;
         }
     }
-    Ok(())
-}
-
-/// The rule of `sequential-storage`: half of the bits of one byte are zero.
-async fn is_marked<F: Flash>(flash: &mut F, at: u32) -> Result<bool, F::Error> {
-    let mut word = [0xFF; 4];
-    let word = &mut word[..F::READ_SIZE];
-    flash.read(at, word).await?;
-    Ok(word.iter().map(|byte| byte.count_zeros()).sum::<u32>() >= 4)
+    flash.sync().await.map_err(|_| StoreError::Flash)
 }

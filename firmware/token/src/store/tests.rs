@@ -23,9 +23,28 @@ fn master() -> MasterKey {
 }
 
 fn mount(flash: RamFlash) -> Store<RamFlash> {
-    let store = now(Store::mount(flash)).unwrap();
+    let mut store = now(Store::mount(flash)).unwrap();
     assert!(!store.is_damaged());
+    assert_only_live_slots(&mut store);
     store
+}
+
+/// Every slot is blank, zeroed, or the key of a version that counts: no half of another key is left.
+fn assert_only_live_slots(store: &mut Store<RamFlash>) {
+    let live = store
+        .directory
+        .iter()
+        .filter(|entry| entry.live() && entry.slotted)
+        .count();
+    let slot_pages = store.layout.slots.end as usize / PAGE;
+    let dump = store.flash().unwrap().dump();
+    let slots = dump
+        .chunks(PAGE)
+        .take(slot_pages)
+        .flat_map(|page| page[16..].chunks_exact(40));
+    let used = slots
+        .filter(|slot| slot.iter().any(|byte| *byte != 0) && slot.iter().any(|byte| *byte != 0xFF));
+    assert_eq!(used.count(), live);
 }
 
 fn take_flash(store: Store<RamFlash>) -> RamFlash {
@@ -116,7 +135,7 @@ fn tears(salt: u64) -> [Tear; 4] {
 }
 
 /// Cuts the power at each `stride`-th flash operation of `op`; checks old or new, and that the store works on.
-fn cut_everywhere(before: &RamFlash, model: &Model, op: &Op, stride: usize) -> u64 {
+fn cut_everywhere(before: &RamFlash, model: &Model, op: &Op, stride: u64) -> u64 {
     let mut after = model.clone();
     apply_to_model(&mut after, op);
     let mut whole = mount(before.clone());
@@ -125,7 +144,8 @@ fn cut_everywhere(before: &RamFlash, model: &Model, op: &Op, stride: usize) -> u
     let operations = whole.flash().unwrap().operations() - start;
     assert_eq!(read_all(&mut whole), after);
     let mut cuts = 0;
-    for at in (0..operations).step_by(stride) {
+    let erases = whole.flash().unwrap().erases_since(start);
+    for at in (0..operations).filter(|at| at.is_multiple_of(stride) || erases.contains(at)) {
         for tear in tears(at.wrapping_mul(0x1234_5678_9ABC_DEF1)) {
             let mut store = mount(before.clone());
             store.flash().unwrap().cut_after(at, tear);
@@ -296,9 +316,41 @@ fn a_second_cut_during_the_boot_after_the_first_changes_nothing_either() {
     }
 }
 
+/// Loses unsynced writes at cuts all over `op`; what was done is durable, what was not is old or new.
+fn lose_everywhere(before: &RamFlash, model: &Model, op: &Op, stride: u64) -> u64 {
+    let mut after = model.clone();
+    apply_to_model(&mut after, op);
+    let mut losses = 0;
+    for at in (0..).step_by(stride as usize) {
+        let mut done = Ok(());
+        for seed in 0..3 {
+            let mut store = mount(before.clone());
+            store.flash().unwrap().cut_after(at, Tear::Nothing);
+            done = apply(&mut store, &mut rng(9), op);
+            let mut flash = take_flash(store);
+            flash.lose_unsynced(at * 3 + seed);
+            flash.restart();
+            let mut store = mount(flash);
+            let found = read_all(&mut store);
+            match done {
+                Ok(()) => assert_eq!(found, after, "{op:?}: what was done is durable"),
+                Err(_) => assert!(
+                    found == *model || found == after,
+                    "{op:?} cut at {at}, lost by {seed}"
+                ),
+            }
+            losses += u64::from(done.is_err());
+        }
+        if done.is_ok() {
+            return losses;
+        }
+    }
+    losses
+}
+
 #[test]
 fn writes_that_a_host_lost_between_syncs_leave_the_old_or_the_new_version() {
-    let (flash, model) = busy_flash(45);
+    let (mut flash, mut model) = busy_flash(45);
     let mut losses = 0;
     for op in [
         Op::Put(1, 60, 77),
@@ -306,29 +358,38 @@ fn writes_that_a_host_lost_between_syncs_leave_the_old_or_the_new_version() {
         Op::Plain(5),
         Op::Delete(1),
     ] {
-        let mut after = model.clone();
-        apply_to_model(&mut after, &op);
-        for seed in 0..400 {
-            let mut store = mount(flash.clone());
-            store.flash().unwrap().cut_after(seed * 3, Tear::Nothing);
-            let done = apply(&mut store, &mut rng(9), &op);
-            let mut flash = take_flash(store);
-            flash.lose_unsynced(seed);
-            flash.restart();
-            let mut store = mount(flash);
-            let found = read_all(&mut store);
-            match done {
-                Ok(()) => assert_eq!(found, after, "{op:?}: what was done is durable"),
-                Err(_) => assert!(
-                    found == model || found == after,
-                    "{op:?} cut at {}",
-                    seed * 3
-                ),
-            }
-            losses += u64::from(done.is_err());
-        }
+        losses += lose_everywhere(&flash, &model, &op, 7);
     }
-    assert!(losses > 200, "{losses}");
+    // The same while pages move.
+    let mut moved = 0;
+    for round in 0..200 {
+        let op = Op::Put(1, 500, 1000 + round);
+        let mut store = mount(flash.clone());
+        let start = store.flash().unwrap().operations();
+        apply(&mut store, &mut rng(9), &op).unwrap();
+        let moves = !store.flash().unwrap().erases_since(start).is_empty();
+        if moves && moved < 4 {
+            moved += 1;
+            losses += lose_everywhere(&flash, &model, &op, 3);
+        }
+        apply_to_model(&mut model, &op);
+        flash = take_flash(store);
+    }
+    assert_eq!(moved, 4);
+    assert!(losses > 1000, "{losses}");
+}
+
+#[test]
+fn what_another_firmware_left_makes_a_blank_token() {
+    let mut flash = RamFlash::new(15);
+    for (at, byte) in flash.dump_mut().iter_mut().enumerate() {
+        *byte = (at * 31 % 251) as u8;
+    }
+    let mut store = mount(flash);
+    assert_eq!(read_all(&mut store), Model::new());
+    apply(&mut store, &mut rng(1), &Op::Put(0, 500, 1)).unwrap();
+    let mut store = mount(take_flash(store));
+    assert_eq!(read_all(&mut store).len(), 1);
 }
 
 #[test]

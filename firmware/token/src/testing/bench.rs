@@ -43,6 +43,7 @@ pub struct Bench {
     channel: Option<Channel>,
     host_rng: TestRng,
     answer: heapless::Vec<u8, MAX_LINK>,
+    first_cut: Option<RamFlash>,
 }
 
 /// Why a token on the bench gave no reply.
@@ -60,16 +61,35 @@ impl Bench {
     /// Puts a token on the bench and turns it on.
     #[must_use]
     pub fn new(flash: RamFlash, env: TestEnv) -> Self {
-        let mut bench = Self {
+        let mut bench = Self::off(flash, env);
+        bench.power_on();
+        bench
+    }
+
+    /// Puts a token on the bench, with the power off.
+    #[must_use]
+    pub fn off(flash: RamFlash, env: TestEnv) -> Self {
+        Self {
             flash: SharedFlash::new(flash),
             env,
             app: None,
             channel: None,
             host_rng: TestRng::default(),
             answer: heapless::Vec::new(),
-        };
-        bench.power_on();
-        bench
+            first_cut: None,
+        }
+    }
+
+    /// Notes what is on the flash now that the power was cut, for a test that cuts it a second time.
+    pub fn note_first_cut(&mut self) {
+        self.first_cut = Some(self.flash.snapshot());
+    }
+
+    /// What was on the flash at the last [`Bench::note_first_cut`], else what is there now.
+    pub fn take_first_cut(&mut self) -> RamFlash {
+        self.first_cut
+            .take()
+            .unwrap_or_else(|| self.flash.snapshot())
     }
 
     /// A blank token with a flash of 40 pages.

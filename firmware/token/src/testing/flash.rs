@@ -77,6 +77,7 @@ pub struct RamFlash {
     programs: Vec<u8>,
     undo: Vec<Undo>,
     operations: u64,
+    erases: Vec<u64>,
     syncs: u64,
     cut: Option<(u64, Tear)>,
     off: bool,
@@ -91,6 +92,7 @@ impl RamFlash {
             programs: vec![0; pages * PAGE / WORD],
             undo: Vec::new(),
             operations: 0,
+            erases: Vec::new(),
             syncs: 0,
             cut: None,
             off: false,
@@ -123,6 +125,15 @@ impl RamFlash {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.operations
+    }
+
+    /// Returns which operations since the `start`-th were erases, counted from there.
+    #[must_use]
+    pub fn erases_since(&self, start: u64) -> Vec<u64> {
+        self.erases
+            .iter()
+            .filter_map(|at| at.checked_sub(start))
+            .collect()
     }
 
     /// Returns how many times [`Flash::sync`] was called.
@@ -232,6 +243,7 @@ impl RamFlash {
     }
 
     fn erase_page(&mut self, at: usize) -> Result<(), RamFlashError> {
+        self.erases.push(self.operations);
         let tear = self.step()?;
         let words = at / WORD..(at + PAGE) / WORD;
         let programs = self.programs[words.clone()].to_vec();

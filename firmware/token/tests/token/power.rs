@@ -8,7 +8,7 @@ use hostchat_token::testing::{Bench, Refusal, Tear, TestPin};
 use super::support::{PIN, Person, TODAY, exchange, failed, pair_up_to_message_3, paired, two};
 
 /// Every flash operation, or every n-th if `HOSTCHAT_CUTS` is n.
-fn stride() -> usize {
+fn stride() -> u64 {
     std::env::var("HOSTCHAT_CUTS")
         .ok()
         .and_then(|text| text.parse().ok())
@@ -38,7 +38,8 @@ fn cut_everywhere<T>(
     let operations = whole.flash.lock().operations() - start;
     assert!(operations > 0, "{name} writes nothing");
     let mut cuts = 0;
-    for at in (0..operations).step_by(stride()) {
+    let erases = whole.flash.lock().erases_since(start);
+    for at in (0..operations).filter(|at| at.is_multiple_of(stride()) || erases.contains(at)) {
         let seed = at.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         for tear in [
             Tear::Nothing,
@@ -50,6 +51,7 @@ fn cut_everywhere<T>(
             bench.flash.lock().cut_after(at, tear);
             let shown = step(&mut bench);
             assert!(bench.flash.lock().is_off());
+            bench.note_first_cut();
             assert!(
                 bench.power_cycle(),
                 "{name}: dead after a cut at {at} with {tear:?}"
@@ -63,6 +65,45 @@ fn cut_everywhere<T>(
         }
     }
     println!("{name}: {operations} flash operations, {cuts} cuts");
+}
+
+/// As [`cut_everywhere`], and the power goes a second time at each flash operation of the boot after the first cut.
+fn cut_twice<T: Copy>(
+    name: &str,
+    before: &Bench,
+    unlocked: bool,
+    step: impl Fn(&mut Bench) -> T,
+    check: impl Fn(&mut Bench, T, &str),
+) {
+    let second_cuts = core::cell::Cell::new(0);
+    cut_everywhere(name, before, unlocked, step, |bench, shown, place| {
+        // This boot was whole; play it again from the first cut, and cut it.
+        let at_first_cut = bench.take_first_cut();
+        let torn = place.contains("Bits");
+        for at in (0..).take_while(|_| torn) {
+            let mut again = Bench::off(at_first_cut.clone(), bench.env.fork());
+            again.flash.lock().restart();
+            again.flash.lock().cut_after(at, Tear::Bits(at ^ 0x5EED));
+            let started = again.power_on();
+            if !again.flash.lock().is_off() {
+                assert!(started, "{place}");
+                break;
+            }
+            assert!(!started);
+            assert!(
+                again.power_cycle(),
+                "{place}, then at {at} of the boot: dead"
+            );
+            check(
+                &mut again,
+                shown,
+                &format!("{place}, then at {at} of the boot"),
+            );
+            second_cuts.set(second_cuts.get() + 1);
+        }
+        check(bench, shown, place);
+    });
+    println!("{name}: {} second cuts", second_cuts.get());
 }
 
 fn person(bench: &mut Bench, address: &hostchat_core::wire::Address) -> Person {
@@ -82,7 +123,7 @@ fn tries(bench: &mut Bench) -> u8 {
 fn a_guess_that_saw_message_2_is_charged_wherever_the_power_goes() {
     let mut before = Bench::blank(1);
     before.init(PIN).unwrap();
-    cut_everywhere(
+    cut_twice(
         "first guess",
         &before,
         false,
@@ -113,7 +154,7 @@ fn the_last_guess_ends_in_a_wipe_or_is_still_there() {
         }
         assert!(before.unlock(TestPin::new(9)).is_err());
     }
-    cut_everywhere(
+    cut_twice(
         "last guess",
         &before,
         false,
@@ -160,7 +201,7 @@ fn the_right_pin_survives() {
     let mut before = Bench::blank(1);
     before.init(PIN).unwrap();
     let _ = before.unlock(TestPin::new(9));
-    cut_everywhere(
+    cut_twice(
         "right PIN",
         &before,
         false,
@@ -177,7 +218,7 @@ fn the_right_pin_survives() {
 #[test]
 fn an_initialisation_is_whole_or_not_begun() {
     let before = Bench::blank(1);
-    cut_everywhere(
+    cut_twice(
         "init",
         &before,
         false,
@@ -201,7 +242,7 @@ fn an_initialisation_is_whole_or_not_begun() {
 fn a_change_of_pin_leaves_exactly_one_pin() {
     let a = Person::new("alice", 1);
     let new = TestPin::new(5);
-    cut_everywhere(
+    cut_twice(
         "change PIN",
         &a.bench,
         true,

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::vault::{Asked, Request};
 
 pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
-    let mut client = context.client().await?;
+    let mut client = context.online().await?;
     let mut output = context.output;
     let peer = args
         .peer
@@ -44,10 +44,12 @@ pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
     let has_written = asked().any(|r| r.asked == Asked::First);
     if let Some(request) = asked().rfind(|r| r.asked != Asked::First) {
         let can_type = interactive || args.code_file.is_some();
-        if (can_type || !has_written)
-            && (with_code(context, &mut client, request.clone(), &args).await? || !has_written)
-        {
-            return Ok(());
+        // Without a way to type a code, what was written without one can still be read.
+        if can_type || !has_written {
+            let typed = with_code(context, &mut client, request.clone(), &args).await?;
+            if typed || !has_written {
+                return Ok(());
+            }
         }
     }
     if has_written {

@@ -155,6 +155,12 @@ pub enum Command {
     /// Sets a new PIN or passphrase
     ChangePin(ChangePinArgs),
     /// Shows what the token says about itself
+    #[command(after_help = "\
+Example:
+  hostchat token --token /dev/ttyACM0
+  hostchat token --json
+
+Needs no PIN. Shows the firmware, whether there are keys, and how many tries of the PIN are left.")]
     Token,
     /// Erases the token's keys and the home directory's contents
     Wipe(WipeArgs),
@@ -414,7 +420,7 @@ fn exit_codes() -> String {
     use std::fmt::Write as _;
 
     crate::error::EXIT_CODES.iter().fold(
-        String::from("Exit codes:\n"),
+        String::from("Example:\n  hostchat exit-codes --json\n\nExit codes:\n"),
         |mut text, (exit, meaning)| {
             let _ = writeln!(text, "  {:>3}  {meaning}", *exit as u8);
             text

@@ -5,7 +5,7 @@ use super::run::Context;
 use crate::error::Result;
 
 pub(super) async fn run(context: &Context, args: RecvArgs) -> Result<()> {
-    let mut client = context.client().await?;
+    let mut client = context.online().await?;
     let mut output = context.output;
     client.receive(args.follow, &mut output).await
 }

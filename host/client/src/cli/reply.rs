@@ -6,7 +6,7 @@ use crate::client::How;
 use crate::error::{Error, Result};
 
 pub(super) async fn run(context: &Context, args: ReplyArgs) -> Result<()> {
-    let mut client = context.client().await?;
+    let mut client = context.online().await?;
     let last = client.vault().last_sender()?;
     let address = last.ok_or_else(|| Error::Nothing("no message to reply to".into()))?;
     let text = context.text(args.text).await?;

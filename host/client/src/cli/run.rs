@@ -88,6 +88,15 @@ impl Context {
         Ok(self.stoppable(client))
     }
 
+    /// As [`Self::client`], for a command that needs the relay: connects while the PIN is stretched.
+    pub(super) async fn online(&self) -> Result<Client> {
+        let mut locked = self.locked().await?;
+        let pin = self.pin(locked.question()).await?;
+        locked.connect_early();
+        let client = locked.unlock(pin).await?;
+        Ok(self.stoppable(client))
+    }
+
     /// Lets Ctrl-C reach a client.
     pub(super) fn stoppable(&self, client: Client) -> Client {
         client.with_stop(self.stop.clone())
@@ -141,7 +150,7 @@ async fn interruptible(cli: Cli, output: Output) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let stop = crate::client::Stop::default();
     let context = Context {
-        global: cli.global,
+        global: cli.global.without_empty(),
         output,
         stop: stop.clone(),
     };
@@ -207,7 +216,7 @@ mod tests {
     fn every_command_has_an_example() {
         for command in Cli::command()
             .get_subcommands()
-            .filter(|c| !matches!(c.get_name(), "help" | "exit-codes" | "token"))
+            .filter(|c| c.get_name() != "help")
         {
             let help = command
                 .get_after_help()

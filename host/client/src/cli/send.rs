@@ -6,7 +6,7 @@ use crate::client::How;
 use crate::error::Result;
 
 pub(super) async fn run(context: &Context, args: SendArgs) -> Result<()> {
-    let mut client = context.client().await?;
+    let mut client = context.online().await?;
     let text = context.text(args.text).await?;
     let address = client.resolve(&args.peer)?;
     let with_code = args.code == Some(CodeBy::Print);

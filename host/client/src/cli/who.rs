@@ -7,7 +7,7 @@ use super::{Switch, WhoArgs};
 use crate::error::Result;
 
 pub(super) async fn run(context: &Context, args: WhoArgs) -> Result<()> {
-    let mut client = context.client().await?;
+    let mut client = context.online().await?;
     if let Some(switch) = args.visible {
         let visible = switch == Switch::On;
         client.set_visible(visible).await?;

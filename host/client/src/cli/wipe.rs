@@ -4,10 +4,18 @@ use serde_json::json;
 
 use super::run::Context;
 use super::{WipeArgs, prompt};
+use crate::client::Locked;
 use crate::error::{Error, Result};
 
 pub(super) async fn run(context: &Context, args: WipeArgs) -> Result<()> {
-    let locked = context.locked().await?;
+    let locked = match context.locked().await {
+        // Its keys cannot be saved, but the way to a new beginning must be open.
+        Err(Error::TokenDamaged) if args.local && args.yes => {
+            Locked::erase_damaged(&context.options()?)?;
+            return erased(context);
+        }
+        other => other?,
+    };
     if !args.yes {
         if !prompt::is_interactive() {
             return Err(Error::Usage("without a terminal `wipe` needs --yes".into()));
@@ -25,6 +33,10 @@ pub(super) async fn run(context: &Context, args: WipeArgs) -> Result<()> {
         let mut output = context.output;
         client.wipe(&mut output).await?;
     }
+    erased(context)
+}
+
+fn erased(context: &Context) -> Result<()> {
     context.output.data(
         &json!({"event": "done", "what": "wiped"}),
         "everything is erased",

@@ -21,6 +21,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use hostchat_core::wire::{Account, Address, Identity, RelayName};
+use tokio::task::JoinHandle;
 
 pub use accept::Confirmation;
 pub use account::NewAccount;
@@ -73,7 +74,11 @@ pub struct Locked {
     config: Config,
     token: Token,
     no_history: bool,
+    early: Option<Early>,
 }
+
+/// A connection to the home relay that is made while the PIN is stretched.
+type Early = JoinHandle<Result<(websocket::Socket, [u8; 32])>>;
 
 /// An unlocked client.
 pub struct Client {
@@ -82,6 +87,7 @@ pub struct Client {
     token: Token,
     vault: Vault,
     identity: Identity,
+    early: Option<Early>,
     connections: HashMap<RelayName, Connection>,
     /// Deliveries were asked for on the present connection to the home relay.
     receiving: bool,
@@ -131,7 +137,20 @@ impl Locked {
             config,
             token,
             no_history: options.no_history,
+            early: None,
         })
+    }
+
+    /// Erases a home whose software token is damaged so far that it cannot be opened.
+    ///
+    /// # Errors
+    /// `NotInitialised`, `HomeLocked`, `Io`; `TokenDamaged` if the home belongs to a token on a port.
+    pub fn erase_damaged(options: &Options) -> Result<()> {
+        let home = Home::open(&options.home()?)?;
+        if options.place(&home).0 != TokenKind::Software {
+            return Err(Error::TokenDamaged);
+        }
+        home.erase()
     }
 
     /// What the token says about itself.
@@ -158,13 +177,25 @@ impl Locked {
         self.token.change_pin(old, new).await
     }
 
+    /// Begins to connect to the home relay, for a command that will need it: the PIN's stretch leaves time for that.
+    pub fn connect_early(&mut self) {
+        let relay = self.config.relay.clone();
+        self.early = Some(tokio::spawn(
+            async move { websocket::connect(&relay).await },
+        ));
+    }
+
     /// Unlocks the token and opens the vault.
     ///
     /// # Errors
     /// `WrongPin` and others of the token; those of the vault.
     pub async fn unlock(self, pin: Pin) -> Result<Client> {
         self.token.unlock(pin).await?;
-        Client::assemble(self.home, self.config, self.token, self.no_history).await
+        let client = Client::assemble(self.home, self.config, self.token, self.no_history).await?;
+        Ok(Client {
+            early: self.early,
+            ..client
+        })
     }
 
     /// Erases the token without a PIN, and the home.
@@ -189,6 +220,7 @@ impl Client {
             token,
             vault,
             identity,
+            early: None,
             connections: HashMap::new(),
             receiving: false,
             bound: HashSet::new(),
@@ -258,21 +290,40 @@ impl Client {
         if is_home {
             self.receiving = false;
         }
+        if let Some(early) = self.early.take_if(|_| is_home)
+            && let Ok(Ok(socket)) = early.await
+        {
+            match self.log_in(relay, account.clone(), socket).await {
+                // It may have become too old while somebody typed.
+                Err(Error::RelayGone { .. }) => {}
+                other => return other,
+            }
+        }
         let pin = if is_home {
             self.config.relay.pin
         } else {
             self.vault.relay_pin(relay)?
         };
-        let (socket, exporter) = websocket::connect(&RelayAddress {
+        let address = RelayAddress {
             name: relay.clone(),
             pin,
-        })
-        .await?;
+        };
+        let socket = websocket::connect(&address).await?;
+        self.log_in(relay, account, socket).await
+    }
+
+    async fn log_in(
+        &mut self,
+        relay: &RelayName,
+        account: Account,
+        (socket, exporter): (websocket::Socket, [u8; 32]),
+    ) -> Result<()> {
+        let identity = *self.identity.claim();
         let visible = self.config.visible;
         let login = Login {
             token: &self.token,
             account,
-            identity: *self.identity.claim(),
+            identity,
             visible,
         };
         let connection = Connection::login(relay.clone(), socket, exporter, login).await?;

@@ -85,11 +85,21 @@ impl Client {
                     self.flush_noting(observer).await?;
                     self.look_after_prekeys(observer).await?;
                     if !follow {
-                        return Ok(());
+                        return self.leave().await;
                     }
                     upkeep = Instant::now() + UPKEEP;
                 }
             }
+        }
+    }
+
+    /// Makes sure that the relay has read every acknowledgement before the program ends.
+    pub(super) async fn leave(&mut self) -> Result<()> {
+        let home = self.home_relay();
+        match self.connections.get(&home) {
+            // What was not read is delivered once more, and known then.
+            Some(connection) if connection.is_alive() => connection.ping().await.or(Ok(())),
+            _ => Ok(()),
         }
     }
 

@@ -360,7 +360,8 @@ impl Client {
     /// # Errors
     /// Those of token and vault.
     pub async fn settle(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        self.flush_noting(observer).await
+        self.flush_noting(observer).await?;
+        self.leave().await
     }
 
     /// Sends what is due in the course of receiving; what cannot leave is noted and stays.

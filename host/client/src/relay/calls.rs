@@ -104,14 +104,6 @@ impl Connection {
         self.call(&Call::Receive, done).await
     }
 
-    /// Says that a delivery is safe here.
-    ///
-    /// # Errors
-    /// Those of [`Connection::call`].
-    pub async fn acknowledge(&self, number: u64) -> Result<()> {
-        self.call(&Call::Acknowledge { number }, done).await
-    }
-
     /// All names connected now, in order.
     ///
     /// # Errors

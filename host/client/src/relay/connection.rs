@@ -238,18 +238,8 @@ impl Connection {
         take: impl FnOnce(Answer<'_>) -> Option<T>,
     ) -> Result<T> {
         let (done, answer) = oneshot::channel();
-        let id = {
-            let mut shared = lock(&self.shared);
-            if let Some(gone) = &shared.gone {
-                return Err(gone.error(&self.relay));
-            }
-            let id = shared.next_id;
-            shared.next_id = id
-                .checked_add(1)
-                .ok_or(Error::Internal("request ids are used up"))?;
-            shared.waiting.insert(id, done);
-            id
-        };
+        let id = self.new_id()?;
+        lock(&self.shared).waiting.insert(id, done);
         let _forget = Forget {
             shared: &self.shared,
             id,
@@ -284,6 +274,29 @@ impl Connection {
                 why: "not an answer",
             }),
         }
+    }
+
+    /// Says that a delivery is safe here, without waiting for the answer: if it is lost, the delivery comes again and is
+    /// known then. [`Connection::ping`] afterwards makes sure that the relay has read it.
+    ///
+    /// # Errors
+    /// `RelayGone` and others if the connection is over.
+    pub async fn acknowledge(&self, number: u64) -> Result<()> {
+        let id = self.new_id()?;
+        let message = encode(id, &Call::Acknowledge { number })?;
+        self.out.send(message).await.map_err(|_| self.gone())
+    }
+
+    fn new_id(&self) -> Result<u32> {
+        let mut shared = lock(&self.shared);
+        if let Some(gone) = &shared.gone {
+            return Err(gone.error(&self.relay));
+        }
+        let id = shared.next_id;
+        shared.next_id = id
+            .checked_add(1)
+            .ok_or(Error::Internal("request ids are used up"))?;
+        Ok(id)
     }
 
     fn gone(&self) -> Error {

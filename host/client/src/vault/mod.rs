@@ -85,36 +85,34 @@ impl Vault {
             });
         }
         schema::prepare(&self.connection)?;
+        if found < schema::VERSION {
+            return self.migrate(usize::try_from(found).unwrap_or_default());
+        }
+        let select = "SELECT value FROM meta WHERE key = 'commitment'";
+        let kept: Option<Vec<u8>> = self
+            .connection
+            .query_row(select, [], |row| row.get(0))
+            .optional()?;
+        match kept {
+            Some(kept) if kept == self.sealer.commitment() => Ok(()),
+            Some(_) => Err(Error::VaultOtherToken(self.path.clone())),
+            None => Err(self.damaged("its commitment is missing")),
+        }
+    }
+
+    fn migrate(&mut self, from: usize) -> Result<()> {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let from = usize::try_from(found).unwrap_or(usize::MAX);
         for migration in schema::MIGRATIONS.iter().skip(from) {
             transaction.execute_batch(migration)?;
         }
-        transaction.pragma_update(None, "user_version", schema::VERSION)?;
-        let kept: Option<Vec<u8>> = transaction
-            .query_row(
-                "SELECT value FROM meta WHERE key = 'commitment'",
-                [],
-                |row| row.get(0),
-            )
-            .optional()?;
-        match kept {
-            Some(kept) if kept != self.sealer.commitment() => {
-                return Err(Error::VaultOtherToken(self.path.clone()));
-            }
-            Some(_) => {}
-            None if from > 0 => return Err(damaged_at(&self.path, "its commitment is missing")),
-            None => {
-                transaction.execute(
-                    "INSERT INTO meta (key, value) VALUES ('commitment', ?1)",
-                    params![self.sealer.commitment().as_slice()],
-                )?;
-            }
+        if from == 0 {
+            let insert = "INSERT INTO meta (key, value) VALUES ('commitment', ?1)";
+            transaction.execute(insert, params![self.sealer.commitment().as_slice()])?;
         }
-        transaction.commit()?;
-        Ok(())
+        transaction.pragma_update(None, "user_version", schema::VERSION)?;
+        Ok(transaction.commit()?)
     }
 
     fn damaged(&self, why: &'static str) -> Error {
@@ -136,6 +134,15 @@ impl Vault {
             Ok(value)
         });
         result.map_err(|error| refine(error, &self.path))
+    }
+
+    /// As [`Self::write`], but the sync is left to the next transaction: for what may be lost with the power.
+    fn write_relaxed<T>(&mut self, work: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
+        self.connection
+            .pragma_update(None, "synchronous", "NORMAL")?;
+        let result = self.write(work);
+        self.connection.pragma_update(None, "synchronous", "FULL")?;
+        result
     }
 
     /// Runs `work` on a consistent view.

@@ -1,12 +1,16 @@
 //! The command line: one file per command.
 
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rustix::fs::FlockOperation;
 
 use crate::error::Error;
 
+mod check;
+mod copy;
 mod fingerprint;
 mod init;
 mod invite;
@@ -16,6 +20,7 @@ const EXAMPLES: &str = "\
 Examples:
   hostchat-relay init --dir r
   hostchat-relay run --dir r
+  hostchat-relay backup --dir r --to backup.db
 
 Exit codes: 0 done, 1 system error, 2 wrong usage, 3 configuration, 4 cannot listen, 5 database damaged or newer,
 6 certificate, 7 already running, 8 disk full.";
@@ -34,6 +39,9 @@ enum Command {
     Run(run::Run),
     Invite(invite::Invite),
     Fingerprint(fingerprint::Fingerprint),
+    Check(check::Check),
+    Backup(copy::Backup),
+    Restore(copy::Restore),
 }
 
 /// The folder that every command works in.
@@ -62,6 +70,9 @@ impl Cli {
             Command::Run(run) => run.run(),
             Command::Invite(invite) => invite.run(),
             Command::Fingerprint(fingerprint) => fingerprint.run(),
+            Command::Check(check) => check.run(),
+            Command::Backup(backup) => backup.run(),
+            Command::Restore(restore) => restore.run(),
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,
@@ -76,4 +87,19 @@ impl Cli {
 fn complain(error: &Error) {
     eprintln!("error: {error}");
     eprintln!("hint: {}", error.hint());
+}
+
+/// Takes the folder for this process alone; the system gives it back however the process ends.
+fn lock(folder: &Path) -> Result<File, Error> {
+    let path = folder.join("relay.lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(Error::io(path.display().to_string()))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Running(folder.to_owned())),
+        Err(error) => Err(Error::io(path.display().to_string())(error.into())),
+    }
 }

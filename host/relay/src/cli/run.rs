@@ -1,16 +1,13 @@
 //! `hostchat-relay run`: serves until told to stop.
 
-use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
 
 use clap::Args;
-use rustix::fs::FlockOperation;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Folder, LogFormat};
+use super::{Folder, LogFormat, lock};
 use crate::config::Config;
 use crate::error::Error;
 use crate::logging;
@@ -24,7 +21,8 @@ Examples:
   hostchat-relay run --dir r --listen 127.0.0.1:0 --log debug --log-format json
 
 The first line on standard output is host:port#fingerprint: what users give to `hostchat init --relay`. Logs go to
-standard error. SIGTERM and Ctrl-C stop it in order: queued messages are stored, clients are told, exit code 0.")]
+standard error. SIGTERM and Ctrl-C stop it in order: queued messages are stored, clients are told, exit code 0.
+SIGHUP reads the certificate again.")]
 pub(super) struct Run {
     #[command(flatten)]
     folder: Folder,
@@ -64,9 +62,10 @@ impl Run {
 }
 
 async fn serve(config: Config) -> Result<(), Error> {
-    let (mut terminate, mut interrupt) = (
+    let (mut terminate, mut interrupt, mut hangup) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
+        signal(SignalKind::hangup())?,
     );
     let address = config.listen;
     let listener = TcpListener::bind(address)
@@ -78,28 +77,17 @@ async fn serve(config: Config) -> Result<(), Error> {
     // Whoever started us may have closed the pipe; the relay goes on.
     let mut out = std::io::stdout();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    let reload = server.reload();
     server
         .run(async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return,
+                    _ = interrupt.recv() => return,
+                    Some(()) = hangup.recv() => reload.now(),
+                }
             }
         })
         .await;
     Ok(())
-}
-
-/// Takes the folder for this process alone; the system gives it back however the process ends.
-fn lock(folder: &Path) -> Result<File, Error> {
-    let path = folder.join("relay.lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .map_err(Error::io(path.display().to_string()))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Running(folder.to_owned())),
-        Err(error) => Err(Error::io(path.display().to_string())(error.into())),
-    }
 }

@@ -19,6 +19,8 @@ use hostchat_core::wire::relay::Kind;
 use hostchat_core::wire::{Address, IdentityClaim, MessageId, Name, Prekey, PrekeyBundle};
 use tokio::sync::oneshot;
 
+pub mod check;
+pub mod copy;
 pub mod sqlite;
 
 mod age;
@@ -156,6 +158,26 @@ pub struct Stock {
     pub last_resort_id: u32,
 }
 
+/// What one step of [`Store::sweep`] deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Messages that nobody fetched in time.
+    pub messages: usize,
+    /// Everything: these messages, remembered ids, given prekeys.
+    pub rows: usize,
+}
+
+/// How a store is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Writes that wait.
+    pub waiting: usize,
+    /// Free bytes where it keeps its files, if it can tell.
+    pub disk_free: Option<u64>,
+    /// Bytes that it takes, if it can tell.
+    pub bytes: Option<u64>,
+}
+
 /// A future that a store returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Waits for room in the queue of writes; then the write is queued, and [`Pending`] tells its outcome.
@@ -185,8 +207,8 @@ pub trait Store: Send + Sync + 'static {
     fn set_visible(&self, account: AccountId, visible: bool) -> Queued<'_, ()>;
     /// Deletes an account with everything that belongs to it.
     fn delete_account(&self, account: AccountId) -> Queued<'_, ()>;
-    /// Deletes some of what has expired and says how many rows went; zero when nothing is left to do.
-    fn sweep(&self) -> Queued<'_, usize>;
+    /// Deletes some of what has expired and says how much went; no rows when nothing is left to do.
+    fn sweep(&self) -> Queued<'_, Swept>;
     /// Writes nothing, durably: resolves when the writer works.
     fn probe(&self) -> Queued<'_, ()>;
     /// The account of a name.
@@ -195,6 +217,8 @@ pub trait Store: Send + Sync + 'static {
     fn page(&self, mailbox: AccountId, after: u64, count: usize) -> Read<'_, Vec<Arc<Message>>>;
     /// How many prekeys an account has here.
     fn prekey_stock(&self, account: AccountId) -> Read<'_, Stock>;
+    /// How the store is doing, for the operator.
+    fn state(&self) -> State;
     /// Finishes the queued writes, brings the files into order and closes them.
     fn close(&self) -> StoreFuture<'_, ()>;
 }

@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension, Result};
 use super::tx::Tx;
 use super::usage::Parcel;
 use super::{
-    AccountId, Admission, Appended, Message, NewMessage, PutPrekey, Registered, Stock, Taken,
+    AccountId, Admission, Appended, Message, NewMessage, PutPrekey, Registered, Stock, Swept, Taken,
 };
 use crate::limits::SWEEP_ROWS;
 
@@ -297,7 +297,7 @@ pub(super) fn delete_account(tx: &mut Tx<'_>, account: AccountId) -> Result<()> 
     Ok(())
 }
 
-pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<usize> {
+pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<Swept> {
     let (now, rows) = (tx.age.now_ms().cast_signed(), SWEEP_ROWS as i64);
     let messages = tx
         .prepare("DELETE FROM message WHERE number IN (SELECT number FROM message WHERE expires <= ?1 LIMIT ?2)")?
@@ -315,7 +315,10 @@ pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<usize> {
         tx.forget_cached();
     }
     tx.keep_counter()?;
-    Ok(messages + ids + prekeys)
+    Ok(Swept {
+        messages,
+        rows: messages + ids + prekeys,
+    })
 }
 
 /// One-time keys counted in 32 bits, and the last-resort key.

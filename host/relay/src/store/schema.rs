@@ -3,7 +3,7 @@
 //! `user_version` is the number of migrations applied; `application_id` says that the file is ours. Migrations are
 //! append-only: a released one never changes. Each runs in one transaction and leaves a row in `migration`.
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::StoreError;
 
@@ -11,7 +11,7 @@ use super::StoreError;
 const APPLICATION_ID: i64 = 0x6863_7231;
 
 /// The migrations, oldest first.
-const MIGRATIONS: &[&str] = &[V1];
+const MIGRATIONS: &[&str] = &[V1, V2];
 
 const V1: &str = "
 CREATE TABLE migration (
@@ -82,8 +82,23 @@ CREATE TABLE seen (
 CREATE INDEX seen_by_expiry ON seen (expires);
 ";
 
-/// A file that is ours, or new, and not newer than this program: the number of migrations that it has.
-pub(crate) struct Recognised(i64);
+/// `running` is 1 from a start until an end in order. A file of version 1 cannot say how it was left: 1.
+const V2: &str = "
+ALTER TABLE counter ADD COLUMN running INTEGER NOT NULL DEFAULT 1;
+";
+
+/// A file that is ours, or new, and not newer than this program.
+pub(crate) struct Recognised {
+    /// The number of migrations that it has; 0 for a new file.
+    pub(crate) version: i64,
+    /// Whether the relay that used it last did not end in order, as far as the file can tell.
+    pub(crate) unclean: bool,
+}
+
+/// The newest version that this program knows.
+pub(crate) fn known() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
 
 /// Recognises a file without changing it.
 pub(crate) fn recognise(connection: &Connection) -> Result<Recognised, StoreError> {
@@ -97,23 +112,28 @@ pub(crate) fn recognise(connection: &Connection) -> Result<Recognised, StoreErro
     if !fresh && application != APPLICATION_ID {
         return Err(StoreError::NotOurs);
     }
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let known = known();
     if version > known {
         return Err(StoreError::Newer {
             found: version,
             known,
         });
     }
-    if !fresh {
-        check(connection)?;
-    }
-    Ok(Recognised(version))
+    let unclean = match version {
+        0 => false,
+        1 => true,
+        _ => connection
+            .query_row("SELECT running FROM counter", [], |row| row.get(0))
+            .optional()?
+            .unwrap_or(true),
+    };
+    Ok(Recognised { version, unclean })
 }
 
 /// Brings a file to the newest version.
 pub(crate) fn migrate(
     connection: &mut Connection,
-    Recognised(version): Recognised,
+    version: i64,
     wall_ms: u64,
 ) -> Result<(), StoreError> {
     for (next, sql) in (1i64..).zip(MIGRATIONS).skip_while(|(n, _)| *n <= version) {
@@ -130,12 +150,18 @@ pub(crate) fn migrate(
     Ok(())
 }
 
-/// Looks at every page: a damaged file is refused at start, not discovered by a user.
-fn check(connection: &Connection) -> Result<(), StoreError> {
+/// Looks at every page. It reads the whole file, so that a start does it only after a crash.
+pub(crate) fn quick_check(connection: &Connection) -> Result<(), StoreError> {
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict == "ok" {
         Ok(())
     } else {
         Err(StoreError::Damaged(verdict))
     }
+}
+
+/// Marks the file as in use, durably, or as left in order.
+pub(crate) fn set_running(connection: &Connection, running: bool) -> rusqlite::Result<()> {
+    connection.execute("UPDATE counter SET running = ?1", [running])?;
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hostchat_core::wire::{Address, IdentityClaim, MessageId, Name, Prekey};
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -17,10 +17,12 @@ use super::tx::{Cache, Tx};
 use super::writer::{Job, Write, Writer};
 use super::{
     Account, AccountId, Admission, Appended, Message, NewMessage, Outlet, Pending, PutPrekey,
-    Queued, Read, Registered, Stock, Store, StoreError, StoreFuture, Taken, ops, schema,
+    Queued, Read, Registered, State, Stock, Store, StoreError, StoreFuture, Swept, Taken, ops,
+    schema,
 };
 use crate::clock::Clock;
 use crate::limits::{Limits, WRITE_QUEUE};
+use crate::metrics::Metrics;
 
 /// How long one process waits for another (an `invite` beside a running relay) to finish its write.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
@@ -39,6 +41,8 @@ pub struct Options {
     pub limits: Limits,
     /// Wall time and uptime.
     pub clock: Arc<dyn Clock>,
+    /// Where commits and stored messages are counted.
+    pub metrics: Arc<Metrics>,
     /// Leaves out every sync. An acknowledged message may be lost when the machine goes down: for tests that must fail.
     pub danger_synchronous_off: bool,
 }
@@ -49,15 +53,17 @@ pub struct Sqlite {
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Arc<Readers>,
     age: Age,
+    path: PathBuf,
 }
 
 impl Sqlite {
-    /// Opens the file, checks it and starts the writer; what becomes durable goes to `outlet`.
+    /// Opens the file, checks it after a crash, and starts the writer; what becomes durable goes to `outlet`.
     ///
     /// # Errors
     /// `Newer`, `NotOurs`, `Damaged`, `Full`, or what the system says.
     pub fn open(options: Options, outlet: Arc<dyn Outlet>) -> Result<Self, StoreError> {
-        let connection = connect(&options.path, options.clock.wall_ms())?;
+        let wall_ms = options.clock.wall_ms();
+        let connection = connect(&options.path, wall_ms, Opened::ToServe)?;
         let page_size: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
         let pages = u64::from(options.limits.database_mib) * 1024 * 1024 / u64::from(page_size);
         connection.pragma_update(
@@ -71,6 +77,7 @@ impl Sqlite {
         if options.danger_synchronous_off {
             connection.pragma_update(None, "synchronous", "OFF")?;
         }
+        schema::set_running(&connection, true)?;
         sync_folder(&options.path)?;
         let age = Age::resume(last_mark(&connection)?, options.clock);
         let readers = Readers::open(&options.path)?;
@@ -81,6 +88,7 @@ impl Sqlite {
             limits: options.limits,
             age: age.clone(),
             outlet,
+            metrics: options.metrics,
             cache: Cache::default(),
             room: true,
             groups: 0,
@@ -95,6 +103,7 @@ impl Sqlite {
             writer: Mutex::new(Some(thread)),
             readers,
             age,
+            path: options.path,
         })
     }
 
@@ -108,7 +117,7 @@ impl Sqlite {
         uses: u32,
         wall_ms: u64,
     ) -> Result<(), StoreError> {
-        let connection = connect(path, wall_ms)?;
+        let connection = connect(path, wall_ms, Opened::Beside)?;
         ops::invite(&connection, invitation, uses, wall_ms)?;
         Ok(())
     }
@@ -180,7 +189,7 @@ impl Store for Sqlite {
         self.write(move |tx| ops::delete_account(tx, account))
     }
 
-    fn sweep(&self) -> Queued<'_, usize> {
+    fn sweep(&self) -> Queued<'_, Swept> {
         self.write(ops::sweep)
     }
 
@@ -223,6 +232,18 @@ impl Store for Sqlite {
         self.read(move |connection| ops::stock_of(connection, account).map(Stock::from))
     }
 
+    fn state(&self) -> State {
+        let waiting = crate::lock(&self.queue)
+            .as_ref()
+            .map_or(0, |queue| queue.max_capacity() - queue.capacity());
+        let disk = rustix::fs::statvfs(folder_of(&self.path)).ok();
+        State {
+            waiting,
+            disk_free: disk.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
+            bytes: std::fs::metadata(&self.path).ok().map(|file| file.len()),
+        }
+    }
+
     fn close(&self) -> StoreFuture<'_, ()> {
         drop(crate::lock(&self.queue).take());
         self.readers.close();
@@ -236,8 +257,17 @@ impl Store for Sqlite {
     }
 }
 
+/// What a file is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opened {
+    /// By the relay itself, which checks what a crash has left.
+    ToServe,
+    /// For one write, perhaps beside a running relay.
+    Beside,
+}
+
 /// Opens a file that is ours or new, and brings it to the newest version.
-fn connect(path: &Path, wall_ms: u64) -> Result<Connection, StoreError> {
+fn connect(path: &Path, wall_ms: u64, opened: Opened) -> Result<Connection, StoreError> {
     // Made here so that nobody else may read it; the log and its index take over the mode.
     OpenOptions::new()
         .create(true)
@@ -245,15 +275,47 @@ fn connect(path: &Path, wall_ms: u64) -> Result<Connection, StoreError> {
         .mode(0o600)
         .open(path)
         .map_err(|error| StoreError::Other(error.to_string()))?;
+    let log_bytes = std::fs::metadata(with_suffix(path, "-wal")).map_or(0, |log| log.len());
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
     let recognised = schema::recognise(&connection)?;
+    if opened == Opened::ToServe && recognised.unclean {
+        recover(&connection, &recognised, log_bytes)?;
+    }
     connection.set_prepared_statement_cache_capacity(64);
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "secure_delete", "FAST")?;
-    schema::migrate(&mut connection, recognised, wall_ms)?;
+    schema::migrate(&mut connection, recognised.version, wall_ms)?;
     Ok(connection)
+}
+
+/// Checks what a crash has left, before anything is written, and says so in the log.
+fn recover(
+    connection: &Connection,
+    recognised: &schema::Recognised,
+    log_bytes: u64,
+) -> Result<(), StoreError> {
+    if recognised.version < schema::known() {
+        let (from, to) = (recognised.version, schema::known());
+        tracing::info!(from, to, "bringing the database to a newer format");
+    } else {
+        tracing::warn!(
+            log_bytes,
+            "the relay did not end in order last time: recovering"
+        );
+    }
+    let start = Instant::now();
+    schema::quick_check(connection)?;
+    let messages: i64 =
+        connection.query_row("SELECT count(*) FROM message", [], |row| row.get(0))?;
+    let took_ms = start.elapsed().as_millis();
+    tracing::info!(
+        messages,
+        took_ms,
+        "the database is whole, with everything acknowledged"
+    );
+    Ok(())
 }
 
 fn last_mark(connection: &Connection) -> Result<Mark, StoreError> {
@@ -262,8 +324,9 @@ fn last_mark(connection: &Connection) -> Result<Mark, StoreError> {
             age_ms: row.get::<_, i64>(0)?.cast_unsigned(),
             wall_ms: row.get::<_, i64>(1)?.cast_unsigned(),
         })
-    })?;
-    Ok(mark)
+    });
+    mark.optional()?
+        .ok_or_else(|| StoreError::Damaged("it has no counter".to_owned()))
 }
 
 fn message_from(row: &Row<'_>) -> rusqlite::Result<Arc<Message>> {
@@ -277,7 +340,7 @@ fn message_from(row: &Row<'_>) -> rusqlite::Result<Arc<Message>> {
     }))
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(super) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -285,8 +348,15 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// Makes the names of the database and its log durable, which a sync of the files does not.
-fn sync_folder(path: &Path) -> Result<(), StoreError> {
+pub(super) fn sync_folder(path: &Path) -> Result<(), StoreError> {
     File::open(folder_of(path))
         .and_then(|folder| folder.sync_all())
         .map_err(|error| StoreError::Other(error.to_string()))
+}
+
+/// The name of a file that SQLite keeps beside a database.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }

@@ -8,14 +8,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::age::Age;
 use super::tx::{Cache, Tx};
-use super::{AccountId, Message, Outlet, StoreError};
+use super::{AccountId, Message, Outlet, StoreError, schema};
 use crate::limits::{GROUP, Limits};
+use crate::metrics::Metrics;
 
 /// Groups after which the free disk space is looked at again.
 const GROUPS_PER_LOOK: u32 = 16;
@@ -59,6 +61,7 @@ pub(super) struct Writer {
     pub(super) limits: Limits,
     pub(super) age: Age,
     pub(super) outlet: Arc<dyn Outlet>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) cache: Cache,
     pub(super) room: bool,
     pub(super) groups: u32,
@@ -82,6 +85,9 @@ impl Writer {
                 Err(_) => self.one_by_one(&mut group),
             }
         }
+        if let Err(error) = schema::set_running(&self.connection, false) {
+            tracing::warn!(%error, "the end could not be marked; the next start checks the whole database");
+        }
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
         if let Err(error) = self.connection.query_row(checkpoint, [], |_| Ok(())) {
             tracing::warn!(%error, "checkpoint at the end failed; the log is replayed at the next start");
@@ -89,8 +95,13 @@ impl Writer {
     }
 
     fn transact(&mut self, group: &mut [Box<dyn Write>]) -> Result<(), StoreError> {
+        let start = Instant::now();
         let result = self.try_transact(group);
-        if result.is_err() {
+        if result.is_ok() {
+            self.metrics.committed(start.elapsed());
+            self.metrics.writes.add(group.len() as u64);
+        } else {
+            self.metrics.failed_commits.add(1);
             self.cache.clear();
             self.stored.clear();
         }
@@ -132,7 +143,9 @@ impl Writer {
     }
 
     fn answer_all(&mut self, group: impl IntoIterator<Item = Box<dyn Write>>) {
+        self.metrics.stored.add(self.stored.len() as u64);
         for (mailbox, message) in self.stored.drain(..) {
+            self.metrics.stored_bytes.add(message.body.len() as u64);
             self.outlet.stored(mailbox, message);
         }
         for write in group {

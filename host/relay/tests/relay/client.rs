@@ -39,6 +39,11 @@ impl Person {
     pub fn new(name: &str) -> Self {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).unwrap();
+        Self::with_seed(name, seed)
+    }
+
+    /// The same person each time.
+    pub fn with_seed(name: &str, seed: [u8; 32]) -> Self {
         let key = SigningKey::from_bytes(seed);
         let dh = sha256(&[&seed]);
         let signature = key.sign(&[label::IDENTITY.as_bytes(), &[SUITE], &dh]);

@@ -22,6 +22,7 @@ pub struct TestRelay {
     pub folder: TempDir,
     pub clock: ManualClock,
     pub place: Place,
+    pub operator: Option<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -64,6 +65,7 @@ impl TestRelay {
         let dial = listener.local_addr().unwrap();
         let server = Server::open(config, listener).unwrap();
         let place = Place::parse(&server.address(), Some(dial));
+        let operator = server.operator_address();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.run(async {
             let _ = stopped.await;
@@ -72,6 +74,7 @@ impl TestRelay {
             folder,
             clock,
             place,
+            operator,
             stop: Some(stop),
             task,
         }

@@ -10,14 +10,16 @@
 mod admission;
 mod client;
 mod durability;
-
+mod golden;
 mod harness;
 mod hostile;
 
 mod limits;
 mod login;
 mod mailbox;
+mod operator;
 mod prekeys;
 mod presence;
 mod program;
 mod store;
+mod upkeep;

@@ -35,7 +35,15 @@ fn terminate(process: &Process) {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for command in ["init", "run", "invite", "fingerprint"] {
+    for command in [
+        "init",
+        "run",
+        "invite",
+        "fingerprint",
+        "check",
+        "backup",
+        "restore",
+    ] {
         let help = text(&program(&[command, "--help"]));
         assert!(help.contains("Example"), "{help}");
         assert!(

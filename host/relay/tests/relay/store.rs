@@ -31,6 +31,7 @@ fn open(folder: &Path, limits: Limits) -> (Sqlite, Arc<Collected>) {
         path: folder.join("relay.db"),
         limits,
         clock: Arc::new(ManualClock::new(WALL)),
+        metrics: Arc::default(),
         danger_synchronous_off: false,
     };
     let store = Sqlite::open(options, Arc::clone(&collected) as _).unwrap();

@@ -1,0 +1,162 @@
+//! A kill leaves the page cache; a power cut does not. So the order of the system calls is looked at: what was
+//! acknowledged was synced first.
+
+use hostchat_tests::{Running, program};
+use std::process::Command;
+
+use super::stage::{Memory, On, Person, Stage};
+use super::trace::{self, Did, Step};
+use crate::support::events;
+
+/// Messages in each trace.
+const MESSAGES: usize = 12;
+
+/// Sends messages by a relay under strace; gives their ids and what the relay did.
+fn traced_relay(stage: &mut Stage, alice: &mut Person) -> (Vec<Vec<u8>>, Vec<Step>) {
+    stage.relay.stop().ok();
+    let output = stage.world.path("relay.trace");
+    let mut command = trace::strace(&output);
+    stage
+        .relay
+        .start_through(command.arg(program("hostchat-relay")));
+    // One at a time: so everything that the relay sends belongs to the write before it.
+    let ids = (0..MESSAGES)
+        .map(|n| {
+            let ended = alice
+                .run(&["send", "bob", &format!("number {n}"), "--json"])
+                .ok();
+            let id = events(&ended, "sent")[0]["message_id"]
+                .as_str()
+                .expect("an id")
+                .to_owned();
+            (0..id.len())
+                .step_by(2)
+                .map(|at| u8::from_str_radix(&id[at..at + 2], 16).expect("hexadecimal"))
+                .collect()
+        })
+        .collect();
+    stage.relay.stop().ok();
+    (ids, trace::read(&output))
+}
+
+#[test]
+fn the_relay_syncs_each_message_before_it_says_stored() {
+    let mut stage = Stage::new(Memory::Good);
+    let (mut alice, _bob) = (
+        stage.person("alice", On::Software),
+        stage.person("bob", On::Software),
+    );
+    let (ids, steps) = traced_relay(&mut stage, &mut alice);
+    for id in &ids {
+        assert_eq!(
+            trace::is_durable_first(&steps, "relay.db-wal", id),
+            Some(true),
+            "{id:02x?}"
+        );
+    }
+    assert_eq!(trace::leaks(&steps, &["relay.db-wal"]), [""; 0]);
+    let syncs = steps.iter().filter(|step| step.did == Did::Sync).count();
+    println!(
+        "{} messages, {syncs} syncs, {} steps",
+        ids.len(),
+        steps.len()
+    );
+}
+
+#[test]
+fn a_relay_that_does_not_sync_is_found_out() {
+    let mut stage = Stage::new(Memory::Good);
+    let (mut alice, _bob) = (
+        stage.person("alice", On::Software),
+        stage.person("bob", On::Software),
+    );
+    let path = stage.relay.folder().join("relay.toml");
+    let text = std::fs::read_to_string(&path).expect("a configuration");
+    std::fs::write(&path, format!("danger_synchronous_off = true\n{text}")).expect("written");
+    let (ids, steps) = traced_relay(&mut stage, &mut alice);
+    for id in &ids {
+        assert_eq!(
+            trace::is_durable_first(&steps, "relay.db-wal", id),
+            Some(false),
+            "{id:02x?}"
+        );
+    }
+    assert!(trace::leaks(&steps, &["relay.db-wal"]).len() >= MESSAGES);
+}
+
+const VAULT: &str = "vault.db-wal";
+const TOKEN: &str = "token.flash";
+
+/// What a client does.
+fn traced_client(stage: &Stage, person: &mut Person, name: &str, arguments: &[&str]) -> Vec<Step> {
+    let output = stage.world.path(name);
+    let mut command: Command = trace::under_strace(&person.home.command(arguments), &output);
+    let ended = Running::start(&mut command).end().ok();
+    person.shown.take(&ended);
+    trace::read(&output)
+}
+
+#[test]
+fn the_client_syncs_token_and_vault_before_a_frame_leaves() {
+    let stage = Stage::new(Memory::Good);
+    let (mut alice, mut bob) = (
+        stage.person("alice", On::Software),
+        stage.person("bob", On::Software),
+    );
+    for n in 0..3 {
+        let steps = traced_client(
+            &stage,
+            &mut alice,
+            &format!("send{n}"),
+            &["send", "bob", &format!("{n}"), "--json"],
+        );
+        assert_eq!(trace::leaks(&steps, &[VAULT, TOKEN]), [""; 0]);
+        // The token's state, synced as often as it takes, then the frame; then the frame leaves.
+        let shapes = trace::shape(&steps, VAULT, TOKEN);
+        let sealed = shapes
+            .iter()
+            .filter(|shape| shape.ends_with("bBaA"))
+            .count();
+        assert!(sealed >= 1, "no seal before a send: {shapes:?}");
+        let unsynced: Vec<Step> = steps
+            .into_iter()
+            .filter(|step| !(step.did == Did::Sync && step.file.ends_with(TOKEN)))
+            .collect();
+        assert!(
+            !trace::leaks(&unsynced, &[TOKEN]).is_empty(),
+            "the check sees the token's writes"
+        );
+    }
+    bob.run(&["accept", "alice", "--json"]).ok();
+    assert_eq!(bob.shown.texts(), ["0", "1", "2"]);
+}
+
+#[test]
+fn the_client_syncs_plaintext_then_token_before_it_acknowledges() {
+    let stage = Stage::new(Memory::Good);
+    let (mut alice, mut bob) = (
+        stage.person("alice", On::Software),
+        stage.person("bob", On::Software),
+    );
+    alice.send("bob", "hello");
+    bob.run(&["accept", "alice", "--json"]).ok();
+    bob.recv();
+    alice.recv();
+    for n in 0..MESSAGES {
+        alice.send("bob", &format!("number {n}"));
+    }
+    let steps = traced_client(&stage, &mut bob, "recv", &["recv", "--json"]);
+    assert_eq!(bob.shown.texts().len(), MESSAGES + 1);
+    assert_eq!(trace::leaks(&steps, &[VAULT, TOKEN]), [""; 0]);
+    // Plaintext, commit, mark: in this order, each synced, before the acknowledgement leaves.
+    let shapes = trace::shape(&steps, VAULT, TOKEN);
+    let torn = shapes
+        .iter()
+        .find(|shape| shape.contains("ab") || shape.contains("ba"));
+    assert_eq!(torn, None, "one is written while the other is not synced");
+    let taken = shapes
+        .iter()
+        .filter(|shape| shape.contains("aAb") && shape.ends_with("bBaA"))
+        .count();
+    assert_eq!(taken, MESSAGES, "{shapes:?}");
+}
