@@ -1,6 +1,7 @@
 //! Whole conversations between real processes.
 #![expect(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+mod board_qemu;
 mod certificates;
 mod codes;
 mod conversation;

@@ -219,6 +219,11 @@ impl Running {
         }
     }
 
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Lines of standard output so far.
     pub fn out_lines(&self) -> Vec<String> {
         self.out.lock().0.clone()

@@ -23,7 +23,9 @@ pub mod env;
 pub mod flash;
 #[cfg(feature = "std")]
 pub mod host;
+pub mod port;
 pub mod presence;
+pub mod random;
 mod records;
 mod slots;
 mod store;

@@ -1,17 +1,21 @@
-//! One command per chore: `cargo xtask demo`, `test`, `nightly`, `bench`, `ci`.
+//! One command per chore: `cargo xtask demo`, `test`, `nightly`, `bench`, `ci`, `firmware`, `token`.
 //!
 //! Each does its own set-up on a bare Debian 12 with Rust, says what it installs, and leaves nothing running. This
 //! program only starts others (cargo, rustup, apt-get); what they run lives in `tests/` and `tools/bench/`.
 
 mod check;
+mod firmware;
 mod setup;
 mod step;
+mod token;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::firmware::Board;
 use crate::step::{Failed, Step, cargo};
+use crate::token::TokenArguments;
 
 #[derive(Parser)]
 #[command(
@@ -42,6 +46,14 @@ enum Chore {
     },
     /// What continuous integration runs: `test`.
     Ci,
+    /// Builds the firmware of a board and shows its sizes.
+    Firmware {
+        /// The board.
+        #[arg(long, value_enum)]
+        board: Board,
+    },
+    /// Runs the firmware of a board in an emulator, as a serial port for `hostchat --token`. Ends at Ctrl-C.
+    Token(TokenArguments),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +63,8 @@ fn main() -> ExitCode {
         Chore::Nightly => nightly(),
         Chore::Bench { part } => bench(part.as_deref()),
         Chore::Ci => test(None),
+        Chore::Firmware { board } => firmware::firmware(board),
+        Chore::Token(arguments) => token::token(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -115,6 +129,10 @@ fn test(only: Option<&str>) -> Result<(), Failed> {
         .env("RUSTDOCFLAGS", "-D warnings"),
     ];
     steps.extend(check::chips());
+    // The tests start this image in the emulator.
+    steps.push(cargo("emulator", &[]).with(token::emulator));
+    steps.push(firmware::lint_step(Board::Qemu));
+    steps.push(firmware::build_step(Board::Qemu));
     steps.push(cargo("programs", &["build", "--workspace", "--bins"]));
     steps.push(cargo("tests", &["test", "--workspace", "--no-fail-fast"]));
     // Once more with what they print: how many vectors passed and how many invalid ones were refused.
@@ -162,6 +180,8 @@ fn test(only: Option<&str>) -> Result<(), Failed> {
 
 fn nightly() -> Result<(), Failed> {
     setup::debian_packages(&[("strace", "strace")])?;
+    token::emulator()?;
+    firmware::build_step(Board::Qemu).run()?;
     build_programs(&[])?;
     cargo(
         "tests, large counts",

@@ -1,0 +1,28 @@
+//! Hands the board's memory map and the linker script to the linker, so that no global flags are needed.
+
+use std::path::PathBuf;
+use std::{env, fs};
+
+/// Feature (as cargo names it to build scripts), binary, memory map.
+const BOARDS: [(&str, &str, &str); 1] = [("CARGO_FEATURE_QEMU", "token-qemu", "memory/qemu.x")];
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    let chip = env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "none");
+    let Some(out) = env::var_os("OUT_DIR").map(PathBuf::from) else {
+        return;
+    };
+    for (feature, binary, memory) in BOARDS {
+        println!("cargo:rerun-if-changed={memory}");
+        if !chip || env::var_os(feature).is_none() {
+            continue;
+        }
+        if let Err(error) = fs::copy(memory, out.join("memory.x")) {
+            println!("cargo:error={memory}: {error}");
+        }
+        println!("cargo:rustc-link-search={}", out.display());
+        for argument in ["-Tlink.x", "--nmagic"] {
+            println!("cargo:rustc-link-arg-bin={binary}={argument}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! `cargo xtask firmware`: builds a board's image and shows how large it is.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use crate::setup::{ChipBuild, chip_target, debian_packages};
+use crate::step::{Failed, Step, cargo, program, root};
+
+/// A board that there is an image for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Board {
+    /// QEMU's mps2-an386 (Cortex-M4), for tests.
+    Qemu,
+}
+
+impl Board {
+    fn feature(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+        }
+    }
+
+    fn binary(self) -> &'static str {
+        match self {
+            Self::Qemu => "token-qemu",
+        }
+    }
+
+    fn target(self) -> &'static str {
+        match self {
+            Self::Qemu => "thumbv7em-none-eabihf",
+        }
+    }
+}
+
+/// The smaller ones of several implementations of AES and SHA-2; a user's own `RUSTFLAGS` would take their place.
+const SMALL: &str = "['--cfg','aes_backend=\"soft\"','--cfg','aes_backend_soft=\"compact\"','--cfg',\
+                     'sha2_backend=\"soft\"','--cfg','sha2_backend_soft=\"compact\"']";
+
+/// The step that builds the image of `board`.
+pub(crate) fn build_step(board: Board) -> Step {
+    let target = board.target();
+    let small = format!("target.{target}.rustflags={SMALL}");
+    let step = cargo(
+        format!("firmware for {}", board.feature()),
+        &[
+            "build",
+            "--profile",
+            "firmware",
+            "--package",
+            "hostchat-boards",
+            "--features",
+            board.feature(),
+            "--bin",
+            board.binary(),
+            "--target",
+            target,
+            "--config",
+            &small,
+        ],
+    );
+    match chip_target(target) {
+        Ok(ChipBuild::Installed) => step,
+        Ok(ChipBuild::DebianSources) => step
+            .args(&["-Zbuild-std=core"])
+            .env("RUSTC", "/usr/bin/rustc")
+            .env("RUSTC_BOOTSTRAP", "1"),
+        Err(Failed(why)) => {
+            eprintln!("{target}: {why}");
+            step
+        }
+    }
+}
+
+/// The step that lints the code of `board`, which a build for the host passes by.
+pub(crate) fn lint_step(board: Board) -> Step {
+    cargo(
+        format!("lints of the firmware for {}", board.feature()),
+        &[
+            "clippy",
+            "--package",
+            "hostchat-boards",
+            "--features",
+            board.feature(),
+            "--bin",
+            board.binary(),
+            "--target",
+            board.target(),
+            "--",
+            "-D",
+            "warnings",
+        ],
+    )
+}
+
+/// Where [`build_step`] puts the image.
+pub(crate) fn image(board: Board) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root().join("target"), |folder| root().join(folder));
+    target
+        .join(board.target())
+        .join("firmware")
+        .join(board.binary())
+}
+
+/// Builds the image and shows its sizes.
+pub(crate) fn firmware(board: Board) -> Result<(), Failed> {
+    build_step(board).run()?;
+    let path = image(board);
+    let shown = std::fs::canonicalize(&path).unwrap_or(path);
+    debian_packages(&[("size", "binutils")])?;
+    println!("\n{}", shown.display());
+    program("sizes", "size", &[&shown.to_string_lossy()]).run()
+}
