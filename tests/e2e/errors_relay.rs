@@ -48,10 +48,7 @@ fn a_relay_with_another_certificate_gets_nothing_until_its_new_fingerprint_is_gi
             8,
             "shows a certificate that is not to be trusted: its fingerprint is not the one given",
         )
-        .refused(
-            8,
-            "give it with --relay; if it should not have changed, somebody is in between",
-        );
+        .refused(8, "if it should not have changed, somebody is in between");
     bob.run(&["recv"])
         .refused(6, "shows a certificate that is not to be trusted")
         .refused(

@@ -283,7 +283,10 @@ fn on_a_terminal_pin_and_code_are_asked_for_and_the_pin_is_not_echoed() {
     terminal.type_line("something else");
     let (shown, code) = terminal.end();
     assert_eq!(code, 4, "{}", String::from_utf8_lossy(&shown));
-    assert!(!bob.folder.exists(), "nothing was made");
+    assert!(
+        !bob.folder.join("config.toml").exists(),
+        "no account was made"
+    );
 
     let mut terminal = Terminal::start(&asking(&bob, &init), false);
     terminal.wait("the first question", |shown| {
