@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
@@ -110,13 +111,22 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors.
-            let code = if error.use_stderr() {
-                Exit::Usage
+            if !error.use_stderr() {
+                let _ = error.print();
+                return ExitCode::from(Exit::Success as u8);
+            }
+            if wants_json() {
+                let what = match error.kind() {
+                    ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                        "a command is missing".into()
+                    }
+                    _ => first_paragraph(&error.to_string()),
+                };
+                Output { json: true }.error(&Error::Usage(what));
             } else {
-                Exit::Success
-            };
-            let _ = error.print();
-            return ExitCode::from(code as u8);
+                let _ = error.print();
+            }
+            return ExitCode::from(Exit::Usage as u8);
         }
     };
     let output = Output {
@@ -129,6 +139,22 @@ pub fn run() -> ExitCode {
             ExitCode::from(error.exit() as u8)
         }
     }
+}
+
+/// Whether the arguments, which could not be parsed, ask for JSON.
+fn wants_json() -> bool {
+    std::env::args_os()
+        .skip(1)
+        .take_while(|argument| argument != "--")
+        .any(|argument| argument == "--json")
+}
+
+/// What clap says, without its usage and tips.
+fn first_paragraph(text: &str) -> String {
+    let lines = text.lines().map(str::trim);
+    let lines: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
+    let text = lines.join(" ");
+    text.strip_prefix("error: ").unwrap_or(&text).to_owned()
 }
 
 fn dispatch(cli: Cli, output: Output) -> Result<()> {
