@@ -230,6 +230,9 @@ fn refusal_hint(refusal: Refusal) -> String {
                 .into()
         }
         Reason::Version => "update hostchat or the relay".into(),
+        Reason::TooManyConnections if refusal.retry_after_ms == 0 => {
+            "another program receives for this account: a copy of this home?".into()
+        }
         Reason::BadRequest | Reason::TooLarge => {
             "this should not happen; are both ends of the same version?".into()
         }
