@@ -1,5 +1,6 @@
 //! From arguments to an exit code.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,13 +11,14 @@ use zeroize::Zeroizing;
 
 use super::output::Output;
 use super::{
-    Cli, Command, Global, accept, change_pin, contacts, history, init, prompt, recv, reply, send,
-    token, who, whoami, wipe,
+    Cli, Command, Global, accept, contacts, history, init, prompt, recv, reply, send, token, who,
+    whoami, wipe,
 };
 use crate::address::RelayAddress;
 use crate::client::{Client, Locked, Options};
 use crate::error::{Error, Exit, Result};
 use crate::token::{OnNotice, Pin};
+use crate::transport::usb;
 
 /// How long a command may take to leave things in order after Ctrl-C; a second Ctrl-C ends it at once.
 const GRACE: Duration = Duration::from_secs(3);
@@ -36,9 +38,13 @@ impl Context {
             .as_deref()
             .map(RelayAddress::parse)
             .transpose()?;
+        let token = match &self.global.token {
+            Some(port) if port == Path::new(usb::AUTO) => Some(usb::only_port()?),
+            other => other.clone(),
+        };
         Ok(Options {
             home: self.global.home.clone(),
-            token: self.global.token.clone(),
+            token,
             relay,
             no_history: self.global.no_history,
         })
@@ -97,6 +103,14 @@ impl Context {
         locked.connect_early();
         let client = locked.unlock(pin).await?;
         Ok(self.stoppable(client))
+    }
+
+    /// Waits, until Ctrl-C at most.
+    pub(super) async fn pause(&self, time: Duration) -> Result<()> {
+        tokio::select! {
+            () = tokio::time::sleep(time) => Ok(()),
+            () = self.stop.wished() => Err(Error::Interrupted),
+        }
     }
 
     /// Lets Ctrl-C reach a client.
@@ -212,8 +226,8 @@ async fn execute(command: Command, context: &Context) -> Result<()> {
         Command::History(args) => history::run(context, args).await,
         Command::Whoami(args) => whoami::run(context, args).await,
         Command::Who(args) => who::run(context, args).await,
-        Command::ChangePin(args) => change_pin::run(context, args).await,
-        Command::Token => token::run(context).await,
+        Command::ChangePin(args) => token::change_pin(context, args).await,
+        Command::Token(args) => token::run(context, args).await,
         Command::Wipe(args) => wipe::run(context, args).await,
         Command::ExitCodes => exit_codes(context.output),
     }
