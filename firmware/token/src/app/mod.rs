@@ -343,7 +343,7 @@ impl<E: Env, M: BorrowMut<Memory>> App<E, M> {
     fn seal_reply(&mut self) {
         let reply = &mut self.memory.borrow_mut().replies.last;
         let channel = self.channel.as_mut();
-        if !channel.is_some_and(|channel| seal(channel, reply).is_ok()) {
+        if channel.is_none_or(|channel| seal(channel, reply).is_err()) {
             reply.fill(0);
             put(&FromToken::Refused(LinkError::Locked), reply);
         }
