@@ -67,6 +67,29 @@ fn a_token_is_set_up_used_and_erased_without_an_account() {
         .ok();
     alice.run(&["token", "sessions"]).refused(4, "wrong PIN");
 
+    std::fs::write(world.path("alice.pin"), "another PIN\n").expect("written");
+    let log = alice.run(&["token", "log", "--json"]).ok();
+    let all = events(&log, "request");
+    let kinds: Vec<_> = all
+        .iter()
+        .filter_map(|request| request["kind"].as_str())
+        .collect();
+    assert_eq!(all[0]["kind"], "init", "{log}");
+    for kind in ["new_prekey", "answer_code", "open", "login", "forget"] {
+        assert!(kinds.contains(&kind), "{kind}: {log}");
+    }
+    let last: Vec<_> = all.iter().rev().take(3).collect();
+    assert_eq!(
+        last.iter()
+            .map(|request| (request["kind"].as_str(), request["done"].as_bool()))
+            .collect::<Vec<_>>(),
+        [
+            (Some("unlock"), Some(true)),
+            (Some("unlock"), Some(false)),
+            (Some("change_pin"), Some(true))
+        ]
+    );
+
     alice
         .run(&["token", "wipe"])
         .refused(2, "`token wipe` needs --yes");

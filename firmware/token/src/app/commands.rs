@@ -4,7 +4,7 @@ use core::pin::pin;
 
 use heapless::VecView;
 use hostchat_core::error::Error;
-use hostchat_core::icd::{Command, Reply, Status, TokenError};
+use hostchat_core::icd::{Act, Command, Reply, Status, TokenError};
 use hostchat_core::wire::relay::login_items;
 use hostchat_core::wire::{Account, Bytes, RelayName, codec};
 use rand_core::Rng as _;
@@ -56,6 +56,9 @@ impl<E: Env> Work<'_, E> {
             Ok(command) => apart(pin!(self.carry_out(command, answer))).await,
             Err(_) => Err(Failed(TokenError::BadRequest)),
         };
+        if let Some(act) = command.ok().as_ref().and_then(Act::of) {
+            self.log.note(self.env.now().ms, act, done.is_ok());
+        }
         self.room.answers.clear();
         done.unwrap_or_else(|Failed(error)| {
             // A failed command leaves neither plaintext nor envelope behind in its answer.
@@ -174,7 +177,8 @@ impl<E: Env> Work<'_, E> {
             | Command::PairEnd
             | Command::Discard
             | Command::StorageKey
-            | Command::Random => return self.carry_out_at_once(command, answer),
+            | Command::Random
+            | Command::Log => return self.carry_out_at_once(command, answer),
         }
         Ok(Flow::Stay)
     }
@@ -219,10 +223,19 @@ impl<E: Env> Work<'_, E> {
                 rng(self.env)?.fill_bytes(&mut random.0);
                 Reply::Random(random)
             }
+            Command::Log => {
+                self.show_log(answer)?;
+                return Ok(Flow::Stay);
+            }
             _ => return Err(Failed(TokenError::BadRequest)),
         };
         answer_with(&reply, answer)?;
         Ok(Flow::Stay)
+    }
+
+    #[inline(never)]
+    fn show_log(&mut self, answer: &mut Answer) -> Result<(), Failed> {
+        answer_with(&Reply::Log(self.log.show(self.env.now().ms)), answer)
     }
 
     /// Asks for a press, once per request.

@@ -17,6 +17,7 @@ mod commands;
 mod error;
 mod fields;
 mod keystore;
+mod log;
 mod marks;
 mod messages;
 mod pairing;
@@ -46,6 +47,7 @@ use crate::records::RecordId;
 use crate::store::{MAX_STORED, Store, StoreError};
 use commands::Flow;
 use keystore::{Keyring, PublicPin};
+use log::Requests;
 use marks::Marks;
 use pairing::Answers;
 use sessions::Cards;
@@ -67,6 +69,7 @@ pub struct App<E: Env, M = Memory> {
     channel: Option<Channel>,
     keyring: Option<Keyring>,
     memory: M,
+    log: Requests,
     last_request_ms: u64,
 }
 
@@ -109,6 +112,7 @@ struct Work<'a, E: Env> {
     store: &'a mut Store<E::Flash>,
     keyring: &'a mut Keyring,
     room: &'a mut Room,
+    log: &'a mut Requests,
     /// A press was given for this request.
     pressed: bool,
 }
@@ -175,6 +179,7 @@ impl<E: Env, M: BorrowMut<Memory>> App<E, M> {
             channel: None,
             keyring: None,
             memory,
+            log: Requests::new(),
             last_request_ms,
         })
     }
@@ -319,6 +324,7 @@ impl<E: Env, M: BorrowMut<Memory>> App<E, M> {
             store: &mut self.store,
             keyring,
             room,
+            log: &mut self.log,
             pressed: false,
         };
         let flow = pin!(work.command(request, replies.begin())).await;

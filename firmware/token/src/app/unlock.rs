@@ -6,8 +6,8 @@ use core::pin::pin;
 use heapless::{String, Vec};
 use hostchat_core::icd::link::{FromToken, Hello, Lifecycle};
 use hostchat_core::icd::{
-    LinkError, MAX_TRIES, MAX_TRIES_PER_POWER_CYCLE, Reply, TRIES_THAT_NEED_TOUCH, TokenUnlock,
-    UnlockKind,
+    Act, LinkError, MAX_TRIES, MAX_TRIES_PER_POWER_CYCLE, Reply, TRIES_THAT_NEED_TOUCH,
+    TokenUnlock, UnlockKind,
 };
 use hostchat_core::wire::{Bytes, PROTOCOL_VERSION, codec};
 use zeroize::Zeroize as _;
@@ -46,8 +46,12 @@ impl<E: Env, M: BorrowMut<Memory>> App<E, M> {
     }
 
     pub(super) async fn reset(&mut self) -> Result<(), LinkError> {
-        touch(&mut self.env, TouchReason::Wipe).await?;
-        self.erase().await
+        let done = match touch(&mut self.env, TouchReason::Wipe).await {
+            Ok(()) => self.erase().await,
+            Err(error) => Err(error),
+        };
+        self.log.note(self.env.now().ms, Act::Wipe, done.is_ok());
+        done
     }
 
     /// Destroys everything; the token is blank afterwards, with another id and salt.
@@ -180,6 +184,11 @@ impl<E: Env, M: BorrowMut<Memory>> App<E, M> {
             (Err(error), _) => Err(error),
             (Ok(_), Err(_)) => Err(LinkError::BadRequest),
         };
+        let act = match kind {
+            UnlockKind::Init => Act::Init,
+            UnlockKind::Unlock => Act::Unlock,
+        };
+        self.log.note(self.env.now().ms, act, unlocked.is_ok());
         match unlocked {
             Ok(()) => {
                 let reply = self.memory.borrow_mut().replies.begin();
@@ -274,6 +283,7 @@ impl<E: Env, M: BorrowMut<Memory>> App<E, M> {
             store: &mut self.store,
             keyring,
             room: &mut self.memory.borrow_mut().room,
+            log: &mut self.log,
             pressed: false,
         };
         let taken = pin!(work.take_stock()).await;
