@@ -212,7 +212,7 @@ pub struct LogEntry {
 /// What a token remembers of a request: each that uses a key or changes something. Append-only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Act {
-    /// An unlock; not done: a wrong PIN.
+    /// An unlock; not done: a wrong PIN, or given up halfway.
     Unlock,
     /// The first PIN.
     Init,

@@ -305,7 +305,7 @@ impl<E: Env, M: BorrowMut<Memory>> App<E, M> {
 
     /// All of a lock but the last reply: a repeat of the request that locked gets it again.
     fn forget_keys(&mut self) {
-        self.run = None;
+        self.give_up_run();
         self.channel = None;
         self.keyring = None;
         self.memory.borrow_mut().room.wipe();

@@ -70,11 +70,22 @@ impl<E: Env, M: BorrowMut<Memory>> App<E, M> {
         share: Bytes<32>,
         version: u8,
     ) -> Result<(), LinkError> {
-        self.run = None;
+        self.give_up_run();
         match version {
             PROTOCOL_VERSION if init => self.init_start(sid, share, version).await,
             PROTOCOL_VERSION => self.pin_start(sid, share, version).await,
             _ => Err(LinkError::Version),
+        }
+    }
+
+    /// Forgets an unlock that was not finished. A host that sees by the answer that its PIN is wrong says no more.
+    pub(super) fn give_up_run(&mut self) {
+        if self
+            .run
+            .take()
+            .is_some_and(|run| run.kind == UnlockKind::Unlock)
+        {
+            self.log.note(self.env.now().ms, Act::Unlock, false);
         }
     }
 
