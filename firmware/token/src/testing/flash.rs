@@ -80,6 +80,7 @@ pub struct RamFlash {
     undo: Vec<Undo>,
     operations: u64,
     erases: Vec<u64>,
+    wear: Vec<u32>,
     syncs: Vec<u64>,
     cut: Option<(u64, Tear)>,
     off: bool,
@@ -95,6 +96,7 @@ impl RamFlash {
             undo: Vec::new(),
             operations: 0,
             erases: Vec::new(),
+            wear: vec![0; pages],
             syncs: Vec::new(),
             cut: None,
             off: false,
@@ -127,6 +129,12 @@ impl RamFlash {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.operations
+    }
+
+    /// Returns how often each page was erased.
+    #[must_use]
+    pub fn wear(&self) -> &[u32] {
+        &self.wear
     }
 
     /// Returns which operations since the `start`-th were erases, counted from there.
@@ -252,6 +260,7 @@ impl RamFlash {
 
     fn erase_page(&mut self, at: usize) -> Result<(), RamFlashError> {
         self.erases.push(self.operations);
+        self.wear[at / PAGE] += 1;
         let tear = self.step()?;
         let words = at / WORD..(at + PAGE) / WORD;
         let programs = self.programs[words.clone()].to_vec();
