@@ -8,6 +8,7 @@ use std::sync::Arc;
 use hostchat_core::wire::RelayName;
 use serde::{Deserialize, Deserializer};
 
+use crate::admin;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::limits::Limits;
@@ -57,6 +58,8 @@ pub struct Config {
     pub key: PathBuf,
     /// SQLite database.
     pub database: PathBuf,
+    /// Where `hostchat-relay admin` reaches the running relay: a Unix socket for the same user only.
+    pub admin: PathBuf,
     /// Limits.
     pub limits: Limits,
     /// Never syncs the database: loses acknowledged messages when the machine goes down. For tests that must fail.
@@ -142,6 +145,7 @@ impl Config {
             certificate: folder.join(file.certificate),
             key: folder.join(file.key),
             database: folder.join(file.database),
+            admin: folder.join(admin::SOCKET),
             limits: file.limits,
             danger_synchronous_off: file.danger_synchronous_off,
             clock: Arc::new(SystemClock::new()),

@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -33,6 +34,7 @@ mod connection;
 mod http;
 mod hub;
 mod inbox;
+mod invitation;
 mod logging;
 mod login;
 mod operator;

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hostchat_core::wire::RelayName;
 use hostchat_core::wire::relay::{Reason, Refusal};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::admin;
 use crate::bucket::Buckets;
 use crate::clock::{self, Clock};
 use crate::config::{Config, Registration};
@@ -106,6 +107,7 @@ pub struct Server {
     relay: Arc<Relay>,
     listener: TcpListener,
     operator: Option<TcpListener>,
+    admin: Option<UnixListener>,
     tls: Arc<tls::Identity>,
     acceptor: TlsAcceptor,
     fingerprint: String,
@@ -150,6 +152,13 @@ impl Server {
             path: config.database,
             source,
         })?;
+        // Last, when it is sure that no other relay has the folder; messages go on without it.
+        let admin = admin::socket::listen(&config.admin)
+            .map_err(|error| {
+                let path = config.admin.display();
+                tracing::warn!(%path, %error, "no administration: the socket cannot be made");
+            })
+            .ok();
         let limits = config.limits;
         let relay = Relay {
             store: Arc::new(store),
@@ -178,6 +187,7 @@ impl Server {
             relay: Arc::new(relay),
             listener,
             operator,
+            admin,
             acceptor: TlsAcceptor::from(tls.config()),
             fingerprint: tls.fingerprint(),
             tls,
@@ -212,6 +222,9 @@ impl Server {
         let sweep = tokio::spawn(sweep(Arc::clone(&self.relay)));
         if let Some(listener) = self.operator.take() {
             helpers.spawn(operator::serve(Arc::clone(&self.relay), listener));
+        }
+        if let Some(listener) = self.admin.take() {
+            helpers.spawn(admin::socket::serve(Arc::clone(&self.relay), listener));
         }
         let clock = Arc::clone(&self.relay.clock);
         helpers.spawn(watch(Arc::clone(&self.tls), clock, self.reload.clone()));

@@ -7,6 +7,7 @@
 )]
 #![expect(unreachable_pub, reason = "a test has no outside")]
 
+mod admin;
 mod admission;
 mod client;
 mod durability;
