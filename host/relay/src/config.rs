@@ -39,6 +39,22 @@ impl fmt::Display for Registration {
     }
 }
 
+/// What is kept about users beyond what the service needs: nothing, unless the operator says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// Days for which it is kept who wrote to whom, when and how much; 0 for not at all.
+    pub log_days: u16,
+}
+
+impl Audit {
+    /// The same in milliseconds.
+    #[must_use]
+    pub fn log_ms(&self) -> u64 {
+        u64::from(self.log_days) * 24 * 3_600_000
+    }
+}
+
 /// Everything that a relay is told before it runs.
 #[derive(Clone)]
 pub struct Config {
@@ -60,6 +76,8 @@ pub struct Config {
     pub database: PathBuf,
     /// Where `hostchat-relay admin` reaches the running relay: a Unix socket for the same user only.
     pub admin: PathBuf,
+    /// What is kept about users beyond what the service needs.
+    pub audit: Audit,
     /// Limits.
     pub limits: Limits,
     /// Never syncs the database: loses acknowledged messages when the machine goes down. For tests that must fail.
@@ -85,6 +103,8 @@ struct File {
     key: PathBuf,
     #[serde(default = "default_database")]
     database: PathBuf,
+    #[serde(default)]
+    audit: Audit,
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
@@ -146,6 +166,7 @@ impl Config {
             key: folder.join(file.key),
             database: folder.join(file.database),
             admin: folder.join(admin::SOCKET),
+            audit: file.audit,
             limits: file.limits,
             danger_synchronous_off: file.danger_synchronous_off,
             clock: Arc::new(SystemClock::new()),
@@ -189,6 +210,11 @@ registration = "{registration}"
 # The database. Back it up with: hostchat-relay backup --dir DIR --to FILE
 # database = "relay.db"
 
+# A log of who wrote to whom, when and how much (never what), kept for this many days; 0, the default, keeps none and
+# deletes what was kept. See: hostchat-relay admin log. Tell your users if you turn it on.
+# [audit]
+# log_days = 7
+
 # Limits; README.md says what each is for. Rates are token buckets; per_minute = 0 turns one off.
 [limits]
 # message_days = 30
@@ -217,6 +243,7 @@ mod tests {
         assert_eq!(config.names, [name]);
         assert_eq!(config.registration, Registration::Invitation);
         assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.audit, Audit { log_days: 0 });
         assert!(config.guests && !config.danger_synchronous_off);
 
         for wrong in ["listn = 1", "[limits]\nsend = 1", "names = [\"UPPER:1\"]"] {

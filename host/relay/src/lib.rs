@@ -41,7 +41,7 @@ mod operator;
 mod server;
 mod socket;
 
-pub use config::{Config, Registration};
+pub use config::{Audit, Config, Registration};
 pub use error::Error;
 pub use limits::{Limits, Rate};
 pub use server::{Server, run};

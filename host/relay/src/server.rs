@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::admin;
 use crate::bucket::Buckets;
 use crate::clock::{self, Clock};
-use crate::config::{Config, Registration};
+use crate::config::{Audit, Config, Registration};
 use crate::connection;
 use crate::error::Error;
 use crate::hub::{Hub, Network};
@@ -58,6 +58,7 @@ pub(crate) struct Relay {
     pub(crate) names: Vec<RelayName>,
     pub(crate) registration: Registration,
     pub(crate) guests: bool,
+    pub(crate) audit: Audit,
     pub(crate) limits: Limits,
     pub(crate) rates: Rates,
     pub(crate) clock: Arc<dyn Clock>,
@@ -143,6 +144,7 @@ impl Server {
         let options = Options {
             path: config.database.clone(),
             limits: config.limits.clone(),
+            log_ms: config.audit.log_ms(),
             clock: Arc::clone(&config.clock),
             metrics: Arc::clone(&metrics),
             danger_synchronous_off: config.danger_synchronous_off,
@@ -159,6 +161,10 @@ impl Server {
                 tracing::warn!(%path, %error, "no administration: the socket cannot be made");
             })
             .ok();
+        if config.audit.log_days > 0 {
+            let days = config.audit.log_days;
+            tracing::info!(days, "keeping a log of who writes to whom");
+        }
         let limits = config.limits;
         let relay = Relay {
             store: Arc::new(store),
@@ -166,6 +172,7 @@ impl Server {
             names,
             registration: config.registration,
             guests: config.guests,
+            audit: config.audit,
             rates: Rates {
                 connects: Buckets::new(limits.connects),
                 registrations: Buckets::new(limits.registrations),

@@ -8,18 +8,19 @@
 //!
 //! Everything shown is metadata: messages lie in the store sealed, and the relay has no key to any of them.
 
-use hostchat_core::wire::Name;
+use hostchat_core::wire::relay::Kind;
+use hostchat_core::wire::{Address, Name};
 
 use crate::invitation;
 use crate::limits::{ADMIN_PAGE, INVITATIONS};
 use crate::server::Relay;
-use crate::store::{AccountRow, Invited, StoreError};
+use crate::store::{AccountRow, Filter, Invited, Position, StoreError};
 
 pub mod protocol;
 pub(crate) mod show;
 pub(crate) mod socket;
 
-use protocol::{Answer, Call, Invitation, Refused, Status, User};
+use protocol::{Answer, Call, Invitation, LogEntry, LogQuery, Refused, Status, User};
 
 /// Name of the socket in the relay's folder.
 pub const SOCKET: &str = "admin.sock";
@@ -36,6 +37,9 @@ pub(crate) async fn answer(relay: &Relay, call: Call) -> Answer {
         Call::Remove { name } => remove(relay, name).await.map(|()| Answer::Done),
         Call::Invite { uses } => invite(relay, uses).await.map(Answer::Invitation),
         Call::Invitations => invitations(relay).await.map(Answer::Invitations),
+        Call::Log(query) => log(relay, query)
+            .await
+            .map(|(entries, more)| Answer::Log { entries, more }),
         Call::Withdraw { id } => withdraw(relay, id).await.map(|()| Answer::Done),
     };
     done.unwrap_or_else(Answer::Refused)
@@ -65,6 +69,7 @@ pub(crate) async fn status(relay: &Relay) -> Result<Status, Refused> {
         waiting_writes: state.waiting as u64,
         database_bytes: state.bytes,
         disk_free_bytes: state.disk_free,
+        log_days: relay.audit.log_days,
     })
 }
 
@@ -128,6 +133,54 @@ pub(crate) async fn invitations(relay: &Relay) -> Result<Vec<Invitation>, Refuse
 pub(crate) async fn withdraw(relay: &Relay, id: String) -> Result<(), Refused> {
     let withdrawn = relay.store.withdraw(id).await.await.map_err(refused)?;
     withdrawn.then_some(()).ok_or(Refused::UnknownInvitation)
+}
+
+/// A page of the log, newest first, and whether there are more.
+pub(crate) async fn log(relay: &Relay, query: LogQuery) -> Result<(Vec<LogEntry>, bool), Refused> {
+    if relay.audit.log_days == 0 {
+        return Err(Refused::LogOff);
+    }
+    let filter = Filter {
+        sender: query.from.map(|from| sender(relay, &from)).transpose()?,
+        receiver: query.to.map(|to| to.to_string()),
+        since: query.since,
+        until: query.until,
+        before: query.before.map(|(at, number)| Position { at, number }),
+    };
+    let rows = relay.store.log(filter, ADMIN_PAGE + 1).await;
+    let mut rows = rows.map_err(refused)?;
+    let more = rows.len() > ADMIN_PAGE;
+    rows.truncate(ADMIN_PAGE);
+    let entries = rows.into_iter().map(|row| LogEntry {
+        at: row.position.at,
+        number: row.position.number,
+        from: row.sender,
+        to: row.receiver,
+        kind: kind_text(row.kind).to_owned(),
+        bytes: row.bytes,
+    });
+    Ok((entries.collect(), more))
+}
+
+/// A sender as the log has it: users of this relay by name, however they are addressed.
+fn sender(relay: &Relay, text: &str) -> Result<String, Refused> {
+    if let Ok(name) = Name::parse(text) {
+        return Ok(name.to_string());
+    }
+    let address = Address::parse(text).map_err(|_| Refused::BadRequest)?;
+    Ok(if relay.names.contains(&address.relay()) {
+        address.name().to_string()
+    } else {
+        address.to_string()
+    })
+}
+
+fn kind_text(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Pairing => "pairing",
+        Kind::First => "first",
+        Kind::Message => "message",
+    }
 }
 
 fn shown(relay: &Relay, row: AccountRow) -> User {

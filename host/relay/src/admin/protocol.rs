@@ -61,6 +61,24 @@ pub enum Call {
         /// [`Invitation::id`].
         id: String,
     },
+    /// A page of the log of who wrote to whom, newest first.
+    Log(LogQuery),
+}
+
+/// Which entries of the log are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogQuery {
+    /// Only of this sender: a name, or the address of a guest.
+    pub from: Option<String>,
+    /// Only to this receiver.
+    pub to: Option<Name>,
+    /// Only at this time or later.
+    pub since: Option<u64>,
+    /// Only before this time.
+    pub until: Option<u64>,
+    /// Only before this entry, the last of the page before: its time and number.
+    pub before: Option<(u64, u64)>,
 }
 
 /// One line from the relay.
@@ -97,6 +115,13 @@ pub enum Answer {
     Invitations(Vec<Invitation>),
     /// Not done; nothing changed.
     Refused(Refused),
+    /// To [`Call::Log`].
+    Log {
+        /// At most a page.
+        entries: Vec<LogEntry>,
+        /// Whether there are more, older ones.
+        more: bool,
+    },
 }
 
 /// Why the relay refuses an administrator.
@@ -119,6 +144,8 @@ pub enum Refused {
     ShuttingDown,
     /// The store failed; the relay's log says how.
     Internal,
+    /// No log is kept.
+    LogOff,
 }
 
 impl Refused {
@@ -134,6 +161,7 @@ impl Refused {
             Self::Full => "the disk is full",
             Self::ShuttingDown => "the relay shuts down",
             Self::Internal => "the store failed",
+            Self::LogOff => "this relay keeps no log of who wrote to whom",
         }
     }
 
@@ -150,6 +178,7 @@ impl Refused {
             Self::Full => "free some disk space and try again",
             Self::ShuttingDown => "try again when it runs",
             Self::Internal => "the relay's log says how",
+            Self::LogOff => "log_days in [audit] of relay.toml turns it on, from the next start on",
         }
     }
 }
@@ -191,6 +220,26 @@ pub struct Status {
     pub database_bytes: Option<u64>,
     /// Free space where it lies, if known.
     pub disk_free_bytes: Option<u64>,
+    /// Days for which it is kept who wrote to whom; 0 for not at all.
+    #[serde(default)]
+    pub log_days: u16,
+}
+
+/// One message that was stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// When.
+    pub at: u64,
+    /// Number of the message.
+    pub number: u64,
+    /// The name of a user, the whole address of a guest.
+    pub from: String,
+    /// Whose mailbox.
+    pub to: Name,
+    /// `pairing`, `first` or `message`.
+    pub kind: String,
+    /// Size of the sealed body.
+    pub bytes: u64,
 }
 
 /// One account.
@@ -266,6 +315,7 @@ mod tests {
             r#"{"version":1,"call":{"invite":{"uses":3}}}"#,
             r#"{"version":1,"call":"invitations"}"#,
             r#"{"version":1,"call":{"withdraw":{"id":"00ff"}}}"#,
+            r#"{"version":1,"call":{"log":{"from":"a@h:1","to":"b","since":1,"until":null,"before":[2,3]}}}"#,
         ] {
             let call = request_from(line.as_bytes()).unwrap();
             let version = VERSION;

@@ -3,13 +3,15 @@
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use hostchat_core::wire::Name;
 
 use super::Folder;
-use crate::admin::protocol::{self, Answer, Call, Invitation, Refused, Reply, Status, User};
+use crate::admin::protocol::{
+    self, Answer, Call, Invitation, LogEntry, LogQuery, Refused, Reply, Status, User,
+};
 use crate::admin::show;
 use crate::config::Config;
 use crate::error::Error;
@@ -71,6 +73,36 @@ enum Command {
         /// Its id, as `invitations` shows it.
         id: String,
     },
+    /// The log of who wrote to whom, newest first, where the relay keeps one.
+    Log {
+        /// Only of this sender: a name, or the address of a guest.
+        #[arg(long, value_name = "WHO")]
+        from: Option<String>,
+        /// Only to this receiver.
+        #[arg(long, value_name = "NAME", value_parser = name)]
+        to: Option<Name>,
+        /// Only since then: a time (2026-11-21T10:00:00Z) or how long ago (90m, 7d).
+        #[arg(long, value_name = "TIME", value_parser = moment)]
+        since: Option<u64>,
+        /// Only before then.
+        #[arg(long, value_name = "TIME", value_parser = moment)]
+        until: Option<u64>,
+        /// At most so many entries.
+        #[arg(long, default_value_t = 100)]
+        count: usize,
+    },
+}
+
+/// A wall time in milliseconds, given as such or as a time that has passed since.
+fn moment(text: &str) -> Result<u64, &'static str> {
+    let moment = match humantime::parse_duration(text) {
+        Ok(ago) => SystemTime::now().checked_sub(ago),
+        Err(_) => humantime::parse_rfc3339_weak(text).ok(),
+    };
+    moment
+        .and_then(|moment| moment.duration_since(UNIX_EPOCH).ok())
+        .and_then(|since| u64::try_from(since.as_millis()).ok())
+        .ok_or("neither a time (2026-11-21T10:00:00Z) nor a duration (90m, 7d)")
 }
 
 fn name(text: &str) -> Result<Name, &'static str> {
@@ -94,13 +126,24 @@ impl Admin {
             Command::Invite { uses } => Call::Invite { uses },
             Command::Invitations => Call::Invitations,
             Command::Withdraw { id } => Call::Withdraw { id },
+            Command::Log {
+                from,
+                to,
+                since,
+                until,
+                count,
+            } => {
+                let query = LogQuery {
+                    from,
+                    to,
+                    since,
+                    until,
+                    before: None,
+                };
+                return log(&socket, query, count, self.json);
+            }
         };
-        let answer = ask(&socket, call)?;
-        if self.json {
-            print(&json(&answer)?)
-        } else {
-            print(&text(&answer))
-        }
+        say(&ask(&socket, call)?, self.json)
     }
 }
 
@@ -139,10 +182,35 @@ fn users(socket: &Path, as_json: bool) -> Result<(), Error> {
         users: all,
         more: false,
     };
+    say(&answer, as_json)
+}
+
+/// As many pages as it takes for `count` entries.
+fn log(socket: &Path, mut query: LogQuery, count: usize, as_json: bool) -> Result<(), Error> {
+    let mut all: Vec<LogEntry> = Vec::new();
+    while all.len() < count {
+        let Answer::Log { entries, more } = ask(socket, Call::Log(query.clone()))? else {
+            return Err(Error::Refused(Refused::Version));
+        };
+        query.before = entries.last().map(|entry| (entry.at, entry.number));
+        all.extend(entries);
+        if !more || query.before.is_none() {
+            break;
+        }
+    }
+    all.truncate(count);
+    let answer = Answer::Log {
+        entries: all,
+        more: false,
+    };
+    say(&answer, as_json)
+}
+
+fn say(answer: &Answer, as_json: bool) -> Result<(), Error> {
     if as_json {
-        print(&json(&answer)?)
+        print(&json(answer)?)
     } else {
-        print(&text(&answer))
+        print(&text(answer))
     }
 }
 
@@ -193,6 +261,7 @@ fn json(answer: &Answer) -> Result<String, Error> {
             serde_json::to_string_pretty(&serde_json::json!({ "invitation": words }))
         }
         Answer::Invitations(invitations) => serde_json::to_string_pretty(invitations),
+        Answer::Log { entries, .. } => serde_json::to_string_pretty(entries),
         Answer::Refused(refused) => return Err(Error::Refused(*refused)),
     };
     text.map(|text| text + "\n")
@@ -211,6 +280,7 @@ fn text(answer: &Answer) -> String {
         Answer::Done => "done\n".to_owned(),
         Answer::Invitation(words) => format!("{}\n", words.escape_debug()),
         Answer::Invitations(invitations) => invitation_table(invitations),
+        Answer::Log { entries, .. } => log_table(entries),
         Answer::Refused(refused) => format!("{}\n", refused.text()),
     }
 }
@@ -231,6 +301,13 @@ fn status_lines(status: &Status) -> Vec<[String; 2]> {
             status.registration.escape_debug().to_string(),
         ),
         line("guests", yes_no(status.guests).to_owned()),
+        line(
+            "log of who wrote to whom",
+            match status.log_days {
+                0 => "off".to_owned(),
+                days => format!("kept for {days} days"),
+            },
+        ),
         line("accounts", status.accounts.to_string()),
         line("invitations", status.invitations.to_string()),
         line("messages waiting", status.messages.to_string()),
@@ -284,6 +361,20 @@ fn invitation_table(invitations: &[Invitation]) -> String {
             invitation.id.escape_debug().to_string(),
             show::time(invitation.created_at),
             invitation.uses_left.to_string(),
+        ]
+    }));
+    columns(&lines)
+}
+
+fn log_table(entries: &[LogEntry]) -> String {
+    let mut lines = vec![["TIME", "FROM", "TO", "KIND", "SIZE"].map(str::to_owned)];
+    lines.extend(entries.iter().map(|entry| {
+        [
+            show::time(entry.at),
+            entry.from.escape_debug().to_string(),
+            entry.to.to_string(),
+            entry.kind.escape_debug().to_string(),
+            show::size(entry.bytes),
         ]
     }));
     columns(&lines)

@@ -24,6 +24,7 @@ pub mod copy;
 pub mod sqlite;
 
 mod age;
+mod log;
 mod ops;
 mod readers;
 mod roster;
@@ -32,6 +33,7 @@ mod tx;
 mod usage;
 mod writer;
 
+pub use log::{Filter, LogEntry, Position};
 pub use roster::{AccountRow, Invitation, Invited, Totals};
 pub use sqlite::Sqlite;
 
@@ -165,7 +167,7 @@ pub struct Stock {
 pub struct Swept {
     /// Messages that nobody fetched in time.
     pub messages: usize,
-    /// Everything: these messages, remembered ids, given prekeys.
+    /// Everything: these messages, remembered ids, given prekeys, entries of the log.
     pub rows: usize,
 }
 
@@ -229,6 +231,8 @@ pub trait Store: Send + Sync + 'static {
     fn invitations(&self) -> Read<'_, Vec<Invitation>>;
     /// Makes an invitation useless; `false` if there is none with this id.
     fn withdraw(&self, id: String) -> Queued<'_, bool>;
+    /// Up to `count` entries of the log of who wrote to whom, newest first.
+    fn log(&self, filter: Filter, count: usize) -> Read<'_, Vec<LogEntry>>;
     /// How much there is in all.
     fn totals(&self) -> Read<'_, Totals>;
     /// How the store is doing, for the operator.

@@ -9,6 +9,7 @@
 
 mod admin;
 mod admission;
+mod audit;
 mod client;
 mod durability;
 mod golden;
