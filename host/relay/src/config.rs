@@ -12,6 +12,7 @@ use crate::admin;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::limits::Limits;
+use crate::web::password;
 
 /// Name of the configuration file in the relay's folder.
 pub const FILE: &str = "relay.toml";
@@ -76,6 +77,8 @@ pub struct Config {
     pub database: PathBuf,
     /// Where `hostchat-relay admin` reaches the running relay: a Unix socket for the same user only.
     pub admin: PathBuf,
+    /// The hash of the operator's password for the admin page; without the file there is no page.
+    pub password: PathBuf,
     /// What is kept about users beyond what the service needs.
     pub audit: Audit,
     /// Limits.
@@ -166,6 +169,7 @@ impl Config {
             key: folder.join(file.key),
             database: folder.join(file.database),
             admin: folder.join(admin::SOCKET),
+            password: folder.join(password::FILE),
             audit: file.audit,
             limits: file.limits,
             danger_synchronous_off: file.danger_synchronous_off,

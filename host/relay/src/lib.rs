@@ -31,6 +31,7 @@ pub mod tls;
 mod bucket;
 mod calls;
 mod connection;
+mod history;
 mod http;
 mod hub;
 mod inbox;
@@ -40,6 +41,7 @@ mod login;
 mod operator;
 mod server;
 mod socket;
+mod web;
 
 pub use config::{Audit, Config, Registration};
 pub use error::Error;

@@ -40,6 +40,25 @@ pub const ADMIN_ANSWER: usize = 256 * 1024;
 pub const ADMIN_PAGE: usize = 100;
 /// Most invitations that can still be used; more are refused, so that the list of them stays one page.
 pub const INVITATIONS: usize = 1000;
+/// Longest request head on the operator's listener, in bytes: a browser sends the cookies of every program on the host.
+pub const WEB_HEAD: usize = 16 * 1024;
+/// Longest form of the admin page, in bytes: a password and a token.
+pub const WEB_FORM: usize = 4096;
+/// Sessions of the admin page at once: a few operators with a few browsers.
+pub const WEB_SESSIONS: usize = 16;
+/// Milliseconds without a request after which a session ends.
+pub const WEB_IDLE_MS: u64 = 30 * 60_000;
+/// Milliseconds after which a session ends in any case: a working day.
+pub const WEB_LIFE_MS: u64 = 12 * 3_600_000;
+/// Attempts to log in on the admin page per IP address (/64 for IPv6): typing errors, not guessing.
+pub const WEB_ATTEMPTS: Rate = Rate {
+    burst: 5,
+    per_minute: 2,
+};
+/// Milliseconds between two samples for the charts.
+pub const HISTORY_MS: u64 = 60_000;
+/// Samples kept: a day and a little, 50 KiB.
+pub const HISTORY_SAMPLES: usize = 1500;
 /// Milliseconds between two looks at the certificate's files: two `stat` calls each.
 pub const CERTIFICATE_MS: u64 = 10_000;
 /// Milliseconds between two sweeps for expired messages; expired ones are not delivered even before the sweep.

@@ -18,6 +18,7 @@ use crate::clock::{self, Clock};
 use crate::config::{Audit, Config, Registration};
 use crate::connection;
 use crate::error::Error;
+use crate::history::{self, History};
 use crate::hub::{Hub, Network};
 use crate::limits::{CERTIFICATE_MS, Limits, SHUTDOWN_MS, SWEEP_MS};
 use crate::metrics::Metrics;
@@ -25,6 +26,7 @@ use crate::operator;
 use crate::store::sqlite::Options;
 use crate::store::{AccountId, Outlet, Sqlite, Store, StoreError, Swept};
 use crate::tls;
+use crate::web::Web;
 
 /// Milliseconds to wait when the system has no descriptor for another connection.
 const ACCEPT_PAUSE_MS: u64 = 100;
@@ -63,6 +65,8 @@ pub(crate) struct Relay {
     pub(crate) rates: Rates,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) history: History,
+    pub(crate) web: Web,
     /// Uptime of the clock at the start.
     pub(crate) started_ms: u64,
     /// Set when the end begins.
@@ -188,6 +192,8 @@ impl Server {
             started_ms: config.clock.uptime_ms(),
             clock: config.clock,
             metrics,
+            history: History::default(),
+            web: Web::new(config.password),
             draining: AtomicBool::new(false),
         };
         Ok(Self {
@@ -229,6 +235,7 @@ impl Server {
         let sweep = tokio::spawn(sweep(Arc::clone(&self.relay)));
         if let Some(listener) = self.operator.take() {
             helpers.spawn(operator::serve(Arc::clone(&self.relay), listener));
+            helpers.spawn(history::watch(Arc::clone(&self.relay)));
         }
         if let Some(listener) = self.admin.take() {
             helpers.spawn(admin::socket::serve(Arc::clone(&self.relay), listener));

@@ -13,6 +13,19 @@ pub(crate) fn time(wall_ms: u64) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
 }
 
+/// A wall time in milliseconds, given as such or as a time that has passed until `now_ms`.
+pub(crate) fn moment(text: &str, now_ms: u64) -> Result<u64, &'static str> {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).ok();
+    let moment = match humantime::parse_duration(text) {
+        Ok(ago) => ms(ago).map(|ago| now_ms.saturating_sub(ago)),
+        Err(_) => humantime::parse_rfc3339_weak(text)
+            .ok()
+            .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+            .and_then(ms),
+    };
+    moment.ok_or("neither a time (2026-11-21T10:00:00Z) nor a duration (90m, 7d)")
+}
+
 /// A duration to the second.
 pub(crate) fn duration(ms: u64) -> String {
     humantime::format_duration(Duration::from_secs(ms / 1000)).to_string()
@@ -56,6 +69,10 @@ mod tests {
 
     #[test]
     fn numbers_are_shown_for_people() {
+        assert_eq!(moment("90m", 6_000_000), Ok(600_000));
+        assert_eq!(moment("1970-01-01T00:01:00Z", 5), Ok(60_000));
+        assert_eq!(moment("9d", 5), Ok(0));
+        assert!(moment("soon", 5).is_err() && moment("", 5).is_err());
         assert_eq!(time(1_790_000_000_000), "2026-09-21T14:13:20Z");
         assert_eq!(time(u64::MAX), "9999-12-31T23:59:59Z");
         assert_eq!(duration(90_061_000), "1day 1h 1m 1s");

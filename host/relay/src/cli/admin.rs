@@ -1,21 +1,25 @@
 //! `hostchat-relay admin`: asks the running relay over its socket.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use hostchat_core::wire::Name;
+use zeroize::Zeroizing;
 
 use super::Folder;
 use crate::admin::protocol::{
     self, Answer, Call, Invitation, LogEntry, LogQuery, Refused, Reply, Status, User,
 };
 use crate::admin::show;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::error::Error;
 use crate::limits::{ADMIN_ANSWER, ADMIN_MS};
+use crate::web::password;
 
 /// Administer the running relay: who uses it, how much, invitations, removal.
 #[derive(Args)]
@@ -73,6 +77,15 @@ enum Command {
         /// Its id, as `invitations` shows it.
         id: String,
     },
+    /// Set the operator's password, which turns the admin page on; works without a running relay.
+    Password {
+        /// Read it from the first line of this file instead of the terminal or standard input.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Remove the password, and with it the page.
+        #[arg(long, conflicts_with = "file")]
+        off: bool,
+    },
     /// The log of who wrote to whom, newest first, where the relay keeps one.
     Log {
         /// Only of this sender: a name, or the address of a guest.
@@ -93,16 +106,8 @@ enum Command {
     },
 }
 
-/// A wall time in milliseconds, given as such or as a time that has passed since.
 fn moment(text: &str) -> Result<u64, &'static str> {
-    let moment = match humantime::parse_duration(text) {
-        Ok(ago) => SystemTime::now().checked_sub(ago),
-        Err(_) => humantime::parse_rfc3339_weak(text).ok(),
-    };
-    moment
-        .and_then(|moment| moment.duration_since(UNIX_EPOCH).ok())
-        .and_then(|since| u64::try_from(since.as_millis()).ok())
-        .ok_or("neither a time (2026-11-21T10:00:00Z) nor a duration (90m, 7d)")
+    show::moment(text, SystemClock::new().wall_ms())
 }
 
 fn name(text: &str) -> Result<Name, &'static str> {
@@ -111,7 +116,8 @@ fn name(text: &str) -> Result<Name, &'static str> {
 
 impl Admin {
     pub(super) fn run(self) -> Result<(), Error> {
-        let socket = Config::load(&self.folder.dir)?.admin;
+        let config = Config::load(&self.folder.dir)?;
+        let socket = config.admin;
         let call = match self.command {
             Command::Status => Call::Status,
             Command::Limits => Call::Limits,
@@ -126,6 +132,10 @@ impl Admin {
             Command::Invite { uses } => Call::Invite { uses },
             Command::Invitations => Call::Invitations,
             Command::Withdraw { id } => Call::Withdraw { id },
+            Command::Password { file, off } => {
+                let has_page = config.operator.is_some();
+                return set_password(&config.password, file.as_deref(), off, has_page);
+            }
             Command::Log {
                 from,
                 to,
@@ -162,6 +172,46 @@ fn confirm(name: &Name) -> Result<(), Error> {
     } else {
         Err(Error::Argument("another name: nothing removed".to_owned()))
     }
+}
+
+fn set_password(path: &Path, file: Option<&Path>, off: bool, has_page: bool) -> Result<(), Error> {
+    let what = Error::io(path.display().to_string());
+    if off {
+        std::fs::remove_file(path).map_err(what)?;
+        eprintln!("removed: there is no admin page, and every session has ended");
+        return Ok(());
+    }
+    let typed = match file {
+        Some(file) => {
+            let open = File::open(file).map_err(Error::io(file.display().to_string()))?;
+            first_line(open)?
+        }
+        None if io::stdin().is_terminal() => {
+            let typed = Zeroizing::new(rpassword::prompt_password("new operator's password: ")?);
+            let again = Zeroizing::new(rpassword::prompt_password("the same again: ")?);
+            if typed != again {
+                return Err(Error::Argument("these two differ: nothing set".to_owned()));
+            }
+            typed
+        }
+        None => first_line(io::stdin().lock())?,
+    };
+    password::set(path, typed.as_bytes())?;
+    eprintln!("set; sessions of the password before have ended");
+    if !has_page {
+        eprintln!("note: `operator` is not set in relay.toml, so that there is no page yet");
+    }
+    Ok(())
+}
+
+/// The first line without its end. Passwords come from here, never from an argument, which others can see.
+fn first_line(from: impl Read) -> Result<Zeroizing<String>, Error> {
+    let most = password::LONGEST as u64 + 2;
+    let mut line = Zeroizing::new(String::new());
+    BufReader::new(from.take(most)).read_line(&mut line)?;
+    let end = line.trim_end_matches(['\r', '\n']).len();
+    line.truncate(end);
+    Ok(line)
 }
 
 /// All pages as one answer.

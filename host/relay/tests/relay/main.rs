@@ -25,3 +25,4 @@ mod presence;
 mod program;
 mod store;
 mod upkeep;
+mod web;
