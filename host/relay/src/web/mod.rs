@@ -43,10 +43,11 @@ const CSS: &str = "text/css; charset=utf-8";
 const STYLE: &str = include_str!("style.css");
 
 /// Sent with everything here. Only our own style and pictures are loaded, forms come back here, nothing is framed or kept.
+/// With `no-referrer` browsers would send `Origin: null` with our own forms, which are then refused as foreign.
 pub(crate) const HEADERS: &str = "Content-Security-Policy: default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'\r\n\
     X-Content-Type-Options: nosniff\r\n\
     X-Frame-Options: DENY\r\n\
-    Referrer-Policy: no-referrer\r\n\
+    Referrer-Policy: same-origin\r\n\
     Cross-Origin-Opener-Policy: same-origin\r\n\
     Cross-Origin-Resource-Policy: same-origin\r\n\
     Cache-Control: no-store\r\n";

@@ -266,7 +266,7 @@ async fn pages_load_nothing_from_elsewhere_run_nothing_and_are_not_kept() {
         for (name, value) in [
             ("X-Content-Type-Options", "nosniff"),
             ("Cache-Control", "no-store"),
-            ("Referrer-Policy", "no-referrer"),
+            ("Referrer-Policy", "same-origin"),
             ("X-Frame-Options", "DENY"),
         ] {
             assert_eq!(answer.header(name), Some(value), "{path}");
