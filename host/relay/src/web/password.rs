@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
@@ -79,6 +79,11 @@ pub(crate) fn set(path: &Path, password: &[u8]) -> Result<(), Error> {
             .mode(0o600)
             .open(&partial)?;
         writeln!(file, "{hash}")?;
+        // Root may set it for the relay's own user, who has to read it.
+        if rustix::process::geteuid().is_root() {
+            let folder = fs::metadata(path.parent().unwrap_or(Path::new(".")))?;
+            std::os::unix::fs::fchown(&file, Some(folder.uid()), Some(folder.gid()))?;
+        }
         file.sync_all()?;
         fs::rename(&partial, path)?;
         path.parent().map_or(Ok(()), |f| File::open(f)?.sync_all())
@@ -110,6 +115,12 @@ mod tests {
         assert!(!text.contains("horse"));
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(folder.path(), Some(4711), Some(4712)).unwrap();
+            set(&path, b"correct horse battery").unwrap();
+            let file = fs::metadata(&path).unwrap();
+            assert_eq!((file.uid(), file.gid()), (4711, 4712), "the relay's user");
+        }
         let hash = Hash::load(&path).unwrap().unwrap();
         assert!(hash.matches(b"correct horse battery"));
         for wrong in [
