@@ -10,6 +10,7 @@
 mod admin;
 mod admission;
 mod audit;
+mod browser;
 mod client;
 mod durability;
 mod golden;

@@ -14,7 +14,7 @@ use crate::client::{Client, Got, Person};
 use crate::harness::{Process, TestRelay, configure, init, program};
 use crate::operator::raw;
 
-const PASSWORD: &str = "correct horse & battery=staple";
+pub const PASSWORD: &str = "correct horse & battery=staple";
 
 /// Every page and picture that only who is logged in may see.
 const PAGES: [&str; 7] = [
@@ -28,9 +28,9 @@ const PAGES: [&str; 7] = [
 ];
 
 /// A relay with an admin page, and a browser that may be logged in.
-struct Page {
-    relay: TestRelay,
-    operator: SocketAddr,
+pub struct Page {
+    pub relay: TestRelay,
+    pub operator: SocketAddr,
     cookie: String,
 }
 
@@ -49,7 +49,7 @@ fn set_password(folder: &Path, password: &str) {
 }
 
 impl Page {
-    async fn start(change: impl FnOnce(&mut Config)) -> Self {
+    pub async fn start(change: impl FnOnce(&mut Config)) -> Self {
         let relay = TestRelay::start(|config| {
             config.operator = Some("127.0.0.1:0".parse().unwrap());
             change(config);
