@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::client::{Client, Person};
-use crate::web::{PASSWORD, Page};
+use crate::page::{PASSWORD, Page};
 
 /// A page in Chromium, driven over its debugging protocol.
 struct Browser {

@@ -21,6 +21,7 @@ mod limits;
 mod login;
 mod mailbox;
 mod operator;
+mod page;
 mod prekeys;
 mod presence;
 mod program;
