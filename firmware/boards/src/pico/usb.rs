@@ -1,0 +1,197 @@
+//! The serial port: USB CDC-ACM, whose tasks run in an interrupt beside the application.
+//!
+//! ```text
+//!  OUT packets ── receive ──▶ Port (hostchat-token) ──▶ send ── IN packets
+//!  DTR dropped, bus reset ──▶ Port          tick ──▶ Port: keepalives; Lookout: LED, watchdog
+//! ```
+
+use core::cell::RefCell;
+
+use cortex_m::asm::wfe;
+use critical_section::Mutex;
+use embassy_executor::{SendSpawner, SpawnError, SpawnToken, Spawner, task};
+use embassy_rp::peripherals::USB;
+use embassy_rp::usb::Driver;
+use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
+use embassy_sync::signal::Signal;
+use embassy_time::{Duration, Instant, Ticker};
+use embassy_usb::class::cdc_acm::{CdcAcmClass, ControlChanged, Receiver, Sender, State};
+use embassy_usb::{Builder, Config, UsbDevice};
+use heapless::Vec;
+use hostchat_token::port::{Port, TICK_MS};
+use static_cell::StaticCell;
+
+use super::status::{self, Lookout};
+use crate::serve::Line;
+
+type Bus = Driver<'static, USB>;
+
+/// Bytes of a packet at full speed.
+const PACKET: usize = 64;
+
+/// Of pid.codes, for tests: a product of one's own needs a number of its own.
+const VENDOR: u16 = 0x1209;
+const PRODUCT: u16 = 0x0001;
+
+/// The port.
+pub static PORT: UsbPort = UsbPort {
+    port: Mutex::new(RefCell::new(Port::new())),
+    output: Signal::new(),
+};
+
+/// A [`Port`] and the news that there is something to send.
+pub struct UsbPort {
+    port: Mutex<RefCell<Port>>,
+    output: Signal<CriticalSectionRawMutex, ()>,
+}
+
+impl Line for UsbPort {
+    fn with_port<T>(&self, work: impl FnOnce(&mut Port) -> T) -> T {
+        let (result, pending) = critical_section::with(|cs| {
+            let mut port = self.port.borrow_ref_mut(cs);
+            (work(&mut port), port.pending())
+        });
+        if pending > 0 {
+            self.output.signal(());
+        }
+        result
+    }
+
+    fn wait<T>(&self, mut ready: impl FnMut(&mut Port) -> Option<T>) -> T {
+        loop {
+            if let Some(result) = self.with_port(&mut ready) {
+                return result;
+            }
+            // An interrupt since the look has left its event, which ends the sleep at once: none is missed.
+            wfe();
+        }
+    }
+
+    fn uptime_ms(&self) -> u64 {
+        Instant::now().as_millis()
+    }
+}
+
+/// Starts the port: its tasks run where `spawner` spawns.
+pub fn start(spawner: SendSpawner, driver: Bus, serial_number: &'static str, lookout: Lookout) {
+    if let Ok(task) = plug_in(driver, serial_number, lookout) {
+        spawner.spawn(task);
+    }
+}
+
+/// Makes the device and its tasks, all of the executor that this one runs in.
+#[task]
+async fn plug_in(driver: Bus, serial_number: &'static str, lookout: Lookout) {
+    static CONFIGURATION: StaticCell<[u8; 128]> = StaticCell::new();
+    static OBJECTS: StaticCell<[u8; 16]> = StaticCell::new();
+    static CONTROL: StaticCell<[u8; 64]> = StaticCell::new();
+    static STATE: StaticCell<State<'static>> = StaticCell::new();
+
+    let mut config = Config::new(VENDOR, PRODUCT);
+    config.manufacturer = Some("hostchat");
+    config.product = Some("hostchat token");
+    config.serial_number = Some(serial_number);
+    config.max_power = 100;
+    let mut builder = Builder::new(
+        driver,
+        config,
+        CONFIGURATION.init([0; 128]),
+        OBJECTS.init([0; 16]),
+        &mut [],
+        CONTROL.init([0; 64]),
+    );
+    let class = CdcAcmClass::new(&mut builder, STATE.init(State::new()), PACKET as u16);
+    let (sender, receiver, control) = class.split_with_control();
+    let device = builder.build();
+    // SAFETY: it is only used here, by a task of an embassy executor.
+    let spawner = unsafe { Spawner::for_current_executor() }.await;
+    spawn(spawner, run(device));
+    spawn(spawner, receive(receiver));
+    spawn(spawner, send(sender));
+    spawn(spawner, hang_up(control));
+    spawn(spawner, tick(lookout));
+}
+
+/// Spawns a task, which there is room for because it is spawned once.
+fn spawn<S>(spawner: Spawner, task: Result<SpawnToken<S>, SpawnError>) {
+    if let Ok(task) = task {
+        spawner.spawn(task);
+    }
+}
+
+#[task]
+async fn run(mut device: UsbDevice<'static, Bus>) -> ! {
+    device.run().await
+}
+
+#[task]
+async fn receive(mut receiver: Receiver<'static, Bus>) -> ! {
+    let mut packet = [0; PACKET];
+    loop {
+        receiver.wait_connection().await;
+        while let Ok(length) = receiver.read_packet(&mut packet).await {
+            PORT.with_port(|port| {
+                for &byte in packet.iter().take(length) {
+                    port.handle_byte(byte);
+                }
+            });
+        }
+        // Unplugged, or reset by the host.
+        PORT.with_port(Port::handle_hang_up);
+    }
+}
+
+#[task]
+async fn send(mut sender: Sender<'static, Bus>) -> ! {
+    let mut packet = Vec::<u8, PACKET>::new();
+    // A transfer ends with a packet that is not full, if need be an empty one.
+    let mut unfinished = false;
+    loop {
+        PORT.output.wait().await;
+        sender.wait_connection().await;
+        loop {
+            packet.clear();
+            PORT.with_port(|port| {
+                while !packet.is_full()
+                    && let Some(byte) = port.poll_output()
+                {
+                    let _ = packet.push(byte);
+                }
+            });
+            if packet.is_empty() && !unfinished {
+                break;
+            }
+            let sent = sender.write_packet(&packet).await;
+            unfinished = sent.is_ok() && packet.is_full();
+            if !unfinished {
+                break;
+            }
+        }
+    }
+}
+
+#[task]
+async fn hang_up(control: ControlChanged<'static>) -> ! {
+    let mut open = false;
+    loop {
+        control.control_changed().await;
+        if core::mem::replace(&mut open, control.dtr()) && !open {
+            PORT.with_port(Port::handle_hang_up);
+        }
+    }
+}
+
+#[task]
+async fn tick(mut lookout: Lookout) -> ! {
+    let mut ticker = Ticker::every(Duration::from_millis(status::LOOK_MS.into()));
+    let mut ms = 0;
+    loop {
+        ticker.next().await;
+        lookout.look();
+        ms += status::LOOK_MS;
+        if ms >= TICK_MS {
+            ms = 0;
+            PORT.with_port(Port::handle_tick);
+        }
+    }
+}
