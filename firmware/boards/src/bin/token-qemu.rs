@@ -8,11 +8,10 @@ use core::panic::PanicInfo;
 use cortex_m::singleton;
 use cortex_m_rt::{ExceptionFrame, entry, exception};
 use embassy_futures::block_on;
-use heapless::Vec;
 use hostchat_boards::qemu::{QemuEnv, clock, flash::HostFlash, host, stack, uart};
-use hostchat_core::icd::link::{MAX_LINK, MAX_SERIAL, encode_serial_raw};
+use hostchat_boards::serve::{Line as _, Watch, serve};
 use hostchat_token::App;
-use hostchat_token::port::{Port, Work};
+use hostchat_token::port::Port;
 
 #[entry]
 fn main() -> ! {
@@ -23,29 +22,18 @@ fn main() -> ! {
     uart::start();
     clock::start(core.SYST);
 
-    let mut request = Vec::<u8, MAX_LINK>::new();
-    let mut reply = Vec::<u8, MAX_LINK>::new();
-    let mut frame = Vec::<u8, MAX_SERIAL>::new();
-    let mut deepest = 0;
-    loop {
-        match uart::wait_for_work(&mut request) {
-            Work::HangUp => {
-                app.lock();
-                let (size, used) = stack::high_water();
-                if used > deepest {
-                    deepest = used;
-                    host::print(format_args!("stack: {used} of {size} bytes"));
-                }
-            }
-            Work::Request(sequence) => {
-                block_on(app.handle(&request, &mut reply));
-                frame.clear();
-                // Every reply fits a frame; one that did not would be left out, and the host would ask again.
-                if !reply.is_empty() && encode_serial_raw(sequence, &reply, &mut frame).is_err() {
-                    frame.clear();
-                }
-                uart::finish(&frame);
-            }
+    serve(app, &uart::PORT, &mut Deepest(0))
+}
+
+/// Tells how deep the stack has been.
+struct Deepest(usize);
+
+impl Watch for Deepest {
+    fn locked(&mut self) {
+        let (size, used) = stack::high_water();
+        if used > self.0 {
+            self.0 = used;
+            host::print(format_args!("stack: {used} of {size} bytes"));
         }
     }
 }
@@ -70,7 +58,7 @@ fn boot() -> &'static mut App<QemuEnv> {
 
 #[exception]
 fn SysTick() {
-    uart::with_port(Port::handle_tick);
+    uart::PORT.with_port(Port::handle_tick);
 }
 
 // SAFETY: `DefaultHandler` is the name that cortex-m-rt puts into the vector table for every interrupt; it is entered by

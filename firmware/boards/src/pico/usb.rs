@@ -16,7 +16,7 @@ use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::signal::Signal;
 use embassy_time::{Duration, Instant, Ticker};
 use embassy_usb::class::cdc_acm::{CdcAcmClass, ControlChanged, Receiver, Sender, State};
-use embassy_usb::{Builder, Config, UsbDevice};
+use embassy_usb::{Builder, Config, Handler, UsbDevice};
 use heapless::Vec;
 use hostchat_token::port::{Port, TICK_MS};
 use static_cell::StaticCell;
@@ -86,6 +86,7 @@ async fn plug_in(driver: Bus, serial_number: &'static str, lookout: Lookout) {
     static OBJECTS: StaticCell<[u8; 16]> = StaticCell::new();
     static CONTROL: StaticCell<[u8; 64]> = StaticCell::new();
     static STATE: StaticCell<State<'static>> = StaticCell::new();
+    static ASLEEP: StaticCell<Asleep> = StaticCell::new();
 
     let mut config = Config::new(VENDOR, PRODUCT);
     config.manufacturer = Some("hostchat");
@@ -101,6 +102,7 @@ async fn plug_in(driver: Bus, serial_number: &'static str, lookout: Lookout) {
         CONTROL.init([0; 64]),
     );
     let class = CdcAcmClass::new(&mut builder, STATE.init(State::new()), PACKET as u16);
+    builder.handler(ASLEEP.init(Asleep));
     let (sender, receiver, control) = class.split_with_control();
     let device = builder.build();
     // SAFETY: it is only used here, by a task of an embassy executor.
@@ -110,6 +112,17 @@ async fn plug_in(driver: Bus, serial_number: &'static str, lookout: Lookout) {
     spawn(spawner, send(sender));
     spawn(spawner, hang_up(control));
     spawn(spawner, tick(lookout));
+}
+
+/// A host that goes to sleep has gone away. (One that resets the bus drops DTR with it.)
+struct Asleep;
+
+impl Handler for Asleep {
+    fn suspended(&mut self, suspended: bool) {
+        if suspended {
+            PORT.with_port(Port::handle_hang_up);
+        }
+    }
 }
 
 /// Spawns a task, which there is room for because it is spawned once.
@@ -136,8 +149,6 @@ async fn receive(mut receiver: Receiver<'static, Bus>) -> ! {
                 }
             });
         }
-        // Unplugged, or reset by the host.
-        PORT.with_port(Port::handle_hang_up);
     }
 }
 
