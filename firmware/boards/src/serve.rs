@@ -1,10 +1,14 @@
 //! The main loop of a board: requests from the port to the application, replies back.
 
+use core::borrow::BorrowMut;
+use core::pin::pin;
+
 use embassy_futures::block_on;
 use heapless::Vec;
-use hostchat_core::icd::link::{MAX_LINK, MAX_SERIAL, encode_serial_raw};
+use hostchat_core::icd::link::MAX_LINK;
+use hostchat_token::Env;
+use hostchat_token::app::{App, Memory};
 use hostchat_token::port::{Port, Work};
-use hostchat_token::{App, Env};
 
 /// How long a host may leave a reply unread before the token drops it.
 const PATIENCE_MS: u64 = 2_000;
@@ -31,26 +35,23 @@ pub trait Watch {
     fn locked(&mut self) {}
 }
 
-/// Serves requests for ever.
-pub fn serve<E: Env>(app: &mut App<E>, line: &impl Line, watch: &mut impl Watch) -> ! {
-    let mut request = Vec::<u8, MAX_LINK>::new();
-    let mut reply = Vec::<u8, MAX_LINK>::new();
-    let mut frame = Vec::<u8, MAX_SERIAL>::new();
+/// Serves requests for ever; each is copied to `request`.
+pub fn serve<E: Env, M: BorrowMut<Memory>>(
+    app: &mut App<E, M>,
+    request: &mut Vec<u8, MAX_LINK>,
+    line: &impl Line,
+    watch: &mut impl Watch,
+) -> ! {
     loop {
-        match line.wait(|port| port.take_work(&mut request)) {
+        match line.wait(|port| port.take_work(request)) {
             Work::HangUp => {
                 app.lock();
                 watch.locked();
             }
-            Work::Request(sequence) => {
+            Work::Request(_) => {
                 watch.begin();
-                block_on(app.handle(&request, &mut reply));
-                frame.clear();
-                // Every reply fits a frame; one that did not would be left out, and the host would ask again.
-                if !reply.is_empty() && encode_serial_raw(sequence, &reply, &mut frame).is_err() {
-                    frame.clear();
-                }
-                finish(line, &frame);
+                let reply = block_on(pin!(app.answer(request)));
+                finish(line, reply);
                 watch.end();
             }
         }
@@ -58,10 +59,10 @@ pub fn serve<E: Env>(app: &mut App<E>, line: &impl Line, watch: &mut impl Watch)
 }
 
 /// Sends the reply to the request under way; a host that does not read it in time loses it.
-fn finish(line: &impl Line, frame: &[u8]) {
+fn finish(line: &impl Line, reply: &[u8]) {
     let (mut since, mut left) = (line.uptime_ms(), usize::MAX);
     line.wait(|port| {
-        if port.finish(frame) {
+        if port.finish(reply) {
             return Some(());
         }
         if port.pending() < left {

@@ -4,6 +4,7 @@
 
 use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
+use core::pin::pin;
 
 use cortex_m::singleton;
 use cortex_m_rt::{entry, exception};
@@ -17,12 +18,14 @@ use embassy_rp::peripherals::{USB, WATCHDOG};
 use embassy_rp::usb::{Driver, InterruptHandler};
 use embassy_rp::watchdog::Watchdog;
 use embassy_rp::{Peripherals, bind_interrupts};
+use heapless::Vec;
 use hostchat_boards::pico::flash::PicoFlash;
 use hostchat_boards::pico::presence::Button;
 use hostchat_boards::pico::status::{self, Lookout};
 use hostchat_boards::pico::{PicoEnv, rng, usb};
 use hostchat_boards::serve::{Watch, serve};
-use hostchat_token::App;
+use hostchat_core::icd::link::MAX_LINK;
+use hostchat_token::app::{App, Memory};
 
 bind_interrupts!(struct Interrupts {
     USBCTRL_IRQ => InterruptHandler<USB>;
@@ -38,17 +41,23 @@ unsafe fn SWI_IRQ_1() {
     unsafe { BESIDE.on_interrupt() }
 }
 
+type Token = App<PicoEnv, &'static mut Memory>;
+
 #[entry]
 fn main() -> ! {
-    let app = boot(embassy_rp::init(Default::default()));
+    // `entry` makes these references to statics, which nobody else can have.
+    static mut MEMORY: Memory = Memory::new();
+    static mut REQUEST: Vec<u8, MAX_LINK> = Vec::new();
+
+    let app = boot(embassy_rp::init(Default::default()), MEMORY);
     status::set_working(false);
-    serve(app, &usb::PORT, &mut Busy)
+    serve(app, REQUEST, &usb::PORT, &mut Busy)
 }
 
 /// Starts the port, and then takes the flash into use. The application stays where it is put: what its making takes of
 /// the stack is free again afterwards.
 #[inline(never)]
-fn boot(board: Peripherals) -> &'static mut App<PicoEnv> {
+fn boot(board: Peripherals, memory: &'static mut Memory) -> &'static mut Token {
     let mut flash = PicoFlash::new(board.FLASH);
     let serial_number = flash.serial_number().unwrap_or_default();
     let Some(shown) = singleton!(: [u8; 16] = [b'0'; 16]) else {
@@ -73,10 +82,10 @@ fn boot(board: Peripherals) -> &'static mut App<PicoEnv> {
     let adc = Adc::new_blocking(board.ADC, adc::Config::default());
     let random = rng::start(&serial_number, adc, board.ADC_TEMP_SENSOR);
     let env = PicoEnv::new(random, Button::new(board.BOOTSEL));
-    let Some(place) = singleton!(: MaybeUninit<App<PicoEnv>> = MaybeUninit::uninit()) else {
+    let Some(place) = singleton!(: MaybeUninit<Token> = MaybeUninit::uninit()) else {
         reset()
     };
-    match block_on(App::new(env, flash)) {
+    match block_on(pin!(App::with_memory(env, flash, memory))) {
         Ok(app) => place.write(app),
         Err(_) => {
             // Seen on the LED until the watchdog tries again.

@@ -4,25 +4,34 @@
 
 use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
+use core::pin::pin;
 
 use cortex_m::singleton;
 use cortex_m_rt::{ExceptionFrame, entry, exception};
 use embassy_futures::block_on;
+use heapless::Vec;
 use hostchat_boards::qemu::{QemuEnv, clock, flash::HostFlash, host, stack, uart};
 use hostchat_boards::serve::{Line as _, Watch, serve};
-use hostchat_token::App;
+use hostchat_core::icd::link::MAX_LINK;
+use hostchat_token::app::{App, Memory};
 use hostchat_token::port::Port;
+
+type Token = App<QemuEnv, &'static mut Memory>;
 
 #[entry]
 fn main() -> ! {
+    // `entry` makes these references to statics, which nobody else can have.
+    static mut MEMORY: Memory = Memory::new();
+    static mut REQUEST: Vec<u8, MAX_LINK> = Vec::new();
+
     let Some(core) = cortex_m::Peripherals::take() else {
         host::fail(format_args!("started twice"));
     };
-    let app = boot();
+    let app = boot(MEMORY);
     uart::start();
     clock::start(core.SYST);
 
-    serve(app, &uart::PORT, &mut Deepest(0))
+    serve(app, REQUEST, &uart::PORT, &mut Deepest(0))
 }
 
 /// Tells how deep the stack has been.
@@ -41,8 +50,8 @@ impl Watch for Deepest {
 /// Takes the flash into use. The application stays where it is put: what its making takes of the stack is free again
 /// afterwards.
 #[inline(never)]
-fn boot() -> &'static mut App<QemuEnv> {
-    let Some(place) = singleton!(: MaybeUninit<App<QemuEnv>> = MaybeUninit::uninit()) else {
+fn boot(memory: &'static mut Memory) -> &'static mut Token {
+    let Some(place) = singleton!(: MaybeUninit<Token> = MaybeUninit::uninit()) else {
         host::fail(format_args!("started twice"));
     };
     let Ok(flash) = HostFlash::open() else {
@@ -50,7 +59,7 @@ fn boot() -> &'static mut App<QemuEnv> {
             "the file token.flash is missing or has another size"
         ));
     };
-    match block_on(App::new(QemuEnv::new(), flash)) {
+    match block_on(pin!(App::with_memory(QemuEnv::new(), flash, memory))) {
         Ok(app) => place.write(app),
         Err(error) => host::fail(format_args!("{error}")),
     }
