@@ -198,11 +198,23 @@ fn when_the_sender_s_program_ends_the_code_is_dead_and_the_message_waits() {
     assert_eq!(waiting_for(&alice, "bob"), 1);
     assert_eq!(status_of(&bob, "alice"), "", "no contact came of it");
 
-    // The next code delivers both, in the order in which they were written.
+    // As well when the request and its end are found together.
+    let (sending, _) = start_sending(&alice, "and once more");
+    sending.signal(Signal::INT);
+    sending.end().refused(130, "interrupted");
+    bob.run(&["accept", "alice"])
+        .refused(9, "the other side ended the pairing");
+    bob.run(&["accept", "alice"])
+        .refused(15, "does not ask for anything");
+
+    // The next code delivers all, in the order in which they were written.
     let (sending, second) = start_sending(&alice, "and again");
     let accepted = accept(&bob, &[&second]).ok();
     sending.end().ok();
-    assert_eq!(all_texts(&accepted, &bob), ["interrupted", "and again"]);
+    assert_eq!(
+        all_texts(&accepted, &bob),
+        ["interrupted", "and once more", "and again"]
+    );
 }
 
 #[test]

@@ -272,3 +272,30 @@ fn a_relay_that_does_not_know_or_admit_somebody_says_so() {
         .run(&["whoami", "--relay", &closed.address])
         .refused(2, "leave --relay out, or give another --home");
 }
+
+#[test]
+fn of_two_copies_of_a_home_the_one_that_came_first_ends_and_says_why() {
+    let world = World::new();
+    let relay = world.relay();
+    let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
+    pair(&world, &alice, &bob);
+    let mut copy = bob.clone();
+    copy.folder = world.path("copy of bob");
+    fs::create_dir(&copy.folder).expect("folder");
+    for name in ["config.toml", "token.flash", "vault.db"] {
+        fs::copy(bob.folder.join(name), copy.folder.join(name)).expect("copied");
+    }
+    let following = bob.start(&["recv", "--follow"]);
+    alice.run(&["send", "bob", "are you there?"]).ok();
+    following.wait_out("the message", |line| {
+        line.contains("are you there?").then_some(())
+    });
+
+    let mut second = copy.start(&["recv", "--follow"]);
+    following
+        .end()
+        .refused(7, "too many connections")
+        .refused(7, "another program receives for this account");
+    assert!(second.is_running(), "the copy goes on");
+    second.stop();
+}

@@ -122,6 +122,19 @@ fn wrong_usage_of_every_command_is_refused_before_anything_is_done() {
                 || ended.err.contains("Usage"),
             "{arguments:?}: {ended}"
         );
+        let ended = bare(&world, &[&["--json"], *arguments].concat());
+        let told: serde_json::Value = serde_json::from_str(&ended.err)
+            .unwrap_or_else(|why| panic!("{arguments:?}: {why}: {ended}"));
+        assert_eq!(
+            (told["event"].as_str(), told["code"].as_u64()),
+            (Some("error"), Some(2))
+        );
+        assert!(
+            ["message", "hint"]
+                .iter()
+                .all(|key| told[key].as_str().is_some_and(|text| !text.is_empty())),
+            "{arguments:?}: {ended}"
+        );
     }
     for name in commands(&world) {
         assert!(

@@ -193,6 +193,33 @@ fn an_offer_altered_on_its_way_gives_neither_end_a_session() {
 }
 
 #[test]
+fn an_offer_that_no_token_can_answer_is_told_and_deleted() {
+    let scene = Scene::new();
+    scene.relay.attack(|adversary| {
+        adversary.mail = Box::new(|mail| match offer_in(&mail) {
+            Some(mut offer) => {
+                // A coefficient of the encapsulation key that is not below q.
+                offer.public.kem.0[..3].fill(0xFF);
+                vec![with(&mail, &Envelope::PairOffer(offer))]
+            }
+            None => vec![mail],
+        });
+    });
+    let sending = scene
+        .alice
+        .start(&["send", "bob", "secret", "--code", "print", "--json"]);
+    let code = json_code(&sending);
+    let accepting = ["accept", "alice", "--code-file", "-"];
+    ended_well(scene.bob.run_with_input(&accepting, &code))
+        .refused(9, "cannot be answered")
+        .refused(9, "ask the sender for a new code");
+    ended_well(scene.bob.run(&["accept", "alice"])).refused(15, "does not ask");
+    sending.stop();
+    assert_eq!(outbox(&scene.alice, "bob"), 1);
+    assert_eq!(scene.frames(), 0);
+}
+
+#[test]
 fn an_answer_altered_on_its_way_gives_neither_end_a_session() {
     let claim = Mallory::new(4).claim();
     three_altered_runs(move |run, mail| {

@@ -23,3 +23,4 @@ mod hostile_relay_pairing;
 mod hostile_support;
 mod support;
 mod terminal;
+mod token;

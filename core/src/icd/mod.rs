@@ -20,6 +20,14 @@ pub use command::{
 };
 pub use link::{Activity, FromToken, Hello, Lifecycle, MAX_LINK, ToToken};
 
+/// USB vendor id of a token: pid.codes. Its product ids 1 to 16 are for tests and private use; a token that is sold needs
+/// one of its own.
+pub const USB_VENDOR: u16 = 0x1209;
+/// USB product id of a token.
+pub const USB_PRODUCT: u16 = 0x0001;
+/// USB product string of a token: with shared ids only the name tells it from others.
+pub const USB_NAME: &str = "hostchat token";
+
 /// Longest time between two signs of life of a busy token, in milliseconds.
 pub const KEEPALIVE_MS: u64 = 100;
 /// After this long without a byte the host gives the token up, in milliseconds.

@@ -330,6 +330,14 @@ pub enum Error {
     /// This run was answered before, and the answer was lost or is under way.
     #[error("this request was answered already")]
     AnsweredAlready,
+    /// A request for a code that the token cannot answer, ever.
+    #[error("the request of {from} cannot be answered: {}", token_text(*why))]
+    BadOffer {
+        /// Who asks, as the request says.
+        from: String,
+        /// What the token found.
+        why: TokenError,
+    },
     /// Three unconfirmed answers within ten minutes.
     #[error("three codes were typed within ten minutes without a confirmation")]
     TooManyAnswers {
@@ -453,6 +461,7 @@ impl Error {
             | Self::CodeExpired
             | Self::PairingEnded
             | Self::AnsweredAlready
+            | Self::BadOffer { .. }
             | Self::TooManyAnswers { .. } => Exit::Pairing,
             Self::UnknownContact(_)
             | Self::AmbiguousContact(_)

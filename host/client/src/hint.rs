@@ -72,6 +72,9 @@ impl Error {
             Self::WrongCode { .. } => "run `hostchat accept` again and type the code with care".into(),
             Self::CodeExpired => "codes live ten minutes; the sender makes a new one with `hostchat send NAME --code print`".into(),
             Self::PairingEnded | Self::AnsweredAlready => "the sender has to make a new code with `hostchat send NAME --code print`".into(),
+            Self::BadOffer { .. } => "the request is deleted: it was altered on its way, or meant for somebody else; ask the \
+                                     sender for a new code"
+                .into(),
             Self::TooManyAnswers { seconds } => format!("wait {seconds} seconds; restarting does not help"),
             Self::UnknownContact(_) => "`hostchat contacts` lists them; an address is written NAME@HOST:PORT".into(),
             Self::AmbiguousContact(_) => "write the whole address, NAME@HOST:PORT".into(),
@@ -227,6 +230,9 @@ fn refusal_hint(refusal: Refusal) -> String {
                 .into()
         }
         Reason::Version => "update hostchat or the relay".into(),
+        Reason::TooManyConnections if refusal.retry_after_ms == 0 => {
+            "another program receives for this account: a copy of this home?".into()
+        }
         Reason::BadRequest | Reason::TooLarge => {
             "this should not happen; are both ends of the same version?".into()
         }

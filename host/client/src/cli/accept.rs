@@ -19,13 +19,19 @@ pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
         .as_deref()
         .map(|peer| client.resolve(peer))
         .transpose()?;
-    client.collect(&mut Quiet(output)).await?;
+    let gave_up = client.collect(&mut Quiet(output)).await?;
+    let gave_up = gave_up
+        .iter()
+        .any(|who| peer.as_ref().is_none_or(|peer| peer == who));
     if matching(&mut client, peer.as_ref())?.is_empty() && args.wait > 0 {
         client
             .await_request(peer.as_ref(), args.wait, &mut output)
             .await?;
     }
     let requests = matching(&mut client, peer.as_ref())?;
+    if requests.is_empty() && gave_up {
+        return Err(Error::PairingEnded);
+    }
     let interactive = prompt::is_interactive() && !output.json;
     let chosen = match &peer {
         Some(peer) => peer.clone(),

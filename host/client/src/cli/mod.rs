@@ -3,7 +3,6 @@
 //! Every command is a thin call on [`crate::Client`]. Global options stand before or after the command.
 
 mod accept;
-mod change_pin;
 mod contacts;
 mod history;
 mod init;
@@ -83,7 +82,8 @@ pub struct Global {
         value_parser = path_or_empty()
     )]
     pub home: Option<PathBuf>,
-    /// Serial port of a hardware token; without it the software token in the home directory is used
+    /// Serial port of a hardware token, or `auto` for the one that is plugged in; without it the software token in the
+    /// home directory is used
     #[arg(
         long,
         global = true,
@@ -154,14 +154,8 @@ pub enum Command {
     Who(WhoArgs),
     /// Sets a new PIN or passphrase
     ChangePin(ChangePinArgs),
-    /// Shows what the token says about itself
-    #[command(after_help = "\
-Example:
-  hostchat token --token /dev/ttyACM0
-  hostchat token --json
-
-Needs no PIN. Shows the firmware, whether there are keys, and how many tries of the PIN are left.")]
-    Token,
+    /// Shows, sets up and erases a token by itself, without an account
+    Token(TokenArgs),
     /// Erases the token's keys and the home directory's contents
     Wipe(WipeArgs),
     /// Lists the exit codes
@@ -384,6 +378,48 @@ pub struct WhoArgs {
     /// Lets others see that this account is connected, or not
     #[arg(long, value_enum)]
     pub visible: Option<Switch>,
+}
+
+/// `token`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat token --token auto
+  hostchat token info --token /dev/ttyACM0 --json
+  hostchat token init --token /dev/ttyACM0
+  hostchat token sessions --token /dev/ttyACM0
+  hostchat token sessions --token /dev/ttyACM0 --delete bob@relay.example:7443
+  hostchat token wipe --token /dev/ttyACM0 --yes
+
+`info` needs no PIN. `auto` finds the token that is plugged in. If the port may not be opened, install the udev rule \
+that comes with hostchat (70-hostchat-token.rules).")]
+pub struct TokenArgs {
+    /// What to do; nothing is `info`
+    #[command(subcommand)]
+    pub action: Option<TokenAction>,
+}
+
+/// What `token` can do.
+#[derive(Debug, Subcommand)]
+pub enum TokenAction {
+    /// Shows firmware, chip, how the keys are protected there, and the tries of the PIN that are left
+    Info,
+    /// Sets the PIN of a blank hardware token and makes its keys; `hostchat init` does this too
+    Init,
+    /// Sets a new PIN
+    ChangePin(ChangePinArgs),
+    /// Lists the contacts that the token has keys for, how many more fit, and the wear of its flash
+    Sessions {
+        /// Deletes the keys for this contact, NAME@HOST:PORT
+        #[arg(long, value_name = "ADDRESS")]
+        delete: Option<String>,
+    },
+    /// Erases a hardware token without its PIN; it has to be touched
+    Wipe {
+        /// Does it without asking
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// `change-pin`

@@ -1,21 +1,24 @@
 //! From arguments to an exit code.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use super::output::Output;
 use super::{
-    Cli, Command, Global, accept, change_pin, contacts, history, init, prompt, recv, reply, send,
-    token, who, whoami, wipe,
+    Cli, Command, Global, accept, contacts, history, init, prompt, recv, reply, send, token, who,
+    whoami, wipe,
 };
 use crate::address::RelayAddress;
 use crate::client::{Client, Locked, Options};
 use crate::error::{Error, Exit, Result};
 use crate::token::{OnNotice, Pin};
+use crate::transport::usb;
 
 /// How long a command may take to leave things in order after Ctrl-C; a second Ctrl-C ends it at once.
 const GRACE: Duration = Duration::from_secs(3);
@@ -35,9 +38,13 @@ impl Context {
             .as_deref()
             .map(RelayAddress::parse)
             .transpose()?;
+        let token = match &self.global.token {
+            Some(port) if port == Path::new(usb::AUTO) => Some(usb::only_port()?),
+            other => other.clone(),
+        };
         Ok(Options {
             home: self.global.home.clone(),
-            token: self.global.token.clone(),
+            token,
             relay,
             no_history: self.global.no_history,
         })
@@ -98,6 +105,14 @@ impl Context {
         Ok(self.stoppable(client))
     }
 
+    /// Waits, until Ctrl-C at most.
+    pub(super) async fn pause(&self, time: Duration) -> Result<()> {
+        tokio::select! {
+            () = tokio::time::sleep(time) => Ok(()),
+            () = self.stop.wished() => Err(Error::Interrupted),
+        }
+    }
+
     /// Lets Ctrl-C reach a client.
     pub(super) fn stoppable(&self, client: Client) -> Client {
         client.with_stop(self.stop.clone())
@@ -110,13 +125,22 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors.
-            let code = if error.use_stderr() {
-                Exit::Usage
+            if !error.use_stderr() {
+                let _ = error.print();
+                return ExitCode::from(Exit::Success as u8);
+            }
+            if wants_json() {
+                let what = match error.kind() {
+                    ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                        "a command is missing".into()
+                    }
+                    _ => first_paragraph(&error.to_string()),
+                };
+                Output { json: true }.error(&Error::Usage(what));
             } else {
-                Exit::Success
-            };
-            let _ = error.print();
-            return ExitCode::from(code as u8);
+                let _ = error.print();
+            }
+            return ExitCode::from(Exit::Usage as u8);
         }
     };
     let output = Output {
@@ -129,6 +153,22 @@ pub fn run() -> ExitCode {
             ExitCode::from(error.exit() as u8)
         }
     }
+}
+
+/// Whether the arguments, which could not be parsed, ask for JSON.
+fn wants_json() -> bool {
+    std::env::args_os()
+        .skip(1)
+        .take_while(|argument| argument != "--")
+        .any(|argument| argument == "--json")
+}
+
+/// What clap says, without its usage and tips.
+fn first_paragraph(text: &str) -> String {
+    let lines = text.lines().map(str::trim);
+    let lines: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
+    let text = lines.join(" ");
+    text.strip_prefix("error: ").unwrap_or(&text).to_owned()
 }
 
 fn dispatch(cli: Cli, output: Output) -> Result<()> {
@@ -186,8 +226,8 @@ async fn execute(command: Command, context: &Context) -> Result<()> {
         Command::History(args) => history::run(context, args).await,
         Command::Whoami(args) => whoami::run(context, args).await,
         Command::Who(args) => who::run(context, args).await,
-        Command::ChangePin(args) => change_pin::run(context, args).await,
-        Command::Token => token::run(context).await,
+        Command::ChangePin(args) => token::change_pin(context, args).await,
+        Command::Token(args) => token::run(context, args).await,
         Command::Wipe(args) => wipe::run(context, args).await,
         Command::ExitCodes => exit_codes(context.output),
     }

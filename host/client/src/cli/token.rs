@@ -1,27 +1,53 @@
 //! `hostchat token`
 
-use hostchat_core::icd::Lifecycle;
+use hostchat_core::icd::{Hello, Lifecycle, Status};
+use hostchat_core::wire::Address;
 use serde_json::json;
 
+use super::prompt;
 use super::run::Context;
-use crate::error::Result;
+use super::{ChangePinArgs, TokenAction, TokenArgs};
+use crate::client::Bare;
+use crate::error::{Error, Result};
 use crate::escape::escape;
 
-pub(super) async fn run(context: &Context) -> Result<()> {
-    let hello = context.locked().await?.hello().await?;
+pub(super) async fn run(context: &Context, args: TokenArgs) -> Result<()> {
+    match args.action.unwrap_or(TokenAction::Info) {
+        TokenAction::Info => info(context).await,
+        TokenAction::Init => init(context).await,
+        TokenAction::ChangePin(args) => change_pin(context, args).await,
+        TokenAction::Sessions { delete } => sessions(context, delete.as_deref()).await,
+        TokenAction::Wipe { yes } => wipe(context, yes).await,
+    }
+}
+
+/// Opens the token; `needs_port` for what a software token cannot do without its account.
+async fn open(context: &Context, needs_port: bool) -> Result<Bare> {
+    let options = context.options()?;
+    if needs_port && options.token.is_none() {
+        return Err(Error::Usage(
+            "name the token with --token PORT, or --token auto; a software token comes and goes with `hostchat init` and \
+             `hostchat wipe`"
+                .into(),
+        ));
+    }
+    Bare::open(&options, context.on_notice()).await
+}
+
+async fn info(context: &Context) -> Result<()> {
+    let hello = open(context, false).await?.token().hello().await?;
     let counted = |n: u8| (n != u8::MAX).then_some(n);
     let (board, firmware) = (escape(&hello.board), escape(&hello.firmware));
-    let lifecycle = match hello.lifecycle {
-        Lifecycle::Blank => "blank",
-        Lifecycle::Ready => "ready",
-        Lifecycle::Damaged => "damaged",
-    };
+    let (chip, protection) = protection(&hello.board);
+    let state = state(&hello);
     let value = json!({
         "event": "token",
         "board": board,
+        "chip": chip,
+        "protection": protection,
         "firmware": firmware,
         "protocol": hello.version,
-        "lifecycle": lifecycle,
+        "lifecycle": state,
         "tries": counted(hello.tries),
         "tries_now": counted(hello.tries_now),
     });
@@ -32,8 +58,153 @@ pub(super) async fn run(context: &Context) -> Result<()> {
         _ => "not counted".to_owned(),
     };
     let text = format!(
-        "board     {board}\nfirmware  {firmware}\nprotocol  {}\nstate     {lifecycle}\nPIN tries {tries}",
+        "board      {board}\nchip       {chip}\nprotection {protection}\nfirmware   {firmware}\nprotocol   {}\n\
+         state      {state}\nPIN tries  {tries}",
         hello.version
     );
     context.output.data(&value, &text)
+}
+
+fn state(hello: &Hello) -> &'static str {
+    match hello.lifecycle {
+        Lifecycle::Blank => "blank",
+        Lifecycle::Ready => "ready",
+        Lifecycle::Damaged => "damaged",
+    }
+}
+
+/// The chip of a board, and what keeps its keys from somebody who holds it.
+fn protection(board: &str) -> (&'static str, &'static str) {
+    match board {
+        "pico" => (
+            "RP2040",
+            "its flash can be read out: only the PIN, at the price of Argon2id for each guess, protects the keys at rest",
+        ),
+        "qemu" => (
+            "Cortex-M4, emulated",
+            "none: whoever reads this computer's files and memory has the keys",
+        ),
+        "sim" | "software" => (
+            "none, this computer",
+            "the file is sealed under the passphrase; malware on this computer can take the keys while they are in use",
+        ),
+        _ => ("unknown", "unknown to this version of hostchat"),
+    }
+}
+
+async fn init(context: &Context) -> Result<()> {
+    let bare = open(context, true).await?;
+    match bare.token().hello().await?.lifecycle {
+        Lifecycle::Blank => {}
+        Lifecycle::Ready => return Err(Error::TokenNotBlank),
+        Lifecycle::Damaged => return Err(Error::TokenDamaged),
+    }
+    let file = context.global.pin_file.clone();
+    let ask = move || {
+        prompt::pin(
+            file.as_deref(),
+            "New PIN of the token: ",
+            "--pin-file",
+            true,
+        )
+    };
+    let pin = context.ask(ask).await?;
+    bare.token().initialise(pin).await?;
+    context.output.data(
+        &json!({"event": "done", "what": "initialised"}),
+        "the token has its PIN and keys; `hostchat init` makes an account with it",
+    )
+}
+
+pub(super) async fn change_pin(context: &Context, args: ChangePinArgs) -> Result<()> {
+    let bare = open(context, false).await?;
+    let old = context.pin(bare.question()).await?;
+    let file = args.new_pin_file;
+    let ask = move || prompt::pin(file.as_deref(), "The new one: ", "--new-pin-file", true);
+    let new = context.ask(ask).await?;
+    bare.token().change_pin(old, new).await?;
+    context.output.data(
+        &json!({"event": "done", "what": "changed PIN"}),
+        "the PIN is changed",
+    )
+}
+
+async fn sessions(context: &Context, delete: Option<&str>) -> Result<()> {
+    let delete = delete
+        .map(|text| {
+            Address::parse(text).map_err(|_| {
+                let shown = escape(text).into_owned();
+                Error::Usage(format!("{shown} is not an address NAME@HOST:PORT"))
+            })
+        })
+        .transpose()?;
+    let bare = open(context, false).await?;
+    let token = bare.token();
+    token.unlock(context.pin(bare.question()).await?).await?;
+    if let Some(peer) = delete {
+        if token.contact(peer.clone()).await?.is_none() {
+            return Err(Error::UnknownContact(peer.to_string()));
+        }
+        token.forget(peer.clone()).await?;
+        let value = json!({"event": "done", "what": "deleted", "peer": peer.as_str()});
+        return context.output.data(
+            &value,
+            &format!("the token has no keys for {peer} any more"),
+        );
+    }
+    for contact in token.contacts().await? {
+        let value = json!({
+            "event": "session",
+            "peer": contact.address.as_str(),
+            "verified": contact.verified,
+            "sessions": contact.sessions,
+        });
+        let trust = if contact.verified {
+            "verified"
+        } else {
+            "unverified"
+        };
+        let text = format!(
+            "{}  {trust}  sessions: {}",
+            contact.address, contact.sessions
+        );
+        context.output.data(&value, &text)?;
+    }
+    totals(context, &token.status().await?)
+}
+
+fn totals(context: &Context, status: &Status) -> Result<()> {
+    let free = status.sessions_max.saturating_sub(status.sessions);
+    let value = json!({
+        "event": "status",
+        "sessions": status.sessions,
+        "sessions_free": free,
+        "one_time_prekeys": status.one_time_prekeys,
+        "pages_erased": status.slot_erases,
+    });
+    let text = format!(
+        "{} sessions used, {free} free; {} one-time prekeys; {} flash pages erased so far",
+        status.sessions, status.one_time_prekeys, status.slot_erases
+    );
+    context.output.data(&value, &text)
+}
+
+async fn wipe(context: &Context, yes: bool) -> Result<()> {
+    let bare = open(context, true).await?;
+    if !yes {
+        if !prompt::is_interactive() {
+            return Err(Error::Usage(
+                "without a terminal `token wipe` needs --yes".into(),
+            ));
+        }
+        let question = "Erase the token's keys for good?";
+        if !context.ask(move || prompt::confirm(question)).await? {
+            return Ok(());
+        }
+    }
+    bare.token().reset().await?;
+    context.output.data(
+        &json!({"event": "done", "what": "wiped"}),
+        "the token is blank",
+    )
 }

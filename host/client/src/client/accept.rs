@@ -35,19 +35,25 @@ pub enum Confirmation {
 }
 
 impl Client {
-    /// Takes in what lies in the mailbox, so that requests are known.
+    /// Takes in what lies in the mailbox, so that requests are known; gives those who asked and have ended it meanwhile.
     ///
     /// # Errors
     /// Those of relay, token, vault.
-    pub async fn collect(&mut self, observer: &mut dyn Observer) -> Result<()> {
+    pub async fn collect(&mut self, observer: &mut dyn Observer) -> Result<Vec<Address>> {
+        let mut gave_up = Vec::new();
         self.start_receiving().await?;
         while let Some(delivered) = self.next_step().await? {
             if self.stop.is_wished() {
                 return Err(Error::Interrupted);
             }
-            self.handle(delivered, observer).await?;
+            if let Handled::Ended {
+                asked: Some(who), ..
+            } = self.handle(delivered, observer).await?
+            {
+                gave_up.push(who);
+            }
         }
-        Ok(())
+        Ok(gave_up)
     }
 
     /// Waits until somebody asks; with `from` only that one counts.
@@ -131,14 +137,17 @@ impl Client {
                 Ok(Error::AnsweredAlready)
             }
             Error::Token(
-                TokenError::Malformed
+                why @ (TokenError::Malformed
                 | TokenError::PeerMisbehaved
                 | TokenError::WrongAddress
                 | TokenError::Authentication
-                | TokenError::Version,
+                | TokenError::Version),
             ) => {
                 self.vault.delete_request(request.id)?;
-                Ok(error)
+                Ok(Error::BadOffer {
+                    from: request.from.to_string(),
+                    why,
+                })
             }
             _ => Ok(error),
         }
@@ -165,6 +174,7 @@ impl Client {
                 Handled::Ended {
                     sid: ended,
                     runs_left,
+                    ..
                 } if ended == sid => {
                     tell(observer, &Event::WrongCode { peer, runs_left })?;
                     return Ok(Confirmation::WrongCode { runs_left });

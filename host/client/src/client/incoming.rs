@@ -44,6 +44,8 @@ pub(super) enum Handled {
         sid: SessionStartId,
         /// Runs left for its code.
         runs_left: u8,
+        /// Who asked, if the request still waited.
+        asked: Option<Address>,
     },
     /// A pairing is complete at this end.
     Paired(Address),
@@ -69,8 +71,12 @@ impl Client {
             Ok(Envelope::PairAnswer(_)) => Handled::Quiet,
             Ok(Envelope::PairOffer(offer)) => self.take_offer(&offer, &delivered.body, observer)?,
             Ok(Envelope::PairEnded { sid, runs_left }) => {
-                self.vault.close_run(&sid)?;
-                Handled::Ended { sid, runs_left }
+                let asked = self.vault.close_run(&sid)?;
+                Handled::Ended {
+                    sid,
+                    runs_left,
+                    asked,
+                }
             }
             Ok(envelope) => {
                 let frame = envelope.frame().and_then(|frame| Frame::parse(frame).ok());

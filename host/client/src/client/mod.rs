@@ -77,6 +77,53 @@ pub struct Locked {
     early: Option<Early>,
 }
 
+/// A token by itself, for what needs no account.
+pub struct Bare {
+    token: Token,
+    question: &'static str,
+    /// The software token's; the lock goes with it.
+    _home: Option<Home>,
+}
+
+impl Bare {
+    /// Opens the hardware token that the options name, or the software token of the home.
+    ///
+    /// # Errors
+    /// `TokenAbsent`, `TokenBusy`; those of the home, if no port is named.
+    pub async fn open(options: &Options, on_notice: OnNotice) -> Result<Self> {
+        let Some(port) = &options.token else {
+            let locked = Locked::open(options, on_notice).await?;
+            return Ok(Self {
+                question: locked.question(),
+                token: locked.token,
+                _home: Some(locked.home),
+            });
+        };
+        Ok(Self {
+            token: Token::open(Place::Serial(port.clone()), on_notice).await?,
+            question: question(TokenKind::Serial),
+            _home: None,
+        })
+    }
+
+    /// The token.
+    pub fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// How to ask for the PIN.
+    pub fn question(&self) -> &'static str {
+        self.question
+    }
+}
+
+fn question(kind: TokenKind) -> &'static str {
+    match kind {
+        TokenKind::Software => "Passphrase: ",
+        TokenKind::Serial => "PIN of the token: ",
+    }
+}
+
 /// A connection to the home relay that is made while the PIN is stretched.
 type Early = JoinHandle<Result<(websocket::Socket, [u8; 32])>>;
 
@@ -153,28 +200,9 @@ impl Locked {
         home.erase()
     }
 
-    /// What the token says about itself.
-    ///
-    /// # Errors
-    /// Those of the token.
-    pub async fn hello(&self) -> Result<hostchat_core::icd::Hello> {
-        self.token.hello().await
-    }
-
     /// How to ask for the PIN.
     pub fn question(&self) -> &'static str {
-        match self.config.token {
-            TokenKind::Software => "Passphrase: ",
-            TokenKind::Serial => "PIN of the token: ",
-        }
-    }
-
-    /// Sets a new PIN or passphrase.
-    ///
-    /// # Errors
-    /// `WrongPin`, `NoTouch`, `BadPin`; those of the token.
-    pub async fn change_pin(self, old: Pin, new: Pin) -> Result<()> {
-        self.token.change_pin(old, new).await
+        question(self.config.token)
     }
 
     /// Begins to connect to the home relay, for a command that will need it: the PIN's stretch leaves time for that.

@@ -396,14 +396,12 @@ pub(super) fn is_ours(error: &Error) -> bool {
 pub(super) fn is_transient(error: &Error) -> bool {
     match error {
         Error::RelayUnreachable { .. } | Error::RelayGone { .. } => true,
-        Error::RelayRefused { refusal, .. } => matches!(
-            refusal.reason,
-            Reason::RateLimited
-                | Reason::TooManyConnections
-                | Reason::Internal
-                | Reason::ShuttingDown
-                | Reason::Timeout
-        ),
+        Error::RelayRefused { refusal, .. } => match refusal.reason {
+            // Without a time to wait another program has taken our place: to take it back would go on for ever.
+            Reason::TooManyConnections => refusal.retry_after_ms > 0,
+            Reason::RateLimited | Reason::Internal | Reason::ShuttingDown | Reason::Timeout => true,
+            _ => false,
+        },
         _ => false,
     }
 }

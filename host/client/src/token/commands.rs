@@ -380,21 +380,29 @@ impl Token {
     /// # Errors
     /// Those of the link.
     pub async fn contact(&self, address: Address) -> Result<Option<ContactInfo>> {
-        self.call(move |driver| {
-            let mut after = None;
-            loop {
-                let command = Command::NextContact {
-                    after: after.take(),
-                };
-                let next = driver.command(&command, |reply| match reply {
-                    Reply::Contact(contact) => Some(contact),
-                    _ => None,
-                })?;
-                match next {
-                    Some(contact) if contact.address != address => after = Some(contact.address),
-                    found => return Ok(found),
-                }
+        let contacts = self.contacts().await?;
+        Ok(contacts.into_iter().find(|c| c.address == address))
+    }
+
+    /// All contacts that the token has sessions with.
+    ///
+    /// # Errors
+    /// Those of the link.
+    pub async fn contacts(&self) -> Result<Vec<ContactInfo>> {
+        self.call(|driver| {
+            let (mut contacts, mut after) = (Vec::new(), None);
+            // A token that never comes to an end is none.
+            while contacts.len() <= usize::from(u16::MAX) {
+                let next =
+                    driver.command(&Command::NextContact { after }, |reply| match reply {
+                        Reply::Contact(contact) => Some(contact),
+                        _ => None,
+                    })?;
+                let Some(contact) = next else { break };
+                after = Some(contact.address.clone());
+                contacts.push(contact);
             }
+            Ok(contacts)
         })
         .await
     }

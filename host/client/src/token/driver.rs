@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use hostchat_core::crypto::stretch::{self, Block, PinPrs, PinWrap, STRETCH_BLOCKS, Stretched};
 use hostchat_core::error::Error as CoreError;
@@ -68,7 +69,10 @@ impl Pin {
     fn stretch(&self, salt: &Bytes<16>) -> Result<Stretched> {
         // Wiped by `stretch` itself.
         let mut memory = vec![Block::default(); STRETCH_BLOCKS];
-        stretch::stretch(&self.0, &salt.0, &mut memory).map_err(|_| Error::Internal("PIN stretch"))
+        let stretched = stretch::stretch(&self.0, &salt.0, &mut memory);
+        // The system takes milliseconds to take it back; nobody has to wait for that.
+        let _ = thread::Builder::new().spawn(move || drop(memory));
+        stretched.map_err(|_| Error::Internal("PIN stretch"))
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!  token::Driver ── trait Link ──┬── memory: the token application inside this process
-//!                                └── serial: COBS frames on a port
+//!                                └── serial: COBS frames on a port, which usb finds
 //!  relay::Connection ──────────── websocket over TLS 1.3
 //! ```
 
 pub mod memory;
 pub mod serial;
 pub mod tls;
+pub mod usb;
 pub mod websocket;
 
 use hostchat_core::icd::{Activity, MAX_LINK};

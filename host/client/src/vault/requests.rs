@@ -155,18 +155,21 @@ impl Vault {
         })
     }
 
-    /// Remembers that a run was answered or given up: a repeat of its offer is no request.
+    /// Remembers that a run was answered or given up: a repeat of its offer is no request. Gives who asked, if that request
+    /// was still there.
     ///
     /// # Errors
     /// Those of the vault.
-    pub fn close_run(&mut self, sid: &SessionStartId) -> Result<()> {
+    pub fn close_run(&mut self, sid: &SessionStartId) -> Result<Option<Address>> {
         self.write(|tx| {
             tx.mark_seen(&tx.sid_mark(sid), 1)?;
             let asked = Asked::Code { sid: *sid };
-            all(tx)?
-                .iter()
-                .filter(|r| r.asked == asked)
-                .try_for_each(|r| delete(tx, r.id))
+            let mut from = None;
+            for request in all(tx)?.into_iter().filter(|r| r.asked == asked) {
+                delete(tx, request.id)?;
+                from = Some(request.from);
+            }
+            Ok(from)
         })
     }
 
