@@ -132,6 +132,7 @@ fn test(only: Option<&str>) -> Result<(), Failed> {
     steps.extend(check::chips());
     // The tests start these images in their emulators.
     steps.push(cargo("emulators", &[]).with(emulators));
+    steps.push(token::pico::test_step());
     steps.extend([Board::Pico, Board::Qemu].map(firmware::lint_step));
     steps.push(cargo("images", &[]).with(images));
     steps.push(cargo("programs", &["build", "--workspace", "--bins"]));

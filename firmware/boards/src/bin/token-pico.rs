@@ -20,6 +20,7 @@ use embassy_rp::watchdog::Watchdog;
 use embassy_rp::{Peripherals, bind_interrupts};
 use heapless::Vec;
 use hostchat_boards::pico::flash::PicoFlash;
+use hostchat_boards::pico::port::PORT;
 use hostchat_boards::pico::presence::Button;
 use hostchat_boards::pico::status::{self, Lookout};
 use hostchat_boards::pico::{PicoEnv, rng, usb};
@@ -51,7 +52,7 @@ fn main() -> ! {
 
     let app = boot(embassy_rp::init(Default::default()), MEMORY);
     status::set_working(false);
-    serve(app, REQUEST, &usb::PORT, &mut Busy)
+    serve(app, REQUEST, &PORT, &mut Busy)
 }
 
 /// Starts the port, and then takes the flash into use. The application stays where it is put: what its making takes of

@@ -1,12 +1,12 @@
 //! The upper half of the Pico's flash chip.
 //!
-//! What the data sheet of the chip (Winbond W25Q16JV, revision F, 8.2.13 "Page Program") says about programming a word
-//! twice: "from one byte to 256 bytes ... at previously erased (FFh) memory locations"; bytes that are not sent, or sent
-//! as FFh, stay as they are; it states no limit on the programs of one page between two erases, and has no correcting
-//! code that a second program would break. The sheet of the older W25P80/16 says that programming single bits from 1 to 0
-//! "is not supported" there and names the W25X family for it, from which the W25Q descends. Overwriting data with zeros is
-//! thus relied upon beyond what is promised in so many words: after such a write the cells are read back, and one that is
-//! not zero is an error.
+//! What Winbond's data sheets say about programming a word twice (W25Q16BV 11.2.17 and W25Q16DW 10.2.20, "Page Program"):
+//! "from one byte to 256 bytes ... at previously erased (FFh) memory locations"; a part of a page is programmed "without
+//! having any effect on other bytes within the same page"; no limit is given on the programs of a page between two erases.
+//! That of the W25P80/16 (9.2.9) says that "individual bit-level programming (from 1 to 0) is not supported" there, and
+//! to use the W25X family, from which the W25Q descends, where it is needed. So many programs of one page, each of words
+//! that were blank, are what the sheets allow; that zeros are written over data goes beyond what they promise in so many
+//! words. After such a write the cells are therefore read back, and one that is not zero is an error.
 
 use embassy_rp::Peri;
 use embassy_rp::flash::{Blocking, ERASE_SIZE, Error, Flash as Chip, PAGE_SIZE};

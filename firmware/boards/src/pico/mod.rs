@@ -2,7 +2,7 @@
 //!
 //! | part | stands for | file |
 //! |---|---|---|
-//! | serial port | USB CDC-ACM, served by an executor in an interrupt | `usb.rs` |
+//! | serial port | USB CDC-ACM, served by an executor in an interrupt | `usb.rs`, `port.rs` |
 //! | flash | upper half of the W25Q16 | `flash.rs` |
 //! | random numbers | ring oscillator, health-tested; temperature sensor and serial number mixed in | `rng.rs` |
 //! | button | BOOTSEL | `presence.rs` |
@@ -13,6 +13,7 @@
 
 mod env;
 pub mod flash;
+pub mod port;
 pub mod presence;
 pub mod rng;
 pub mod status;

@@ -8,7 +8,8 @@ use hostchat_core::icd::TOUCH_TIMEOUT_MS;
 use hostchat_token::env::Touch;
 use hostchat_token::presence::PressDetector;
 
-use super::{status, usb};
+use super::port::PORT;
+use super::status;
 use crate::serve::Line as _;
 
 /// Milliseconds between two looks at the button.
@@ -29,9 +30,9 @@ impl Button {
         let mut detector = PressDetector::new();
         let begin = Instant::now();
         let mut looked = begin;
-        usb::PORT.with_port(|port| port.set_touch_needed(true));
+        PORT.with_port(|port| port.set_touch_needed(true));
         status::set_touch_needed(true);
-        let touch = usb::PORT.wait(|port| {
+        let touch = PORT.wait(|port| {
             if port.is_cancelled() {
                 return Some(Touch::Cancelled);
             }
@@ -47,7 +48,7 @@ impl Button {
             detector.sample(down).then_some(Touch::Pressed)
         });
         status::set_touch_needed(false);
-        usb::PORT.with_port(|port| port.set_touch_needed(false));
+        PORT.with_port(|port| port.set_touch_needed(false));
         touch
     }
 }

@@ -16,7 +16,7 @@ use portable_atomic::{AtomicBool, AtomicU32, Ordering};
 pub const LOOK_MS: u32 = 25;
 /// How long the chip lives without a look.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Longest time that one request may take, waits for a press not counted: a hundred times that of the slowest.
+/// Longest time that one request may take, waits for a press not counted: far above that of the slowest.
 const LONGEST_MS: u32 = 120_000;
 
 static BROKEN: AtomicBool = AtomicBool::new(false);

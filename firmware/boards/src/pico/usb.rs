@@ -1,76 +1,29 @@
-//! The serial port: USB CDC-ACM, whose tasks run in an interrupt beside the application.
+//! USB CDC-ACM, whose tasks run in an interrupt beside the application.
 //!
 //! ```text
 //!  OUT packets ── receive ──▶ Port (hostchat-token) ──▶ send ── IN packets
 //!  DTR dropped, bus reset ──▶ Port          tick ──▶ Port: keepalives; Lookout: LED, watchdog
 //! ```
 
-use core::cell::RefCell;
-
-use cortex_m::asm::wfe;
-use critical_section::Mutex;
 use embassy_executor::{SendSpawner, SpawnError, SpawnToken, Spawner, task};
 use embassy_rp::peripherals::USB;
 use embassy_rp::usb::Driver;
-use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
-use embassy_sync::signal::Signal;
-use embassy_time::{Duration, Instant, Ticker};
+use embassy_time::{Duration, Ticker};
 use embassy_usb::class::cdc_acm::{CdcAcmClass, ControlChanged, Receiver, Sender, State};
 use embassy_usb::{Builder, Config, Handler, UsbDevice};
 use heapless::Vec;
+use hostchat_core::icd::{USB_NAME, USB_PRODUCT, USB_VENDOR};
 use hostchat_token::port::{Port, TICK_MS};
 use static_cell::StaticCell;
 
+use super::port::PORT;
 use super::status::{self, Lookout};
-use crate::serve::Line;
+use crate::serve::Line as _;
 
 type Bus = Driver<'static, USB>;
 
 /// Bytes of a packet at full speed.
 const PACKET: usize = 64;
-
-/// Of pid.codes, for tests: a product of one's own needs a number of its own.
-const VENDOR: u16 = 0x1209;
-const PRODUCT: u16 = 0x0001;
-
-/// The port.
-pub static PORT: UsbPort = UsbPort {
-    port: Mutex::new(RefCell::new(Port::new())),
-    output: Signal::new(),
-};
-
-/// A [`Port`] and the news that there is something to send.
-pub struct UsbPort {
-    port: Mutex<RefCell<Port>>,
-    output: Signal<CriticalSectionRawMutex, ()>,
-}
-
-impl Line for UsbPort {
-    fn with_port<T>(&self, work: impl FnOnce(&mut Port) -> T) -> T {
-        let (result, pending) = critical_section::with(|cs| {
-            let mut port = self.port.borrow_ref_mut(cs);
-            (work(&mut port), port.pending())
-        });
-        if pending > 0 {
-            self.output.signal(());
-        }
-        result
-    }
-
-    fn wait<T>(&self, mut ready: impl FnMut(&mut Port) -> Option<T>) -> T {
-        loop {
-            if let Some(result) = self.with_port(&mut ready) {
-                return result;
-            }
-            // An interrupt since the look has left its event, which ends the sleep at once: none is missed.
-            wfe();
-        }
-    }
-
-    fn uptime_ms(&self) -> u64 {
-        Instant::now().as_millis()
-    }
-}
 
 /// Starts the port: its tasks run where `spawner` spawns.
 pub fn start(spawner: SendSpawner, driver: Bus, serial_number: &'static str, lookout: Lookout) {
@@ -88,9 +41,9 @@ async fn plug_in(driver: Bus, serial_number: &'static str, lookout: Lookout) {
     static STATE: StaticCell<State<'static>> = StaticCell::new();
     static ASLEEP: StaticCell<Asleep> = StaticCell::new();
 
-    let mut config = Config::new(VENDOR, PRODUCT);
+    let mut config = Config::new(USB_VENDOR, USB_PRODUCT);
     config.manufacturer = Some("hostchat");
-    config.product = Some("hostchat token");
+    config.product = Some(USB_NAME);
     config.serial_number = Some(serial_number);
     config.max_power = 100;
     let mut builder = Builder::new(

@@ -9,7 +9,7 @@
 //! If this program dies, even by `kill -9`, the kernel kills the emulator with it; a lock that both hold keeps a second
 //! token off the same flash file.
 
-mod pico;
+pub(crate) mod pico;
 mod pty;
 mod qemu;
 
@@ -56,6 +56,9 @@ pub(crate) struct TokenArguments {
     /// removes it). Without it, it is pressed by itself.
     #[arg(long, value_name = "PATH")]
     button: Option<PathBuf>,
+    /// Prints how long answers take, in the chip's own time (pico).
+    #[arg(long)]
+    trace: bool,
     /// Runs this image instead of building one.
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
@@ -91,7 +94,7 @@ pub(crate) fn token(arguments: &TokenArguments) -> Result<(), Failed> {
     let mut finger = Finger::new(board, arguments.button.as_deref(), &folder.path)?;
     loop {
         let mut machine = match board {
-            Board::Pico => pico::start(&image, &folder, &finger.path)?,
+            Board::Pico => pico::start(&image, &folder, &finger.path, arguments.trace)?,
             Board::Qemu => qemu::start(&image, &folder, &finger.path)?,
         };
         let pty = Pty::open(&arguments.link)?;
@@ -158,8 +161,8 @@ struct Finger {
     path: PathBuf,
     /// Since when this program presses it; `None`: somebody else does.
     own: Option<Instant>,
-    /// A press lasts until the token has seen it, and not until the button is let go.
-    taken: bool,
+    /// The token removes the file of a press that it has taken; otherwise the button is down while the file is there.
+    taken_away: bool,
     down: bool,
 }
 
@@ -169,22 +172,29 @@ impl Finger {
         Ok(Self {
             path: path.map_err(failed("find the button"))?,
             own: button.is_none().then(Instant::now),
-            taken: board == Board::Qemu,
+            taken_away: board == Board::Qemu,
             down: false,
         })
     }
 
-    /// To be called now and then; presses and lets go.
+    /// To be called now and then: presses, and lets go.
     fn press(&mut self) {
         let Some(since) = self.own else {
             return;
         };
-        let down = self.taken || since.elapsed().as_millis() / PRESS.as_millis() % 2 == 1;
         // What fails is tried again.
-        if down && (self.taken || !self.down) {
-            self.down = File::create(&self.path).is_ok();
-        } else if !down && self.down {
-            self.down = std::fs::remove_file(&self.path).is_err() && self.path.exists();
+        if self.taken_away {
+            let _ = File::create(&self.path);
+            return;
+        }
+        let down = since.elapsed().as_millis() / PRESS.as_millis() % 2 == 1;
+        if down != self.down {
+            let done = if down {
+                File::create(&self.path).map(drop)
+            } else {
+                std::fs::remove_file(&self.path)
+            };
+            self.down = down == done.is_ok();
         }
     }
 }

@@ -14,10 +14,17 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Folder, Machine, failed, wires};
 use crate::setup::debian_packages;
-use crate::step::{Failed, program, root};
+use crate::step::{Failed, Step, program, root};
 
 /// How long a chip may take from power-up to being a USB device, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The emulator's own tests.
+pub(crate) fn test_step() -> Step {
+    let folder = home().join("test");
+    let arguments = ["--test", &folder.to_string_lossy()];
+    program("tests of the emulated Pico", "node", &arguments)
+}
 
 /// Installs Node and what the emulator needs of npm, if it is missing or older than the lock file.
 pub(super) fn install() -> Result<(), Failed> {
@@ -38,7 +45,12 @@ pub(super) fn install() -> Result<(), Failed> {
         .run()
 }
 
-pub(super) fn start(image: &Path, folder: &Folder, button: &Path) -> Result<Machine, Failed> {
+pub(super) fn start(
+    image: &Path,
+    folder: &Folder,
+    button: &Path,
+    trace: bool,
+) -> Result<Machine, Failed> {
     let (ours, theirs) = wires()?;
     let mut command = Command::new("setpriv");
     command
@@ -54,7 +66,8 @@ pub(super) fn start(image: &Path, folder: &Folder, button: &Path) -> Result<Mach
         .arg(image)
         .args(["--flash", "token.flash", "--entropy", "entropy"])
         .arg("--button")
-        .arg(button);
+        .arg(button)
+        .args(trace.then_some("--trace"));
     let mut machine = Machine::start(command, folder, ours)?;
     wait_until_attached(&mut machine)?;
     Ok(machine)
