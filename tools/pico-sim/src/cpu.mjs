@@ -9,6 +9,15 @@
 const FLASH = 0x10;
 const RAM = 0x20000000;
 const NANOS_PER_CYCLE = 8;
+// The memory map beside the RAM (RP2040 data sheet, 2.2): ROM, flash, its control, peripherals, SIO, the processor's own.
+const PLACES = [
+  [0, 0x4000],
+  [0x10000000, 0x14000030],
+  [0x18000000, 0x18000100],
+  [0x40000000, 0x50500000],
+  [0xd0000000, 0xd0000180],
+  [0xe0000000, 0xe0100000],
+];
 
 export class Cpu {
   #mcu;
@@ -65,13 +74,25 @@ function interpreter(mcu, cpu) {
     cycles = 0;
     if (nanos) clock.tick(nanos);
   };
+  // A hard fault on the chip: what is not there, or not at a multiple of its width. rp2040js lets it pass.
+  const isFault = (address, width) => {
+    if (address & (width - 1)) return true;
+    if (address - RAM < size && address >= RAM) return false;
+    return !PLACES.some(([from, to]) => address >= from && address < to);
+  };
+  const fault = (address) => {
+    cpu.stopped ??= `hard fault: access to ${address.toString(16)} near ${(core.PC >>> 0).toString(16)}`;
+    return 0;
+  };
   const slowLoad = (address, width) => {
+    if (isFault(address, width)) return fault(address);
     cycles += 1 + core.cyclesIO(address);
     settle();
     if (width === 4) return mcu.readUint32(address) | 0;
     return width === 2 ? mcu.readUint16(address) : mcu.readUint8(address);
   };
   const slowStore = (address, value, width) => {
+    if (isFault(address, width) || address < 0x14000000) return fault(address);
     cycles += 1 + core.cyclesIO(address, true);
     settle();
     if (width === 4) mcu.writeUint32(address, value >>> 0);
@@ -223,6 +244,7 @@ function interpreter(mcu, cpu) {
       const at = pc;
       let op;
       if (at >>> 24 === FLASH) op = flash16[(at & 0xffffff) >> 1];
+      else if (isFault(at, 2)) { fault(at); break; }
       else op = mcu.readUint16(at);
       pc = at + 2;
       switch (op >> 8) {

@@ -135,10 +135,35 @@ pub(crate) fn firmware(board: Board) -> Result<(), Failed> {
     let image = build(board)?;
     let shown = |path: PathBuf| std::fs::canonicalize(&path).unwrap_or(path);
     let (elf, image) = (shown(elf(board)), shown(image));
-    debian_packages(&[("size", "binutils")])?;
     println!("\n{}", elf.display());
     if image != elf {
         println!("{}", image.display());
     }
-    program("sizes", "size", &[&elf.to_string_lossy()]).run()
+    show_sizes(&elf)
+}
+
+/// Shows what an image takes of flash and RAM, the stack's region included.
+fn show_sizes(image: &Path) -> Result<(), Failed> {
+    debian_packages(&[("size", "binutils"), ("nm", "binutils")])?;
+    let image = image.to_string_lossy();
+    program("sizes", "size", &[&image]).run()?;
+
+    let symbols = program("symbols", "nm", &[&image]).output()?;
+    let address = |name: &str| {
+        let line = symbols.lines().find(|line| line.ends_with(name))?;
+        u64::from_str_radix(line.split(' ').next()?, 16).ok()
+    };
+    let length = |from, to| Some(address(to)?.saturating_sub(address(from)?));
+    if let (Some(statics), Some(stack)) = (
+        length(" __sdata", " __euninit"),
+        length(" _stack_end", " _stack_start"),
+    ) {
+        let kib = |bytes: u64| bytes.div_ceil(1024);
+        println!(
+            "RAM: statics {} KiB, stack at most {} KiB",
+            kib(statics),
+            kib(stack)
+        );
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@
 use core::pin::pin;
 
 use heapless::Vec;
+use hostchat_core::crypto::kem::SharedSecret;
 use hostchat_core::handshake::IdentityKeys;
 use hostchat_core::handshake::code::Code;
 use hostchat_core::handshake::pair::{Initiator, Pending, Responder, check_offer};
@@ -220,7 +221,8 @@ impl<E: Env> Work<'_, E> {
         own: &Address,
         peer: &Address,
         accept_changed: bool,
-    ) -> Result<Bytes<6>, Failed> {
+        answer: &mut Answer,
+    ) -> Result<(), Failed> {
         self.keyring.code = None;
         if own == peer {
             return Err(Failed(TokenError::WrongAddress));
@@ -243,7 +245,7 @@ impl<E: Env> Work<'_, E> {
             runs: RUNS,
             run: None,
         });
-        Ok(digits)
+        answer_with(&Reply::Code(digits), answer)
     }
 
     /// Starts a run, which is charged.
@@ -266,8 +268,9 @@ impl<E: Env> Work<'_, E> {
     /// Takes message 2: right ends the pairing with a session, wrong ends the run.
     pub(super) async fn pair_confirm(
         &mut self,
-        answer: &PairAnswer,
-    ) -> Result<Reply<'static>, Failed> {
+        message: &PairAnswer,
+        answer: &mut Answer,
+    ) -> Result<(), Failed> {
         let now = self.env.now();
         let live = |held: &&mut HeldCode| held.is_live(now);
         let Some(held) = self.keyring.code.as_mut().filter(live) else {
@@ -275,7 +278,7 @@ impl<E: Env> Work<'_, E> {
             return Err(Failed(TokenError::NoCode));
         };
         let run = held.run.as_ref().ok_or(Failed(TokenError::NoCode))?;
-        if *run.sid() != answer.sid {
+        if *run.sid() != message.sid {
             return Err(Failed(TokenError::UnknownSession));
         }
         let (runs_left, accept_changed) = (held.runs, held.accept_changed);
@@ -283,7 +286,7 @@ impl<E: Env> Work<'_, E> {
             finish_run(
                 &self.keyring.identity,
                 held,
-                answer,
+                message,
                 &mut self.room.current,
                 rng,
             )
@@ -298,7 +301,7 @@ impl<E: Env> Work<'_, E> {
         let stored = if changed && !accept_changed {
             Err(Failed(TokenError::IdentityChanged))
         } else {
-            match self.new_card(&contact, session, Origin::Shown(answer.sid), true) {
+            match self.new_card(&contact, session, Origin::Shown(message.sid), true) {
                 Ok(card) => {
                     pin!(self.store_session(card, &contact, Place::Current, Growth::New)).await
                 }
@@ -308,10 +311,13 @@ impl<E: Env> Work<'_, E> {
         self.room.current.clear();
         stored?;
         pin!(self.redo()).await?;
-        Ok(Reply::Established {
-            peer: contact.identity,
-            session,
-        })
+        answer_with(
+            &Reply::Established {
+                peer: contact.identity,
+                session,
+            },
+            answer,
+        )
     }
 
     /// Answers message 1 under the typed code, with a press; the answer is charged and stored before it leaves.
@@ -494,7 +500,20 @@ fn begin_run<R: CryptoRng>(
 ) -> Result<(), Failed> {
     held.runs -= 1;
     held.run = None;
-    let run = Initiator::start(identity, &held.own, &held.peer, &held.code, rng)?;
+    prepare_run(identity, held, rng)?;
+    if let Some(run) = &mut held.run {
+        run.complete();
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn prepare_run<R: CryptoRng>(
+    identity: &IdentityKeys,
+    held: &mut HeldCode,
+    rng: &mut R,
+) -> Result<(), Failed> {
+    let run = Initiator::prepare(identity, &held.own, &held.peer, &held.code, rng)?;
     held.run = Some(run);
     Ok(())
 }
@@ -518,8 +537,22 @@ fn finish_run<R: CryptoRng>(
     session: &mut Session,
     rng: &mut R,
 ) -> Result<Contact, Failed> {
+    let run = held.run.as_ref().ok_or(Failed(TokenError::NoCode))?;
+    let encapsulated = run.decapsulate(answer);
+    end_run(identity, held, &encapsulated, answer, session, rng)
+}
+
+#[inline(never)]
+fn end_run<R: CryptoRng>(
+    identity: &IdentityKeys,
+    held: &mut HeldCode,
+    encapsulated: &SharedSecret,
+    answer: &PairAnswer,
+    session: &mut Session,
+    rng: &mut R,
+) -> Result<Contact, Failed> {
     let run = held.run.take().ok_or(Failed(TokenError::NoCode))?;
-    let peer = run.confirm(identity, answer, session, rng)?;
+    let peer = run.confirm_with(encapsulated, identity, answer, session, rng)?;
     Ok(Contact {
         address: held.peer.clone(),
         identity: *peer.claim(),
