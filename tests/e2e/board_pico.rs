@@ -4,7 +4,9 @@ use std::path::Path;
 
 use hostchat_tests::World;
 
-use crate::boards::{Board, Kind, make_no_keys_from_a_stuck_source, pair_talk_kill_and_go_on};
+use crate::boards::{
+    Board, Kind, fit_the_stack, make_no_keys_from_a_stuck_source, pair_talk_kill_and_go_on,
+};
 
 const PICO: Kind = Kind {
     name: "pico",
@@ -15,6 +17,11 @@ const PICO: Kind = Kind {
 #[test]
 fn the_uf2_image_pairs_talks_is_killed_and_goes_on_from_its_flash() {
     pair_talk_kill_and_go_on(PICO);
+}
+
+#[test]
+fn everything_fits_the_stack_of_the_chip() {
+    fit_the_stack(PICO);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use hostchat_tests::{Running, World, program};
+use hostchat_tests::{Ended, Running, World, program};
 
 use crate::support::{pair, texts};
 
@@ -90,6 +90,14 @@ impl Board {
         self
     }
 
+    /// Asks it to end; it takes its link with it.
+    fn stop(mut self) -> Ended {
+        let ended = self.running.take().expect("it runs").stop();
+        assert!(ended.status.success(), "{ended}");
+        assert!(!self.link.exists(), "the link is gone with the token");
+        ended
+    }
+
     /// Cuts its power: `kill -9`, which takes the emulator with it.
     pub(crate) fn kill(mut self) -> Self {
         if let Some(running) = self.running.take() {
@@ -130,9 +138,7 @@ pub(crate) fn pair_talk_kill_and_go_on(kind: Kind) {
 
     let shown = alice.run(&["token"]).ok().out;
     assert!(shown.contains(kind.name), "{shown}");
-    let ended = board.running.expect("it runs").stop();
-    assert!(ended.status.success(), "{ended}");
-    assert!(!board.link.exists(), "the link is gone with the token");
+    board.stop();
 }
 
 /// A board whose source of random numbers is stuck makes no keys.
@@ -148,4 +154,51 @@ pub(crate) fn make_no_keys_from_a_stuck_source(kind: Kind) {
     let refused = carol.run(&["init", "--relay", &relay.address, "--name", "carol"]);
     assert!(!refused.status.success(), "{refused}");
     assert!(refused.err.contains("random"), "{refused}");
+}
+
+/// The stack of the image, less what an interrupt at the wrong moment needs. It was 52 KiB when this was written, 36 of them
+/// ML-KEM's.
+const MOST_STACK: usize = 55 * 1024;
+
+/// Two boards do everything that takes much stack: each shows a code and types one, begins a session without a code and
+/// accepts one, seals, opens, commits and makes prekeys.
+pub(crate) fn fit_the_stack(kind: Kind) {
+    let world = World::new();
+    let relay = world.relay();
+    let boards = ["alice", "bob"].map(|name| Board::start(kind, &world, name));
+    let [alice, bob] = ["alice", "bob"].map(|name| {
+        let home = world.bare_home(name, Some(world.path(&format!("{name}.tty"))));
+        home.init(&relay);
+        home
+    });
+    let (carol, dave) = (world.home("carol", &relay), world.home("dave", &relay));
+    pair(&world, &alice, &bob);
+    pair(&world, &bob, &carol);
+    let long = "x".repeat(4000);
+    for (from, to) in [(&alice, &bob), (&bob, &alice), (&alice, &dave)] {
+        from.run(&["send", &to.name, &long]).ok();
+        let accepting = ["accept", &from.name, "--json"];
+        let told = if to.name == "dave" {
+            to.run(&accepting).ok()
+        } else {
+            to.run(&["recv", "--json"]).ok()
+        };
+        assert_eq!(texts(&told), [long.as_str()]);
+    }
+    dave.run(&["send", "bob", "without a code"]).ok();
+    let accepted = bob.run(&["accept", "dave", "--json"]).ok();
+    assert_eq!(texts(&accepted), ["without a code"]);
+
+    for board in boards {
+        let ended = board.stop();
+        let used = ended.err.lines().filter_map(stack_used).max();
+        println!("{}: stack {used:?} bytes", kind.name);
+        assert!(used.is_some_and(|used| used <= MOST_STACK), "{ended}");
+    }
+}
+
+/// Reads `stack: USED of SIZE bytes`, which the image or its emulator prints when a host goes away.
+fn stack_used(line: &str) -> Option<usize> {
+    let (used, _) = line.strip_prefix("stack: ")?.split_once(' ')?;
+    used.parse().ok()
 }

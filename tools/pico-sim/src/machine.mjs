@@ -110,11 +110,11 @@ export class Machine {
     return this.#mcu.clock.nanos / 1e6;
   }
 
-  // Bytes at the bottom of the RAM that the stack never reached.
-  get untouchedStack() {
-    const words = new Uint32Array(this.#mcu.sram.buffer);
-    const used = words.findIndex((word) => word !== RAM_PAINT);
-    return 4 * used;
+  // The deepest stack so far and its size in bytes: it lies at the bottom of the RAM, painted by the image's start.
+  get stack() {
+    const size = this.#mcu.flashView.getUint32(0x100, true) - 0x20000000;
+    const words = new Uint32Array(this.#mcu.sram.buffer, 0, size / 4);
+    return { used: size - 4 * words.findIndex((word) => word !== RAM_PAINT), size };
   }
 
   // Runs, or goes on running: to be called after anything was done to the machine from outside.

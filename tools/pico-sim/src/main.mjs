@@ -58,12 +58,13 @@ port.on('drain', () => {
   machine.run();
 });
 
-let stack = Infinity;
+let deepest = 0;
 line.on('data', (states) => {
   for (const state of states.toString()) usb.setOpen(state === '1');
-  if (machine.untouchedStack < stack) {
-    stack = machine.untouchedStack;
-    say(`stack: ${stack} bytes never used`);
+  const { used, size } = machine.stack;
+  if (used > deepest) {
+    deepest = used;
+    process.stderr.write(`stack: ${used} of ${size} bytes\n`);
   }
   machine.run();
 });

@@ -78,7 +78,7 @@ export class BootRom {
 }
 
 // As the ROM computes it (2.8.1.3.1): polynomial 0x04c11db7, seed of ones, nothing reflected, nothing added.
-function crc32(bytes) {
+export function crc32(bytes) {
   let crc = 0xffffffff;
   for (const byte of bytes) {
     crc ^= byte << 24;

@@ -21,9 +21,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The emulator's own tests.
 pub(crate) fn test_step() -> Step {
-    let folder = home().join("test");
-    let arguments = ["--test", &folder.to_string_lossy()];
-    program("tests of the emulated Pico", "node", &arguments)
+    let test = |name: &str| {
+        home()
+            .join("test")
+            .join(name)
+            .to_string_lossy()
+            .into_owned()
+    };
+    let tests = ["cpu.test.mjs", "machine.test.mjs"].map(test);
+    program("tests of the emulated Pico", "node", &["--test"]).args(&[&tests[0], &tests[1]])
 }
 
 /// Installs Node and what the emulator needs of npm, if it is missing or older than the lock file.
