@@ -13,6 +13,7 @@
 //! Invariant: what a reply shows is durable before the reply leaves, and a request that is refused changes nothing but
 //! what it is charged for.
 
+mod answers;
 mod commands;
 mod error;
 mod fields;
@@ -44,10 +45,10 @@ use zeroize::Zeroize as _;
 use crate::env::{Env, Touch, TouchReason};
 use crate::records::RecordId;
 use crate::store::{MAX_STORED, Store, StoreError};
+use answers::Answers;
 use commands::Flow;
 use keystore::{Keyring, PublicPin};
 use marks::Marks;
-use pairing::Answers;
 use sessions::Cards;
 
 pub use error::StartError;
