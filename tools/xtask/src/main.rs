@@ -8,6 +8,7 @@ mod firmware;
 mod setup;
 mod step;
 mod token;
+mod uf2;
 
 use std::process::ExitCode;
 
@@ -129,10 +130,11 @@ fn test(only: Option<&str>) -> Result<(), Failed> {
         .env("RUSTDOCFLAGS", "-D warnings"),
     ];
     steps.extend(check::chips());
-    // The tests start this image in the emulator.
-    steps.push(cargo("emulator", &[]).with(token::emulator));
-    steps.push(firmware::lint_step(Board::Qemu));
-    steps.push(firmware::build_step(Board::Qemu));
+    // The tests start these images in their emulators.
+    steps.push(cargo("emulators", &[]).with(emulators));
+    steps.push(token::pico::test_step());
+    steps.extend([Board::Pico, Board::Qemu].map(firmware::lint_step));
+    steps.push(cargo("images", &[]).with(images));
     steps.push(cargo("programs", &["build", "--workspace", "--bins"]));
     steps.push(cargo("tests", &["test", "--workspace", "--no-fail-fast"]));
     // Once more with what they print: how many vectors passed and how many invalid ones were refused.
@@ -178,10 +180,20 @@ fn test(only: Option<&str>) -> Result<(), Failed> {
     Ok(())
 }
 
+fn emulators() -> Result<(), Failed> {
+    token::emulator(Board::Pico)?;
+    token::emulator(Board::Qemu)
+}
+
+fn images() -> Result<(), Failed> {
+    firmware::build(Board::Pico)?;
+    firmware::build(Board::Qemu).map(drop)
+}
+
 fn nightly() -> Result<(), Failed> {
     setup::debian_packages(&[("strace", "strace")])?;
-    token::emulator()?;
-    firmware::build_step(Board::Qemu).run()?;
+    emulators()?;
+    images()?;
     build_programs(&[])?;
     cargo(
         "tests, large counts",

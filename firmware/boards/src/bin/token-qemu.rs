@@ -11,9 +11,10 @@ use cortex_m_rt::{ExceptionFrame, entry, exception};
 use embassy_futures::block_on;
 use heapless::Vec;
 use hostchat_boards::qemu::{QemuEnv, clock, flash::HostFlash, host, stack, uart};
+use hostchat_boards::serve::{Line as _, Watch, serve};
 use hostchat_core::icd::link::MAX_LINK;
 use hostchat_token::app::{App, Memory};
-use hostchat_token::port::{Port, Work};
+use hostchat_token::port::Port;
 
 type Token = App<QemuEnv, &'static mut Memory>;
 
@@ -30,21 +31,18 @@ fn main() -> ! {
     uart::start();
     clock::start(core.SYST);
 
-    let mut deepest = 0;
-    loop {
-        match uart::wait_for_work(REQUEST) {
-            Work::HangUp => {
-                app.lock();
-                let (size, used) = stack::high_water();
-                if used > deepest {
-                    deepest = used;
-                    host::print(format_args!("stack: {used} of {size} bytes"));
-                }
-            }
-            Work::Request(_) => {
-                let reply = block_on(pin!(app.answer(REQUEST)));
-                uart::finish(reply);
-            }
+    serve(app, REQUEST, &uart::PORT, &mut Deepest(0))
+}
+
+/// Tells how deep the stack has been.
+struct Deepest(usize);
+
+impl Watch for Deepest {
+    fn locked(&mut self) {
+        let (size, used) = stack::high_water();
+        if used > self.0 {
+            self.0 = used;
+            host::print(format_args!("stack: {used} of {size} bytes"));
         }
     }
 }
@@ -69,7 +67,7 @@ fn boot(memory: &'static mut Memory) -> &'static mut Token {
 
 #[exception]
 fn SysTick() {
-    uart::with_port(Port::handle_tick);
+    uart::PORT.with_port(Port::handle_tick);
 }
 
 // SAFETY: `DefaultHandler` is the name that cortex-m-rt puts into the vector table for every interrupt; it is entered by
