@@ -102,7 +102,7 @@ pub(crate) fn lint_step(board: Board) -> Step {
 }
 
 /// Where [`build_step`] puts the image.
-fn elf(board: Board) -> PathBuf {
+pub(crate) fn elf(board: Board) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| root().join("target"), |folder| root().join(folder));
     target

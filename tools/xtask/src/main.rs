@@ -1,10 +1,12 @@
-//! One command per chore: `cargo xtask demo`, `test`, `nightly`, `bench`, `ci`, `firmware`, `token`.
+//! One command per chore: `cargo xtask demo`, `test`, `nightly`, `bench`, `ci`, `firmware`, `flash`,
+//! `token`.
 //!
 //! Each does its own set-up on a bare Debian 12 with Rust, says what it installs, and leaves nothing running. This
 //! program only starts others (cargo, rustup, apt-get); what they run lives in `tests/` and `tools/bench/`.
 
 mod check;
 mod firmware;
+mod flash;
 mod setup;
 mod step;
 mod token;
@@ -53,6 +55,12 @@ enum Chore {
         #[arg(long, value_enum)]
         board: Board,
     },
+    /// Builds the firmware of a board and writes it there, by a debug probe or onto the board's boot drive.
+    Flash {
+        /// The board.
+        #[arg(long, value_enum)]
+        board: Board,
+    },
     /// Runs the firmware of a board in an emulator, as a serial port for `hostchat --token`. Ends at Ctrl-C.
     Token(TokenArguments),
 }
@@ -65,6 +73,7 @@ fn main() -> ExitCode {
         Chore::Bench { part } => bench(part.as_deref()),
         Chore::Ci => test(None),
         Chore::Firmware { board } => firmware::firmware(board),
+        Chore::Flash { board } => flash::flash(board),
         Chore::Token(arguments) => token::token(&arguments),
     };
     match result {
