@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 
 use hostchat_core::icd::link::{FromToken, Hello, ToToken};
 use hostchat_core::icd::{
-    Activity, Answered, Command, ContactInfo, Lifecycle, LinkError, Offered, Opened, OpenedKind,
-    Reply, Status, TokenError,
+    Act, Activity, Answered, Command, ContactInfo, Lifecycle, LinkError, Log, LogEntry, Offered,
+    Opened, OpenedKind, Reply, Status, TokenError,
 };
 use hostchat_core::wire::relay::{
     Account, Answer, Call, Delivery, Event, Kind, Login, Reason, Refusal, Request,
@@ -73,7 +73,7 @@ macro_rules! same {
     };
 }
 
-same!(Account, Kind, Reason, Activity, Lifecycle, LinkError, TokenError, OpenedKind, PrekeyKind, FrameHeader,
+same!(Account, Kind, Reason, Act, Activity, Lifecycle, LinkError, TokenError, OpenedKind, PrekeyKind, FrameHeader,
     PrekeyBundle; Envelope, Content, Call, Event, Answer, ToToken, FromToken, Command, Reply, Request);
 
 fn check<'a, T: Serialize + Deserialize<'a> + PartialEq + std::fmt::Debug>(
@@ -400,6 +400,7 @@ fn token(lines: &mut BTreeMap<String, String>) {
             Command::Forget { .. } => Command::Forget { peer: peer() },
             Command::StorageKey => Command::StorageKey,
             Command::Random => Command::Random,
+            Command::Log => Command::Log,
         });
     }
     {
@@ -426,6 +427,27 @@ fn token(lines: &mut BTreeMap<String, String>) {
             })),
             Reply::StorageKey(_) => Reply::StorageKey(Bytes([1; 32])),
             Reply::Random(_) => Reply::Random(Bytes([1; 32])),
+            Reply::Log(_) => Reply::Log(Log {
+                now_ms: 300, entries: [LogEntry { at_ms: 200, act: Act::Seal, done: true }].into_iter().collect(),
+            }),
+        });
+    }
+    {
+        pin!(lines, Act {
+            Act::Unlock => Act::Unlock,
+            Act::Init => Act::Init,
+            Act::ChangePin => Act::ChangePin,
+            Act::Wipe => Act::Wipe,
+            Act::Login => Act::Login,
+            Act::NewPrekey => Act::NewPrekey,
+            Act::ShowCode => Act::ShowCode,
+            Act::AnswerCode => Act::AnswerCode,
+            Act::Confirm => Act::Confirm,
+            Act::Start => Act::Start,
+            Act::Seal => Act::Seal,
+            Act::Open => Act::Open,
+            Act::Forget => Act::Forget,
+            Act::StorageKey => Act::StorageKey,
         });
     }
 }

@@ -3,8 +3,21 @@
 use std::path::PathBuf;
 use std::{env, fs};
 
-/// Feature (as cargo names it to build scripts), binary, memory map.
-const BOARDS: [(&str, &str, &str); 1] = [("CARGO_FEATURE_QEMU", "token-qemu", "memory/qemu.x")];
+/// Feature (as cargo names it to build scripts), binary, memory map, linker scripts.
+const BOARDS: [(&str, &str, &str, &[&str]); 2] = [
+    (
+        "CARGO_FEATURE_PICO",
+        "token-pico",
+        "memory/pico.x",
+        &["-Tlink.x", "-Tlink-rp.x"],
+    ),
+    (
+        "CARGO_FEATURE_QEMU",
+        "token-qemu",
+        "memory/qemu.x",
+        &["-Tlink.x"],
+    ),
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -12,7 +25,7 @@ fn main() {
     let Some(out) = env::var_os("OUT_DIR").map(PathBuf::from) else {
         return;
     };
-    for (feature, binary, memory) in BOARDS {
+    for (feature, binary, memory, scripts) in BOARDS {
         println!("cargo:rerun-if-changed={memory}");
         if !chip || env::var_os(feature).is_none() {
             continue;
@@ -21,7 +34,7 @@ fn main() {
             println!("cargo:error={memory}: {error}");
         }
         println!("cargo:rustc-link-search={}", out.display());
-        for argument in ["-Tlink.x", "--nmagic"] {
+        for argument in scripts.iter().chain(&["--nmagic"]) {
             println!("cargo:rustc-link-arg-bin={binary}={argument}");
         }
     }

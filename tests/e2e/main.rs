@@ -1,7 +1,9 @@
 //! Whole conversations between real processes.
 #![expect(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+mod board_pico;
 mod board_qemu;
+mod boards;
 mod certificates;
 mod codes;
 mod conversation;

@@ -10,6 +10,18 @@ fn lifecycle(home: &Home) -> String {
     event["lifecycle"].as_str().expect("a word").to_owned()
 }
 
+/// What the token says that it was asked, and whether it was done.
+fn log(home: &Home) -> Vec<(String, bool)> {
+    let log = home.run(&["token", "log", "--json"]).ok();
+    events(&log, "request")
+        .iter()
+        .map(|request| {
+            let kind = request["kind"].as_str().expect("a word").to_owned();
+            (kind, request["done"] == true)
+        })
+        .collect()
+}
+
 #[test]
 fn a_token_is_set_up_used_and_erased_without_an_account() {
     let world = World::new();
@@ -23,6 +35,11 @@ fn a_token_is_set_up_used_and_erased_without_an_account() {
         .refused(5, "the token is blank");
     alice.run(&["token", "init"]).ok();
     assert_eq!(lifecycle(&alice), "ready");
+    let asked = log(&alice);
+    assert_eq!(
+        asked,
+        [("init".to_owned(), true), ("unlock".to_owned(), true)]
+    );
     alice
         .run(&["token", "init"])
         .refused(5, "initialised already");
@@ -66,6 +83,26 @@ fn a_token_is_set_up_used_and_erased_without_an_account() {
         .run(&["token", "change-pin", "--new-pin-file", &new_pin])
         .ok();
     alice.run(&["token", "sessions"]).refused(4, "wrong PIN");
+
+    std::fs::write(world.path("alice.pin"), "another PIN\n").expect("written");
+    let asked = log(&alice);
+    let ended: Vec<_> = asked
+        .iter()
+        .rev()
+        .map(|(kind, done)| (kind.as_str(), *done))
+        .take(3)
+        .collect();
+    assert_eq!(
+        ended,
+        [("unlock", true), ("unlock", false), ("change_pin", true)]
+    );
+    for kind in ["open", "forget"] {
+        assert!(
+            asked.contains(&(kind.to_owned(), true)),
+            "{kind}: {asked:?}"
+        );
+    }
+    assert_eq!(asked.len(), 32);
 
     alice
         .run(&["token", "wipe"])

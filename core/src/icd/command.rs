@@ -134,6 +134,8 @@ pub enum Command<'a> {
     StorageKey,
     /// 32 random bytes from the token's generator, for the host to mix in.
     Random,
+    /// What the token was asked lately: [`Log`].
+    Log,
 }
 
 /// What the token answers.
@@ -179,6 +181,96 @@ pub enum Reply<'a> {
     StorageKey(Bytes<32>),
     /// Answer to `Random`.
     Random(Bytes<32>),
+    /// Answer to `Log`.
+    Log(Log),
+}
+
+/// Most requests that a token remembers.
+pub const LOG_ENTRIES: usize = 32;
+
+/// The last requests since the power came on, the oldest first. Their kinds and times only: it stays when the token is
+/// locked, so that its owner can see what a host has asked of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// Uptime now, in milliseconds.
+    pub now_ms: u64,
+    /// The requests.
+    pub entries: heapless::Vec<LogEntry, LOG_ENTRIES>,
+}
+
+/// One request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// Uptime when it was answered, in milliseconds.
+    pub at_ms: u64,
+    /// What was asked.
+    pub act: Act,
+    /// Whether it was done.
+    pub done: bool,
+}
+
+/// What a token remembers of a request: each that uses a key or changes something. Append-only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Act {
+    /// An unlock; not done: a wrong PIN, or given up halfway.
+    Unlock,
+    /// The first PIN.
+    Init,
+    /// A new PIN.
+    ChangePin,
+    /// A wipe or a reset.
+    Wipe,
+    /// A login at a relay.
+    Login,
+    /// A new prekey.
+    NewPrekey,
+    /// A code was drawn and shown.
+    ShowCode,
+    /// A code was answered.
+    AnswerCode,
+    /// The answer to a code was checked.
+    Confirm,
+    /// A session without a code was begun.
+    Start,
+    /// A message was sealed.
+    Seal,
+    /// A message was opened.
+    Open,
+    /// A contact was deleted.
+    Forget,
+    /// The key of the host's store was given out.
+    StorageKey,
+}
+
+impl Act {
+    /// What carrying out `command` is; `None` for what neither uses a key nor changes anything lasting.
+    #[must_use]
+    pub fn of(command: &Command<'_>) -> Option<Self> {
+        Some(match command {
+            Command::ChangePin { .. } => Self::ChangePin,
+            Command::Wipe => Self::Wipe,
+            Command::Login { .. } => Self::Login,
+            Command::NewPrekey { .. } => Self::NewPrekey,
+            Command::PairBegin { .. } => Self::ShowCode,
+            Command::PairAnswer { .. } => Self::AnswerCode,
+            Command::PairConfirm { .. } => Self::Confirm,
+            Command::Start { .. } => Self::Start,
+            Command::Seal { .. } => Self::Seal,
+            Command::Open { .. } => Self::Open,
+            Command::Forget { .. } => Self::Forget,
+            Command::StorageKey => Self::StorageKey,
+            Command::Status
+            | Command::Identity
+            | Command::Lock
+            | Command::PairOffer
+            | Command::PairEnd
+            | Command::Commit { .. }
+            | Command::Discard
+            | Command::NextContact { .. }
+            | Command::Random
+            | Command::Log => return None,
+        })
+    }
 }
 
 /// Counters for people.

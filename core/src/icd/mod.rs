@@ -15,8 +15,8 @@ pub mod link;
 
 pub use channel::{Channel, HostUnlock, TokenUnlock, UnlockKind};
 pub use command::{
-    Answered, Command, ContactInfo, LinkError, Offered, Opened, OpenedKind, Reply, Status,
-    TokenError,
+    Act, Answered, Command, ContactInfo, LOG_ENTRIES, LinkError, Log, LogEntry, Offered, Opened,
+    OpenedKind, Reply, Status, TokenError,
 };
 pub use link::{Activity, FromToken, Hello, Lifecycle, MAX_LINK, ToToken};
 

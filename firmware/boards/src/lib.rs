@@ -8,5 +8,9 @@
 //! workspace for the host pass it by. Build an image with `cargo xtask firmware --board <board>`.
 #![no_std]
 
+#[cfg(feature = "pico")]
+pub mod pico;
 #[cfg(feature = "qemu")]
 pub mod qemu;
+#[cfg(any(feature = "pico", feature = "qemu"))]
+pub mod serve;

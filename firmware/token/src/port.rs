@@ -12,7 +12,7 @@
 //! the reply, which it will ask for again.
 
 use heapless::{Deque, Vec};
-use hostchat_core::icd::link::{Deframer, MAX_LINK, MAX_SERIAL, encode_serial_raw};
+use hostchat_core::icd::link::{Deframer, MAX_LINK, MAX_SERIAL, SerialFrame};
 use hostchat_core::icd::{Activity, FromToken, LinkError, ToToken};
 use hostchat_core::wire::codec;
 
@@ -31,10 +31,13 @@ pub enum Work {
     Request(u8),
 }
 
+/// Bytes that are kept while a request waits for the main loop, which is at once: a `Cancel` or two.
+const EARLY: usize = 64;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
-    /// A request waits for the main loop.
+    /// A request waits in the deframer for the main loop.
     Waiting(u8),
     /// The main loop works on it.
     UnderWay(u8),
@@ -43,8 +46,9 @@ enum State {
 /// The port. Interrupts and the main loop share it behind a critical section.
 pub struct Port {
     deframer: Deframer,
-    request: Vec<u8, MAX_LINK>,
     state: State,
+    /// What came while a request waits in the deframer.
+    early: Deque<u8, EARLY>,
     out: Deque<u8, OUT>,
     touch_needed: bool,
     cancelled: bool,
@@ -63,8 +67,8 @@ impl Port {
     pub const fn new() -> Self {
         Self {
             deframer: Deframer::new(),
-            request: Vec::new(),
             state: State::Idle,
+            early: Deque::new(),
             out: Deque::new(),
             touch_needed: false,
             cancelled: false,
@@ -74,18 +78,19 @@ impl Port {
 
     /// Takes a byte from the host. Noise and damaged frames are dropped: the host asks again.
     pub fn handle_byte(&mut self, byte: u8) {
+        if matches!(self.state, State::Waiting(_)) {
+            // A host that sends more than fits does not keep to one request at a time.
+            let _ = self.early.push_back(byte);
+            return;
+        }
         let Some(Ok((sequence, message))) = self.deframer.push(byte) else {
             return;
         };
         if matches!(codec::decode(message), Ok(ToToken::Cancel)) {
             self.cancelled = true;
         } else if self.state == State::Idle {
-            // A deframed message is never longer than MAX_LINK.
-            self.request.clear();
-            if self.request.extend_from_slice(message).is_ok() {
-                self.state = State::Waiting(sequence);
-                self.cancelled = false;
-            }
+            self.state = State::Waiting(sequence);
+            self.cancelled = false;
         } else {
             self.send(sequence, &FromToken::Refused(LinkError::Busy));
         }
@@ -93,7 +98,8 @@ impl Port {
 
     /// The host closed the port: what was half received or not yet sent is dropped, a wait for a press ends.
     pub fn handle_hang_up(&mut self) {
-        self.deframer = Deframer::new();
+        self.deframer.reset();
+        self.early.clear();
         self.out.clear();
         self.cancelled = true;
         self.hung_up = true;
@@ -128,21 +134,29 @@ impl Port {
                 return Some(Work::HangUp);
             }
             if let State::Waiting(sequence) = self.state {
-                request.clone_from(&self.request);
-                self.request.fill(0);
-                self.request.clear();
+                request.clear();
+                // A deframed message is never longer than MAX_LINK.
+                let message = self.deframer.message().unwrap_or_default();
+                let _ = request.extend_from_slice(message);
                 self.state = State::UnderWay(sequence);
+                while let Some(byte) = self.early.pop_front() {
+                    self.handle_byte(byte);
+                }
                 return Some(Work::Request(sequence));
             }
         }
         None
     }
 
-    /// Ends the request under way with its reply, a frame that [`encode_serial_raw`] made (empty: no reply). `false` if
-    /// there is no room for it yet: then nothing has changed.
-    pub fn finish(&mut self, frame: &[u8]) -> bool {
+    /// Ends the request under way with its reply, an encoded [`FromToken`] (empty: no reply). `false` if there is no room
+    /// for it yet: then nothing has changed.
+    pub fn finish(&mut self, reply: &[u8]) -> bool {
         // A host that is gone gets no reply, nor does the next one get the reply of the last.
-        if !self.hung_up && !self.queue(frame) {
+        if let State::UnderWay(sequence) = self.state
+            && !self.hung_up
+            && !reply.is_empty()
+            && !self.queue(sequence, reply)
+        {
             return false;
         }
         self.state = State::Idle;
@@ -172,20 +186,18 @@ impl Port {
         self.cancelled
     }
 
-    /// Queues a short frame if there is room for all of it.
+    /// Queues a short message if there is room for all of it.
     fn send(&mut self, sequence: u8, message: &FromToken<'_>) {
-        let (mut encoded, mut frame) = (Vec::<u8, 16>::new(), Vec::<u8, 32>::new());
-        if codec::encode_into(message, &mut encoded).is_ok()
-            && encode_serial_raw(sequence, &encoded, &mut frame).is_ok()
-        {
-            self.queue(&frame);
+        if let Ok(encoded) = codec::encode_vec::<_, 16>(message) {
+            self.queue(sequence, &encoded);
         }
     }
 
-    fn queue(&mut self, frame: &[u8]) -> bool {
-        let fits = self.out.capacity() - self.out.len() >= frame.len();
+    fn queue(&mut self, sequence: u8, message: &[u8]) -> bool {
+        let left = self.out.capacity() - self.out.len();
+        let fits = left >= SerialFrame::longest(message.len());
         if fits {
-            for &byte in frame {
+            for byte in SerialFrame::new(sequence, message) {
                 let _ = self.out.push_back(byte);
             }
         }
@@ -195,6 +207,8 @@ impl Port {
 
 #[cfg(test)]
 mod tests {
+    use hostchat_core::icd::link::encode_serial_raw;
+
     use super::*;
 
     const REQUEST: &[u8] = b"\x00";
@@ -245,7 +259,7 @@ mod tests {
         port.handle_tick();
         port.set_touch_needed(true);
         port.handle_tick();
-        assert!(port.finish(&frame(9, b"answer")));
+        assert!(port.finish(b"answer"));
         port.handle_tick();
         assert_eq!(
             seen(&mut port),
@@ -269,12 +283,25 @@ mod tests {
         assert!(!port.is_cancelled());
         feed(&mut port, 4, &cancel());
         assert!(port.is_cancelled());
-        assert!(port.finish(&frame(1, b"cancelled")));
+        assert!(port.finish(b"cancelled"));
         feed(&mut port, 5, REQUEST);
         assert!(
             !port.is_cancelled(),
             "a new request is not cancelled by the old cancel"
         );
+    }
+
+    #[test]
+    fn a_cancel_right_behind_its_request_reaches_it() {
+        let (mut port, mut request) = (Port::new(), Vec::new());
+        feed(&mut port, 1, REQUEST);
+        feed(&mut port, 2, &cancel());
+        for _ in 0..2 * EARLY {
+            port.handle_byte(0xA5);
+        }
+        assert_eq!(port.take_work(&mut request), Some(Work::Request(1)));
+        assert_eq!(request, REQUEST);
+        assert!(port.is_cancelled());
     }
 
     #[test]
@@ -286,7 +313,7 @@ mod tests {
         port.handle_hang_up();
         assert!(port.is_cancelled());
         port.handle_tick();
-        assert!(port.finish(&frame(1, b"late")));
+        assert!(port.finish(b"late"));
         feed(&mut port, 2, REQUEST);
         assert_eq!(
             port.take_work(&mut request),
@@ -322,12 +349,12 @@ mod tests {
         }
         let full = port.pending();
         assert!(full <= OUT);
-        assert!(!port.finish(&frame(1, &[7; MAX_LINK])), "no room");
+        assert!(!port.finish(&[7; MAX_LINK]), "no room");
         port.give_up();
         assert_eq!(port.pending(), 0);
         feed(&mut port, 2, REQUEST);
         assert_eq!(port.take_work(&mut request), Some(Work::Request(2)));
-        assert!(port.finish(&frame(2, &[7; MAX_LINK])));
+        assert!(port.finish(&[7; MAX_LINK]));
         assert_eq!(seen(&mut port), [(2, [7; MAX_LINK].to_vec())]);
     }
 

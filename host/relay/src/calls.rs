@@ -150,7 +150,7 @@ pub(crate) async fn start(
             let account = user(member)?;
             tracing::info!(name = %account.name, "account deleted by its owner");
             let pending = store.delete_account(account.id).await;
-            seat.close_account(account.id);
+            relay.hub.close_account(account.id);
             later(relay, id, pending, |id, ()| Answered::Done(id))
         }
     })

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use hostchat_core::wire::RelayName;
 use serde::{Deserialize, Deserializer};
 
+use crate::admin;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::limits::Limits;
+use crate::web::password;
 
 /// Name of the configuration file in the relay's folder.
 pub const FILE: &str = "relay.toml";
@@ -38,6 +40,22 @@ impl fmt::Display for Registration {
     }
 }
 
+/// What is kept about users beyond what the service needs: nothing, unless the operator says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// Days for which it is kept who wrote to whom, when and how much; 0 for not at all.
+    pub log_days: u16,
+}
+
+impl Audit {
+    /// The same in milliseconds.
+    #[must_use]
+    pub fn log_ms(&self) -> u64 {
+        u64::from(self.log_days) * 24 * 3_600_000
+    }
+}
+
 /// Everything that a relay is told before it runs.
 #[derive(Clone)]
 pub struct Config {
@@ -57,6 +75,12 @@ pub struct Config {
     pub key: PathBuf,
     /// SQLite database.
     pub database: PathBuf,
+    /// Where `hostchat-relay admin` reaches the running relay: a Unix socket for the same user only.
+    pub admin: PathBuf,
+    /// The hash of the operator's password for the admin page; without the file there is no page.
+    pub password: PathBuf,
+    /// What is kept about users beyond what the service needs.
+    pub audit: Audit,
     /// Limits.
     pub limits: Limits,
     /// Never syncs the database: loses acknowledged messages when the machine goes down. For tests that must fail.
@@ -82,6 +106,8 @@ struct File {
     key: PathBuf,
     #[serde(default = "default_database")]
     database: PathBuf,
+    #[serde(default)]
+    audit: Audit,
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
@@ -142,6 +168,9 @@ impl Config {
             certificate: folder.join(file.certificate),
             key: folder.join(file.key),
             database: folder.join(file.database),
+            admin: folder.join(admin::SOCKET),
+            password: folder.join(password::FILE),
+            audit: file.audit,
             limits: file.limits,
             danger_synchronous_off: file.danger_synchronous_off,
             clock: Arc::new(SystemClock::new()),
@@ -185,6 +214,11 @@ registration = "{registration}"
 # The database. Back it up with: hostchat-relay backup --dir DIR --to FILE
 # database = "relay.db"
 
+# A log of who wrote to whom, when and how much (never what), kept for this many days; 0, the default, keeps none and
+# deletes what was kept. See: hostchat-relay admin log. Tell your users if you turn it on.
+# [audit]
+# log_days = 7
+
 # Limits; README.md says what each is for. Rates are token buckets; per_minute = 0 turns one off.
 [limits]
 # message_days = 30
@@ -213,6 +247,7 @@ mod tests {
         assert_eq!(config.names, [name]);
         assert_eq!(config.registration, Registration::Invitation);
         assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.audit, Audit { log_days: 0 });
         assert!(config.guests && !config.danger_synchronous_off);
 
         for wrong in ["listn = 1", "[limits]\nsend = 1", "names = [\"UPPER:1\"]"] {

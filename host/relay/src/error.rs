@@ -11,11 +11,13 @@
 //! | 6 | certificate or key missing or wrong |
 //! | 7 | another relay runs on this folder |
 //! | 8 | disk full |
+//! | 9 | the running relay does not answer, or refuses |
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::admin::protocol::Refused;
 use crate::store::StoreError;
 
 /// Why the relay program ends with an error.
@@ -69,6 +71,17 @@ pub enum Error {
     /// Another process holds the folder.
     #[error("another relay runs on {folder}", folder = .0.display())]
     Running(PathBuf),
+    /// Nobody answers on the administration socket.
+    #[error("no relay answers at {path}: {source}", path = .path.display())]
+    NoAnswer {
+        /// The socket.
+        path: PathBuf,
+        /// How the system answered.
+        source: io::Error,
+    },
+    /// The running relay refuses what an administrator asks.
+    #[error("{}", .0.text())]
+    Refused(Refused),
     /// The database.
     #[error("{path}: {source}", path = .path.display())]
     Store {
@@ -120,6 +133,11 @@ impl Error {
                 "relay.toml names a PEM certificate chain and its PEM key; `init` in an empty folder makes a new pair"
             }
             Self::Running(_) => "stop it first: two relays cannot share one folder",
+            Self::NoAnswer { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "only the relay's own user and root may administer it"
+            }
+            Self::NoAnswer { .. } => "start it: hostchat-relay run --dir DIR",
+            Self::Refused(refused) => refused.hint(),
             Self::Store { source, .. } => source.hint(),
         }
     }
@@ -140,6 +158,7 @@ impl Error {
             Self::Store { .. } => 5,
             Self::Certificate { .. } => 6,
             Self::Running(_) => 7,
+            Self::NoAnswer { .. } | Self::Refused(_) => 9,
         }
     }
 }

@@ -23,34 +23,32 @@ pub(crate) enum Opening {
     Done,
 }
 
-/// A request head; `bytes` begins with its `size` bytes.
-pub(crate) struct Head {
-    pub(crate) request: Request,
-    bytes: Vec<u8>,
-    size: usize,
+/// A request head; `rest` was read beyond it.
+pub(crate) struct Head<R> {
+    pub(crate) request: R,
+    pub(crate) rest: Vec<u8>,
 }
 
-/// Reads one request head; what is none is answered with an error, and `None` returned.
-pub(crate) async fn read_head<S: AsyncRead + AsyncWrite + Unpin>(
+/// Reads one request head of at most `most` bytes; what is none is answered with an error, and `None` returned.
+pub(crate) async fn read_head<S: AsyncRead + AsyncWrite + Unpin, R, E>(
     stream: &mut S,
-) -> std::io::Result<Option<Head>> {
+    most: usize,
+    parse: impl Fn(&[u8]) -> Result<Option<(usize, R)>, E>,
+) -> std::io::Result<Option<Head<R>>> {
     let mut bytes = Vec::with_capacity(512);
     loop {
-        if bytes.len() >= MAX_HTTP_HEAD {
+        if bytes.len() >= most {
             respond(stream, "431 Request Header Fields Too Large", TEXT, "").await?;
             return Ok(None);
         }
-        let room = (MAX_HTTP_HEAD - bytes.len()) as u64;
+        let room = (most - bytes.len()) as u64;
         if (&mut *stream).take(room).read_buf(&mut bytes).await? == 0 {
             return Ok(None);
         }
-        match Request::try_parse(&bytes) {
+        match parse(&bytes) {
             Ok(Some((size, request))) => {
-                return Ok(Some(Head {
-                    request,
-                    bytes,
-                    size,
-                }));
+                let rest = bytes.split_off(size);
+                return Ok(Some(Head { request, rest }));
             }
             Ok(None) => {}
             Err(_) => {
@@ -71,17 +69,13 @@ pub(crate) async fn read_head<S: AsyncRead + AsyncWrite + Unpin>(
 pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
 ) -> std::io::Result<Opening> {
-    let Some(Head {
-        request,
-        mut bytes,
-        size,
-    }) = read_head(stream).await?
-    else {
+    let head = read_head(stream, MAX_HTTP_HEAD, Request::try_parse).await?;
+    let Some(Head { request, rest }) = head else {
         return Ok(Opening::Done);
     };
     match request.uri().path() {
         HEALTH if request.method() == Method::GET => Ok(Opening::Health),
-        PATH => upgrade(stream, &request, bytes.split_off(size)).await,
+        PATH => upgrade(stream, &request, rest).await,
         _ => {
             let hint = "this is a hostchat relay: dial it with the hostchat program\n";
             respond(stream, "404 Not Found", TEXT, hint).await?;
@@ -154,9 +148,20 @@ pub(crate) async fn respond<S: AsyncWrite + Unpin>(
     kind: &str,
     body: &str,
 ) -> std::io::Result<()> {
+    respond_with(stream, status, kind, "", body).await
+}
+
+/// As [`respond`], with more headers, each with its end of line.
+pub(crate) async fn respond_with<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    status: &str,
+    kind: &str,
+    headers: &str,
+    body: &str,
+) -> std::io::Result<()> {
     let length = body.len();
     let text = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{headers}Connection: close\r\n\r\n{body}"
     );
     stream.write_all(text.as_bytes()).await?;
     stream.shutdown().await

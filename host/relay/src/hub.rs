@@ -122,6 +122,25 @@ impl Hub {
         (connections.all.len(), logged_in)
     }
 
+    /// How many connections an account has.
+    pub(crate) fn connections_of(&self, id: AccountId) -> usize {
+        let connections = crate::lock(&self.connections);
+        connections.per_account.get(&id).copied().unwrap_or(0)
+    }
+
+    /// Closes every connection of a deleted account, each once what it asked is answered.
+    pub(crate) fn close_account(&self, id: AccountId) {
+        let connections = crate::lock(&self.connections);
+        for number in connections.of(id) {
+            if let Some(connection) = connections.all.get(&number) {
+                connection.closing.send_replace(Some(Refusal {
+                    reason: Reason::UnknownName,
+                    retry_after_ms: 0,
+                }));
+            }
+        }
+    }
+
     /// Closes every connection with `refusal`.
     pub(crate) fn close_all(&self, refusal: Refusal) {
         for connection in crate::lock(&self.connections).all.values() {
@@ -221,19 +240,6 @@ impl Seat {
                 reason: Reason::TooManyConnections,
                 retry_after_ms: 0,
             }));
-        }
-    }
-
-    /// Closes every connection of a deleted account, this one too once it has answered.
-    pub(crate) fn close_account(&self, id: AccountId) {
-        let connections = crate::lock(&self.hub.connections);
-        for number in connections.of(id) {
-            if let Some(connection) = connections.all.get(&number) {
-                connection.closing.send_replace(Some(Refusal {
-                    reason: Reason::UnknownName,
-                    retry_after_ms: 0,
-                }));
-            }
         }
     }
 }

@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -30,16 +31,19 @@ pub mod tls;
 mod bucket;
 mod calls;
 mod connection;
+mod history;
 mod http;
 mod hub;
 mod inbox;
+mod invitation;
 mod logging;
 mod login;
 mod operator;
 mod server;
 mod socket;
+mod web;
 
-pub use config::{Config, Registration};
+pub use config::{Audit, Config, Registration};
 pub use error::Error;
 pub use limits::{Limits, Rate};
 pub use server::{Server, run};

@@ -3,7 +3,7 @@
 //! A limit that is reached is an answer with a reason and, where waiting helps, `retry_after_ms`; nothing is dropped
 //! silently and no other user notices.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Most calls of one connection that wait for the store; the relay reads no further until some are answered.
 ///
@@ -27,6 +27,38 @@ pub const HEALTH_MS: u64 = 2_000;
 pub const OPERATOR_CONNECTIONS: usize = 16;
 /// Longest time of one request on the operator's listener, in milliseconds.
 pub const OPERATOR_MS: u64 = 5_000;
+/// Connections at once on the administration socket: a person, a script, and one that hangs.
+pub const ADMIN_CONNECTIONS: usize = 4;
+/// Longest time of one exchange on the administration socket, in milliseconds: a removal empties a full mailbox.
+pub const ADMIN_MS: u64 = 15_000;
+/// Longest administration request, in bytes: a command with two addresses.
+pub const ADMIN_REQUEST: usize = 2048;
+/// Longest administration answer, in bytes: a full page of rows.
+pub const ADMIN_ANSWER: usize = 256 * 1024;
+/// Most accounts or log entries in one answer: at 300 bytes each they stay far below [`ADMIN_ANSWER`], and counting
+/// that many full mailboxes keeps a reader busy for less than a second.
+pub const ADMIN_PAGE: usize = 100;
+/// Most invitations that can still be used; more are refused, so that the list of them stays one page.
+pub const INVITATIONS: usize = 1000;
+/// Longest request head on the operator's listener, in bytes: a browser sends the cookies of every program on the host.
+pub const WEB_HEAD: usize = 16 * 1024;
+/// Longest form of the admin page, in bytes: a password and a token.
+pub const WEB_FORM: usize = 4096;
+/// Sessions of the admin page at once: a few operators with a few browsers.
+pub const WEB_SESSIONS: usize = 16;
+/// Milliseconds without a request after which a session ends.
+pub const WEB_IDLE_MS: u64 = 30 * 60_000;
+/// Milliseconds after which a session ends in any case: a working day.
+pub const WEB_LIFE_MS: u64 = 12 * 3_600_000;
+/// Attempts to log in on the admin page per IP address (/64 for IPv6): typing errors, not guessing.
+pub const WEB_ATTEMPTS: Rate = Rate {
+    burst: 5,
+    per_minute: 2,
+};
+/// Milliseconds between two samples for the charts.
+pub const HISTORY_MS: u64 = 60_000;
+/// Samples kept: a day and a little, 50 KiB.
+pub const HISTORY_SAMPLES: usize = 1500;
 /// Milliseconds between two looks at the certificate's files: two `stat` calls each.
 pub const CERTIFICATE_MS: u64 = 10_000;
 /// Milliseconds between two sweeps for expired messages; expired ones are not delivered even before the sweep.
@@ -41,7 +73,7 @@ pub const MAX_BUCKETS: usize = 65_536;
 pub const MAX_GAP_MS: u64 = 24 * 3_600_000;
 
 /// A token bucket: `burst` at once, `per_minute` in the long run; `per_minute = 0` turns the limit off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// How many at once after a pause.
@@ -51,7 +83,7 @@ pub struct Rate {
 }
 
 /// What one relay allows.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Connections in all: at 10 to 30 KiB each they stay below 128 MiB, and below common descriptor limits.

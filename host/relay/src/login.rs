@@ -103,6 +103,10 @@ pub(crate) async fn check(
             retry_after_ms: idle,
         });
     }
+    // Deleted between the look and the seat: whoever deletes closes the seats that are taken by then, this is the rest.
+    if known(relay, name, &identity).await?.map(|(id, _)| id) != Some(id) {
+        return Err(refused(Reason::UnknownName));
+    }
     Ok(Member {
         user: Some(User {
             id,

@@ -1,6 +1,7 @@
-//! The operator's listener: health, readiness and metrics in plain HTTP, apart from what clients reach.
+//! The operator's listener: health, readiness, metrics and the admin page in plain HTTP, apart from what clients reach.
 //!
-//! It has no login: it belongs on a loopback address or a network of its own. It says how much, never who.
+//! It belongs on a loopback address or a network of its own. Only the admin page has a login; the rest says how much,
+//! never who.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,14 +9,15 @@ use std::sync::atomic::Ordering;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_tungstenite::tungstenite::http::Method;
 
 use crate::clock;
 use crate::error::Error;
-use crate::http;
-use crate::limits::{HEALTH_MS, OPERATOR_CONNECTIONS, OPERATOR_MS};
+use crate::http::{self, Head};
+use crate::limits::{HEALTH_MS, OPERATOR_CONNECTIONS, OPERATOR_MS, WEB_HEAD};
 use crate::metrics::Gauges;
 use crate::server::Relay;
+use crate::web;
+use crate::web::request::Request;
 
 /// The content type of Prometheus' text format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -31,7 +33,7 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
     let listener = bind().map_err(|source| Error::Listen { address, source })?;
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
-        tracing::warn!(%address, "the operator's listener has no login, and others can reach it");
+        tracing::warn!(%address, "others can reach the operator's listener, which is plain HTTP");
     }
     tracing::info!(%address, "listening for the operator");
     Ok(listener)
@@ -41,7 +43,7 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 pub(crate) async fn serve(relay: Arc<Relay>, listener: TcpListener) {
     let seats = Arc::new(Semaphore::new(OPERATOR_CONNECTIONS));
     loop {
-        let Ok((mut stream, _)) = listener.accept().await else {
+        let Ok((mut stream, peer)) = listener.accept().await else {
             // No descriptors: the clients' accept loop says so.
             let pause = relay.clock.uptime_ms() + OPERATOR_MS;
             relay.clock.sleep_until(pause).await;
@@ -52,7 +54,7 @@ pub(crate) async fn serve(relay: Arc<Relay>, listener: TcpListener) {
         };
         let relay = Arc::clone(&relay);
         tokio::spawn(async move {
-            let answer = answer(&relay, &mut stream);
+            let answer = answer(&relay, &mut stream, peer);
             // Whoever asked may have gone, or take too long.
             let _ = clock::timeout(&*relay.clock, OPERATOR_MS, answer).await;
             drop(seat);
@@ -60,12 +62,21 @@ pub(crate) async fn serve(relay: Arc<Relay>, listener: TcpListener) {
     }
 }
 
-async fn answer(relay: &Relay, stream: &mut TcpStream) -> std::io::Result<()> {
-    let Some(head) = http::read_head(stream).await? else {
+async fn answer(
+    relay: &Arc<Relay>,
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+) -> std::io::Result<()> {
+    let head = http::read_head(stream, WEB_HEAD, Request::try_parse).await?;
+    let Some(Head { request, rest }) = head else {
         return Ok(());
     };
-    let get = head.request.method() == Method::GET;
-    let (status, kind, body) = match head.request.uri().path() {
+    let get = request.method == "GET";
+    let path = request.path.as_str();
+    if path == web::ROOT || path.starts_with(web::BELOW) {
+        return page(relay, stream, peer, &request, &rest).await;
+    }
+    let (status, kind, body) = match path {
         "/healthz" if get => health(healthy(relay).await),
         "/readyz" if get && relay.draining.load(Ordering::Relaxed) => (
             "503 Service Unavailable",
@@ -77,10 +88,36 @@ async fn answer(relay: &Relay, stream: &mut TcpStream) -> std::io::Result<()> {
         _ => (
             "404 Not Found",
             TEXT,
-            "here are /healthz, /readyz and /metrics\n".to_owned(),
+            "here are /healthz, /readyz, /metrics and /admin\n".to_owned(),
         ),
     };
     http::respond(stream, status, kind, &body).await
+}
+
+/// The admin page: reads the form, if there is one, and answers.
+async fn page(
+    relay: &Arc<Relay>,
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+    request: &Request,
+    rest: &[u8],
+) -> std::io::Result<()> {
+    let form = match request.method.as_str() {
+        "GET" => None,
+        "POST" => match request.form(stream, rest).await? {
+            Some(form) => Some(form),
+            None => return http::respond(stream, "400 Bad Request", TEXT, "not a form\n").await,
+        },
+        _ => return http::respond(stream, "405 Method Not Allowed", TEXT, "GET or POST\n").await,
+    };
+    let web::Response {
+        status,
+        kind,
+        headers,
+        body,
+    } = web::answer(relay, peer, request, form.as_ref()).await;
+    let headers = headers + web::HEADERS;
+    http::respond_with(stream, status, kind, &headers, &body).await
 }
 
 fn health(healthy: bool) -> (&'static str, &'static str, String) {

@@ -7,16 +7,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hostchat_core::wire::RelayName;
 use hostchat_core::wire::relay::{Reason, Refusal};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::admin;
 use crate::bucket::Buckets;
 use crate::clock::{self, Clock};
-use crate::config::{Config, Registration};
+use crate::config::{Audit, Config, Registration};
 use crate::connection;
 use crate::error::Error;
+use crate::history::{self, History};
 use crate::hub::{Hub, Network};
 use crate::limits::{CERTIFICATE_MS, Limits, SHUTDOWN_MS, SWEEP_MS};
 use crate::metrics::Metrics;
@@ -24,6 +26,7 @@ use crate::operator;
 use crate::store::sqlite::Options;
 use crate::store::{AccountId, Outlet, Sqlite, Store, StoreError, Swept};
 use crate::tls;
+use crate::web::Web;
 
 /// Milliseconds to wait when the system has no descriptor for another connection.
 const ACCEPT_PAUSE_MS: u64 = 100;
@@ -57,10 +60,13 @@ pub(crate) struct Relay {
     pub(crate) names: Vec<RelayName>,
     pub(crate) registration: Registration,
     pub(crate) guests: bool,
+    pub(crate) audit: Audit,
     pub(crate) limits: Limits,
     pub(crate) rates: Rates,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) history: History,
+    pub(crate) web: Web,
     /// Uptime of the clock at the start.
     pub(crate) started_ms: u64,
     /// Set when the end begins.
@@ -106,6 +112,7 @@ pub struct Server {
     relay: Arc<Relay>,
     listener: TcpListener,
     operator: Option<TcpListener>,
+    admin: Option<UnixListener>,
     tls: Arc<tls::Identity>,
     acceptor: TlsAcceptor,
     fingerprint: String,
@@ -141,6 +148,7 @@ impl Server {
         let options = Options {
             path: config.database.clone(),
             limits: config.limits.clone(),
+            log_ms: config.audit.log_ms(),
             clock: Arc::clone(&config.clock),
             metrics: Arc::clone(&metrics),
             danger_synchronous_off: config.danger_synchronous_off,
@@ -150,6 +158,17 @@ impl Server {
             path: config.database,
             source,
         })?;
+        // Last, when it is sure that no other relay has the folder; messages go on without it.
+        let admin = admin::socket::listen(&config.admin)
+            .map_err(|error| {
+                let path = config.admin.display();
+                tracing::warn!(%path, %error, "no administration: the socket cannot be made");
+            })
+            .ok();
+        if config.audit.log_days > 0 {
+            let days = config.audit.log_days;
+            tracing::info!(days, "keeping a log of who writes to whom");
+        }
         let limits = config.limits;
         let relay = Relay {
             store: Arc::new(store),
@@ -157,6 +176,7 @@ impl Server {
             names,
             registration: config.registration,
             guests: config.guests,
+            audit: config.audit,
             rates: Rates {
                 connects: Buckets::new(limits.connects),
                 registrations: Buckets::new(limits.registrations),
@@ -172,12 +192,15 @@ impl Server {
             started_ms: config.clock.uptime_ms(),
             clock: config.clock,
             metrics,
+            history: History::default(),
+            web: Web::new(config.password),
             draining: AtomicBool::new(false),
         };
         Ok(Self {
             relay: Arc::new(relay),
             listener,
             operator,
+            admin,
             acceptor: TlsAcceptor::from(tls.config()),
             fingerprint: tls.fingerprint(),
             tls,
@@ -212,6 +235,10 @@ impl Server {
         let sweep = tokio::spawn(sweep(Arc::clone(&self.relay)));
         if let Some(listener) = self.operator.take() {
             helpers.spawn(operator::serve(Arc::clone(&self.relay), listener));
+            helpers.spawn(history::watch(Arc::clone(&self.relay)));
+        }
+        if let Some(listener) = self.admin.take() {
+            helpers.spawn(admin::socket::serve(Arc::clone(&self.relay), listener));
         }
         let clock = Arc::clone(&self.relay.clock);
         helpers.spawn(watch(Arc::clone(&self.tls), clock, self.reload.clone()));

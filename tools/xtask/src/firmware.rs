@@ -1,34 +1,41 @@
 //! `cargo xtask firmware`: builds a board's image and shows how large it is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
 use crate::setup::{ChipBuild, chip_target, debian_packages};
 use crate::step::{Failed, Step, cargo, program, root};
+use crate::uf2;
 
 /// A board that there is an image for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Board {
+    /// Raspberry Pi Pico (RP2040).
+    Pico,
     /// QEMU's mps2-an386 (Cortex-M4), for tests.
     Qemu,
 }
 
 impl Board {
-    fn feature(self) -> &'static str {
+    /// The board's name on command lines, which is its feature as well.
+    pub(crate) fn feature(self) -> &'static str {
         match self {
+            Self::Pico => "pico",
             Self::Qemu => "qemu",
         }
     }
 
     fn binary(self) -> &'static str {
         match self {
+            Self::Pico => "token-pico",
             Self::Qemu => "token-qemu",
         }
     }
 
     fn target(self) -> &'static str {
         match self {
+            Self::Pico => "thumbv6m-none-eabi",
             Self::Qemu => "thumbv7em-none-eabihf",
         }
     }
@@ -39,7 +46,7 @@ const SMALL: &str = "['--cfg','aes_backend=\"soft\"','--cfg','aes_backend_soft=\
                      'sha2_backend=\"soft\"','--cfg','sha2_backend_soft=\"compact\"']";
 
 /// The step that builds the image of `board`.
-pub(crate) fn build_step(board: Board) -> Step {
+fn build_step(board: Board) -> Step {
     let target = board.target();
     let small = format!("target.{target}.rustflags={SMALL}");
     let step = cargo(
@@ -95,7 +102,7 @@ pub(crate) fn lint_step(board: Board) -> Step {
 }
 
 /// Where [`build_step`] puts the image.
-pub(crate) fn image(board: Board) -> PathBuf {
+pub(crate) fn elf(board: Board) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| root().join("target"), |folder| root().join(folder));
     target
@@ -104,12 +111,59 @@ pub(crate) fn image(board: Board) -> PathBuf {
         .join(board.binary())
 }
 
+/// Builds the image; gives the file that the board takes.
+pub(crate) fn build(board: Board) -> Result<PathBuf, Failed> {
+    build_step(board).run()?;
+    let elf = elf(board);
+    match board {
+        Board::Pico => {
+            let uf2 = elf.with_extension("uf2");
+            let image = std::fs::read(&elf).map_err(|error| failed(&elf, &error))?;
+            std::fs::write(&uf2, uf2::from_elf(&image)?).map_err(|error| failed(&uf2, &error))?;
+            Ok(uf2)
+        }
+        Board::Qemu => Ok(elf),
+    }
+}
+
+fn failed(file: &Path, error: &std::io::Error) -> Failed {
+    Failed(format!("{}: {error}", file.display()))
+}
+
 /// Builds the image and shows its sizes.
 pub(crate) fn firmware(board: Board) -> Result<(), Failed> {
-    build_step(board).run()?;
-    let path = image(board);
-    let shown = std::fs::canonicalize(&path).unwrap_or(path);
-    debian_packages(&[("size", "binutils")])?;
-    println!("\n{}", shown.display());
-    program("sizes", "size", &[&shown.to_string_lossy()]).run()
+    let image = build(board)?;
+    let shown = |path: PathBuf| std::fs::canonicalize(&path).unwrap_or(path);
+    let (elf, image) = (shown(elf(board)), shown(image));
+    println!("\n{}", elf.display());
+    if image != elf {
+        println!("{}", image.display());
+    }
+    show_sizes(&elf)
+}
+
+/// Shows what an image takes of flash and RAM, the stack's region included.
+fn show_sizes(image: &Path) -> Result<(), Failed> {
+    debian_packages(&[("size", "binutils"), ("nm", "binutils")])?;
+    let image = image.to_string_lossy();
+    program("sizes", "size", &[&image]).run()?;
+
+    let symbols = program("symbols", "nm", &[&image]).output()?;
+    let address = |name: &str| {
+        let line = symbols.lines().find(|line| line.ends_with(name))?;
+        u64::from_str_radix(line.split(' ').next()?, 16).ok()
+    };
+    let length = |from, to| Some(address(to)?.saturating_sub(address(from)?));
+    if let (Some(statics), Some(stack)) = (
+        length(" __sdata", " __euninit"),
+        length(" _stack_end", " _stack_start"),
+    ) {
+        let kib = |bytes: u64| bytes.div_ceil(1024);
+        println!(
+            "RAM: statics {} KiB, stack at most {} KiB",
+            kib(statics),
+            kib(stack)
+        );
+    }
+    Ok(())
 }

@@ -1,13 +1,16 @@
-//! One command per chore: `cargo xtask demo`, `test`, `nightly`, `bench`, `ci`, `firmware`, `token`.
+//! One command per chore: `cargo xtask demo`, `test`, `nightly`, `bench`, `ci`, `firmware`, `flash`,
+//! `token`.
 //!
 //! Each does its own set-up on a bare Debian 12 with Rust, says what it installs, and leaves nothing running. This
 //! program only starts others (cargo, rustup, apt-get); what they run lives in `tests/` and `tools/bench/`.
 
 mod check;
 mod firmware;
+mod flash;
 mod setup;
 mod step;
 mod token;
+mod uf2;
 
 use std::process::ExitCode;
 
@@ -52,6 +55,12 @@ enum Chore {
         #[arg(long, value_enum)]
         board: Board,
     },
+    /// Builds the firmware of a board and writes it there, by a debug probe or onto the board's boot drive.
+    Flash {
+        /// The board.
+        #[arg(long, value_enum)]
+        board: Board,
+    },
     /// Runs the firmware of a board in an emulator, as a serial port for `hostchat --token`. Ends at Ctrl-C.
     Token(TokenArguments),
 }
@@ -64,6 +73,7 @@ fn main() -> ExitCode {
         Chore::Bench { part } => bench(part.as_deref()),
         Chore::Ci => test(None),
         Chore::Firmware { board } => firmware::firmware(board),
+        Chore::Flash { board } => flash::flash(board),
         Chore::Token(arguments) => token::token(&arguments),
     };
     match result {
@@ -129,10 +139,11 @@ fn test(only: Option<&str>) -> Result<(), Failed> {
         .env("RUSTDOCFLAGS", "-D warnings"),
     ];
     steps.extend(check::chips());
-    // The tests start this image in the emulator.
-    steps.push(cargo("emulator", &[]).with(token::emulator));
-    steps.push(firmware::lint_step(Board::Qemu));
-    steps.push(firmware::build_step(Board::Qemu));
+    // The tests start these images in their emulators.
+    steps.push(cargo("emulators", &[]).with(emulators));
+    steps.push(token::pico::test_step());
+    steps.extend([Board::Pico, Board::Qemu].map(firmware::lint_step));
+    steps.push(cargo("images", &[]).with(images));
     steps.push(cargo("programs", &["build", "--workspace", "--bins"]));
     steps.push(cargo("tests", &["test", "--workspace", "--no-fail-fast"]));
     // Once more with what they print: how many vectors passed and how many invalid ones were refused.
@@ -178,10 +189,20 @@ fn test(only: Option<&str>) -> Result<(), Failed> {
     Ok(())
 }
 
+fn emulators() -> Result<(), Failed> {
+    token::emulator(Board::Pico)?;
+    token::emulator(Board::Qemu)
+}
+
+fn images() -> Result<(), Failed> {
+    firmware::build(Board::Pico)?;
+    firmware::build(Board::Qemu).map(drop)
+}
+
 fn nightly() -> Result<(), Failed> {
     setup::debian_packages(&[("strace", "strace")])?;
-    token::emulator()?;
-    firmware::build_step(Board::Qemu).run()?;
+    emulators()?;
+    images()?;
     build_programs(&[])?;
     cargo(
         "tests, large counts",

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::step::{Failed, program};
+use crate::step::{Failed, cargo, program};
 
 /// Chips that the core and the token application must build for, and the boards they stand for.
 pub(crate) const CHIP_TARGETS: [&str; 2] = ["thumbv6m-none-eabi", "thumbv7em-none-eabihf"];
@@ -48,6 +48,15 @@ pub(crate) fn debian_packages(wanted: &[(&str, &str)]) -> Result<(), Failed> {
         missing.as_slice(),
     ]
     .concat())
+}
+
+/// Installs the crate behind a program that is missing.
+pub(crate) fn cargo_program(name: &str, krate: &str) -> Result<(), Failed> {
+    if on_path(name) {
+        return Ok(());
+    }
+    println!("installing {krate} with cargo");
+    cargo(krate, &["install", "--locked", krate]).run()
 }
 
 /// Makes sure that `target` can be built for: installed, else by rustup, else from Debian's sources.

@@ -5,7 +5,9 @@ use core::ffi::CStr;
 use hostchat_core::icd::TOUCH_TIMEOUT_MS;
 use hostchat_token::env::Touch;
 
-use super::{clock, host, uart};
+use super::uart::PORT;
+use super::{clock, host};
+use crate::serve::Line as _;
 
 /// Longest path of the button's file, with its zero byte.
 const LONGEST: usize = 1024;
@@ -33,20 +35,17 @@ impl Button {
         // A file that is there already is a button held since before, or since boot: it does not count.
         self.is_down();
         let begin = clock::uptime_ms();
-        uart::with_port(|port| port.set_touch_needed(true));
-        let touch = loop {
-            if uart::with_port(|port| port.is_cancelled()) {
-                break Touch::Cancelled;
+        PORT.with_port(|port| port.set_touch_needed(true));
+        let touch = PORT.wait(|port| {
+            if port.is_cancelled() {
+                Some(Touch::Cancelled)
+            } else if self.is_down() {
+                Some(Touch::Pressed)
+            } else {
+                (clock::uptime_ms() - begin >= TOUCH_TIMEOUT_MS).then_some(Touch::TimedOut)
             }
-            if self.is_down() {
-                break Touch::Pressed;
-            }
-            if clock::uptime_ms() - begin >= TOUCH_TIMEOUT_MS {
-                break Touch::TimedOut;
-            }
-            cortex_m::asm::wfi();
-        };
-        uart::with_port(|port| port.set_touch_needed(false));
+        });
+        PORT.with_port(|port| port.set_touch_needed(false));
         touch
     }
 

@@ -10,14 +10,10 @@ use core::cell::RefCell;
 use cortex_m::interrupt::InterruptNumber;
 use cortex_m::peripheral::NVIC;
 use critical_section::Mutex;
-use heapless::Vec;
-use hostchat_core::icd::link::{MAX_LINK, MAX_SERIAL};
-use hostchat_token::port::{Port, Work};
+use hostchat_token::port::Port;
 
 use super::clock;
-
-/// How long a host may leave a reply unread before the token drops it.
-const PATIENCE_MS: u64 = 2_000;
+use crate::serve::Line;
 
 /// One CMSDK APB UART (ARM DDI0479, §4.3).
 #[derive(Clone, Copy)]
@@ -82,20 +78,45 @@ unsafe impl InterruptNumber for Interrupt {
     }
 }
 
-static PORT: Mutex<RefCell<Port>> = Mutex::new(RefCell::new(Port::new()));
+/// The port.
+pub static PORT: UartPort = UartPort(Mutex::new(RefCell::new(Port::new())));
 
-/// Lets `work` use the port with interrupts off, and then sends what it left to send.
-pub fn with_port<T>(work: impl FnOnce(&mut Port) -> T) -> T {
-    critical_section::with(|cs| {
-        let mut port = PORT.borrow_ref_mut(cs);
-        let result = work(&mut port);
-        while PORT_UART.read(STATE) & TX_FULL == 0
-            && let Some(byte) = port.poll_output()
-        {
-            PORT_UART.write(DATA, u32::from(byte));
+/// A [`Port`] on UART0.
+pub struct UartPort(Mutex<RefCell<Port>>);
+
+impl Line for UartPort {
+    fn with_port<T>(&self, work: impl FnOnce(&mut Port) -> T) -> T {
+        critical_section::with(|cs| {
+            let mut port = self.0.borrow_ref_mut(cs);
+            let result = work(&mut port);
+            while PORT_UART.read(STATE) & TX_FULL == 0
+                && let Some(byte) = port.poll_output()
+            {
+                PORT_UART.write(DATA, u32::from(byte));
+            }
+            result
+        })
+    }
+
+    fn wait<T>(&self, mut ready: impl FnMut(&mut Port) -> Option<T>) -> T {
+        loop {
+            // Interrupts are off between the look and the sleep, which ends at a pending one all the same: none is missed.
+            let result = critical_section::with(|_| {
+                let result = self.with_port(&mut ready);
+                if result.is_none() {
+                    cortex_m::asm::wfi();
+                }
+                result
+            });
+            if let Some(result) = result {
+                return result;
+            }
         }
-        result
-    })
+    }
+
+    fn uptime_ms(&self) -> u64 {
+        clock::uptime_ms()
+    }
 }
 
 /// Switches the UARTs and their interrupts on.
@@ -118,14 +139,14 @@ pub fn start() {
 /// Serves interrupt line `number`; to be called by the handler of all of them.
 pub fn handle_interrupt(number: i16) {
     match number {
-        0 => with_port(|port| {
+        0 => PORT.with_port(|port| {
             PORT_UART.write(INT_CLEAR, RX_DONE);
             while let Some(byte) = PORT_UART.receive() {
                 port.handle_byte(byte);
             }
         }),
-        1 => with_port(|_| PORT_UART.write(INT_CLEAR, TX_DONE)),
-        2 => with_port(|port| {
+        1 => PORT.with_port(|_| PORT_UART.write(INT_CLEAR, TX_DONE)),
+        2 => PORT.with_port(|port| {
             LINE_UART.write(INT_CLEAR, RX_DONE);
             while let Some(line) = LINE_UART.receive() {
                 if line == b'0' {
@@ -134,36 +155,5 @@ pub fn handle_interrupt(number: i16) {
             }
         }),
         _ => {}
-    }
-}
-
-/// Sleeps until there is something to do.
-pub fn wait_for_work(request: &mut Vec<u8, MAX_LINK>) -> Work {
-    loop {
-        // Interrupts are off between the look and the sleep, which ends at a pending one all the same: none is missed.
-        let work = critical_section::with(|_| {
-            let work = with_port(|port| port.take_work(request));
-            if work.is_none() {
-                cortex_m::asm::wfi();
-            }
-            work
-        });
-        if let Some(work) = work {
-            return work;
-        }
-    }
-}
-
-/// Sends the reply to the request under way; a host that does not read it in time loses it.
-pub fn finish(frame: &Vec<u8, MAX_SERIAL>) {
-    let (mut since, mut left) = (clock::uptime_ms(), usize::MAX);
-    while !with_port(|port| port.finish(frame)) {
-        let pending = with_port(|port| port.pending());
-        if pending < left {
-            (since, left) = (clock::uptime_ms(), pending);
-        } else if clock::uptime_ms() - since >= PATIENCE_MS {
-            return with_port(Port::give_up);
-        }
-        cortex_m::asm::wfi();
     }
 }

@@ -1,19 +1,21 @@
 //! Commands inside the channel: decoded, checked for presence, carried out, answered.
 
-use heapless::Vec;
-use hostchat_core::icd::link::MAX_LINK;
-use hostchat_core::icd::{Command, Reply, Status, TokenError};
+use core::pin::pin;
+
+use heapless::VecView;
+use hostchat_core::error::Error;
+use hostchat_core::icd::{Act, Command, Reply, Status, TokenError};
 use hostchat_core::wire::relay::login_items;
 use hostchat_core::wire::{Account, Bytes, RelayName, codec};
 use rand_core::Rng as _;
 
 use super::error::Failed;
 use super::keystore::{PinPassword, PinWrap, open_box, put_pin};
-use super::{Work, touch};
+use super::{Work, apart, touch};
 use crate::env::{Env, PresencePolicy, TouchReason};
 
 /// An encoded reply.
-pub(super) type Answer = Vec<u8, MAX_LINK>;
+pub(super) type Answer = VecView<u8>;
 
 /// What happens to the token after the reply is sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,20 +26,43 @@ pub(super) enum Flow {
     PinChanged,
 }
 
+#[inline(never)]
+fn decode(request: &[u8]) -> Result<Command<'_>, Error> {
+    codec::decode(request)
+}
+
 /// Encodes a reply.
+#[inline(never)]
 pub(super) fn answer_with(reply: &Reply<'_>, answer: &mut Answer) -> Result<(), Failed> {
     codec::encode_into(reply, answer).map_err(|_| Failed(TokenError::BadRequest))
+}
+
+#[inline(never)]
+fn answer_done(answer: &mut Answer) -> Result<(), Failed> {
+    answer_with(&Reply::Done, answer)
+}
+
+/// Encodes a reply around its body, which stands in `answer` already.
+#[inline(never)]
+pub(super) fn answer_around(reply: &Reply<'_>, answer: &mut Answer) -> Result<(), Failed> {
+    codec::encode_around(reply, answer).map_err(|_| Failed(TokenError::BadRequest))
 }
 
 impl<E: Env> Work<'_, E> {
     /// Carries out an encoded command and encodes the reply, which is never empty.
     pub(super) async fn command(&mut self, request: &[u8], answer: &mut Answer) -> Flow {
-        let done = match codec::decode::<Command<'_>>(request) {
-            Ok(command) => self.carry_out(command, answer).await,
+        let command = decode(request);
+        let done = match &command {
+            Ok(command) => apart(pin!(self.carry_out(command, answer))).await,
             Err(_) => Err(Failed(TokenError::BadRequest)),
         };
+        if let Some(act) = command.ok().as_ref().and_then(Act::of) {
+            self.log.note(self.env.now().ms, act, done.is_ok());
+        }
+        self.room.answers.clear();
         done.unwrap_or_else(|Failed(error)| {
             // A failed command leaves neither plaintext nor envelope behind in its answer.
+            answer.fill(0);
             let _ = codec::encode_into(&Reply::Failed(error), answer);
             Flow::Stay
         })
@@ -45,7 +70,7 @@ impl<E: Env> Work<'_, E> {
 
     async fn carry_out(
         &mut self,
-        command: Command<'_>,
+        command: &Command<'_>,
         answer: &mut Answer,
     ) -> Result<Flow, Failed> {
         if self.env.presence() == PresencePolicy::Everything
@@ -53,9 +78,7 @@ impl<E: Env> Work<'_, E> {
         {
             self.press(TouchReason::EveryCommand).await?;
         }
-        let reply = match command {
-            Command::Status => Reply::Status(self.status()),
-            Command::Identity => Reply::Identity(*self.keyring.identity.public().claim()),
+        match command {
             Command::ChangePin {
                 wrap,
                 new_salt,
@@ -67,41 +90,29 @@ impl<E: Env> Work<'_, E> {
                     PinPassword::from_bytes(new_prs.0),
                     PinWrap::from_bytes(new_wrap.0),
                 );
-                self.change_pin(&PinWrap::from_bytes(wrap.0), &new_salt, &new.0, &new.1)
-                    .await?;
-                answer_with(&Reply::Done, answer)?;
+                let wrap = PinWrap::from_bytes(wrap.0);
+                apart(pin!(self.change_pin(&wrap, new_salt, &new.0, &new.1))).await?;
+                answer_done(answer)?;
                 return Ok(Flow::PinChanged);
-            }
-            Command::Lock => {
-                answer_with(&Reply::Done, answer)?;
-                return Ok(Flow::Lock);
             }
             Command::Wipe => {
                 self.press(TouchReason::Wipe).await?;
-                self.store.wipe().await?;
-                answer_with(&Reply::Done, answer)?;
+                apart(pin!(self.store.wipe())).await?;
+                answer_done(answer)?;
                 return Ok(Flow::Wiped);
             }
-            Command::Login {
-                account,
-                dialled,
-                challenge,
-                exporter,
-            } => Reply::Signature(self.login(&account, &dialled, &challenge, &exporter)),
-            Command::NewPrekey { kind, now } => Reply::Prekey(self.new_prekey(kind, now).await?),
+            Command::NewPrekey { kind, now } => {
+                apart(pin!(self.new_prekey(*kind, *now, answer))).await?;
+            }
             Command::PairBegin {
                 own,
                 peer,
                 accept_changed,
-            } => Reply::Code(self.pair_begin(own, peer, accept_changed).await?),
-            Command::PairOffer => {
-                self.pair_offer(answer)?;
-                return Ok(Flow::Stay);
+            } => {
+                apart(pin!(self.pair_begin(own, peer, *accept_changed, answer))).await?;
             }
-            Command::PairConfirm { answer: message } => self.pair_confirm(&message).await?,
-            Command::PairEnd => {
-                self.keyring.code = None;
-                Reply::Done
+            Command::PairConfirm { answer: message } => {
+                apart(pin!(self.pair_confirm(message, answer))).await?;
             }
             Command::PairAnswer {
                 own,
@@ -109,9 +120,15 @@ impl<E: Env> Work<'_, E> {
                 code,
                 accept_changed,
             } => {
-                self.pair_answer(&own, &offer, &code.0, accept_changed, answer)
-                    .await?;
-                return Ok(Flow::Stay);
+                let accept_changed = *accept_changed;
+                apart(pin!(self.pair_answer(
+                    own,
+                    offer,
+                    &code.0,
+                    accept_changed,
+                    answer
+                )))
+                .await?;
             }
             Command::Start {
                 own,
@@ -120,34 +137,82 @@ impl<E: Env> Work<'_, E> {
                 now,
                 accept_changed,
             } => {
-                self.start(&own, &peer, &bundle, now, accept_changed)
-                    .await?
+                let (now, accept_changed) = (*now, *accept_changed);
+                apart(pin!(self.start(
+                    own,
+                    peer,
+                    bundle,
+                    now,
+                    accept_changed,
+                    answer
+                )))
+                .await?;
             }
             Command::Seal { peer, content } => {
-                self.seal(&peer, content, answer).await?;
-                return Ok(Flow::Stay);
+                apart(pin!(self.seal(peer, content, answer))).await?;
             }
             Command::Open {
                 own,
                 envelope,
                 accept_changed,
             } => {
-                self.open(&own, envelope, accept_changed, answer).await?;
-                return Ok(Flow::Stay);
+                apart(pin!(self.open(own, envelope, *accept_changed, answer))).await?;
             }
             Command::Commit { hash } => {
-                self.commit(&hash).await?;
+                apart(pin!(self.commit(hash))).await?;
+                answer_done(answer)?;
+            }
+            Command::NextContact { after } => {
+                apart(pin!(self.next_contact(after.as_ref(), answer))).await?;
+            }
+            Command::Forget { peer } => {
+                apart(pin!(self.forget(peer))).await?;
+                answer_done(answer)?;
+            }
+            Command::Status
+            | Command::Identity
+            | Command::Lock
+            | Command::Login { .. }
+            | Command::PairOffer
+            | Command::PairEnd
+            | Command::Discard
+            | Command::StorageKey
+            | Command::Random
+            | Command::Log => return self.carry_out_at_once(command, answer),
+        }
+        Ok(Flow::Stay)
+    }
+
+    /// Carries out a command that waits for nothing.
+    #[inline(never)]
+    fn carry_out_at_once(
+        &mut self,
+        command: &Command<'_>,
+        answer: &mut Answer,
+    ) -> Result<Flow, Failed> {
+        let reply = match command {
+            Command::Status => Reply::Status(self.status()),
+            Command::Identity => Reply::Identity(*self.keyring.identity.public().claim()),
+            Command::Lock => {
+                answer_done(answer)?;
+                return Ok(Flow::Lock);
+            }
+            Command::Login {
+                account,
+                dialled,
+                challenge,
+                exporter,
+            } => Reply::Signature(self.login(account, dialled, challenge, exporter)),
+            Command::PairOffer => {
+                self.pair_offer(answer)?;
+                return Ok(Flow::Stay);
+            }
+            Command::PairEnd => {
+                self.keyring.code = None;
                 Reply::Done
             }
             Command::Discard => {
                 self.discard();
-                Reply::Done
-            }
-            Command::NextContact { after } => {
-                Reply::Contact(self.next_contact(after.as_ref()).await?)
-            }
-            Command::Forget { peer } => {
-                self.forget(&peer).await?;
                 Reply::Done
             }
             Command::StorageKey => {
@@ -158,9 +223,19 @@ impl<E: Env> Work<'_, E> {
                 rng(self.env)?.fill_bytes(&mut random.0);
                 Reply::Random(random)
             }
+            Command::Log => {
+                self.show_log(answer)?;
+                return Ok(Flow::Stay);
+            }
+            _ => return Err(Failed(TokenError::BadRequest)),
         };
         answer_with(&reply, answer)?;
         Ok(Flow::Stay)
+    }
+
+    #[inline(never)]
+    fn show_log(&mut self, answer: &mut Answer) -> Result<(), Failed> {
+        answer_with(&Reply::Log(self.log.show(self.env.now().ms)), answer)
     }
 
     /// Asks for a press, once per request.
@@ -219,7 +294,7 @@ impl<E: Env> Work<'_, E> {
     fn status(&mut self) -> Status {
         let last_resort = self.keyring.prekeys.newest_last_resort();
         Status {
-            sessions: self.keyring.cards.len() as u16,
+            sessions: self.room.cards.len() as u16,
             sessions_max: self.sessions_max() as u16,
             one_time_prekeys: self.keyring.prekeys.one_time_count() as u16,
             last_resort_id: last_resort.map_or(0, |prekey| prekey.id),

@@ -211,22 +211,27 @@ fn a_lock_leaves_no_secret_in_ram() {
         app.keyring.is_none()
             && app.channel.is_none()
             && app.run.is_none()
-            && app.last.request.is_none()
+            && app.memory.replies.request.is_none()
     );
-    assert!(app.room.current.is_empty() && app.room.next.is_empty());
-    assert!(app.room.record.iter().all(|byte| *byte == 0));
-    assert!(app.room.plain.is_empty() && app.room.envelope.is_empty() && app.last.reply.is_empty());
+    let room = &app.memory.room;
+    assert!(room.current.is_empty() && room.next.is_empty());
+    assert!(room.record.iter().all(|byte| *byte == 0));
+    assert!(room.cards.len() == 0 && app.memory.replies.last.is_empty());
 }
 
 #[test]
 fn the_application_fits_a_microcontroller() {
-    let size = size_of::<crate::App<crate::testing::TestEnv>>();
-    assert!(size < 100 * 1024, "{size} bytes");
+    use crate::app::{App, Memory};
+
+    let memory = size_of::<Memory>();
+    let app = size_of::<App<crate::testing::TestEnv, &mut Memory>>();
     let mut bench = Bench::blank(1);
-    let app = bench.app().unwrap();
-    let mut reply = heapless::Vec::new();
-    let future = size_of_val(&app.handle(&[], &mut reply));
-    println!("application {size} bytes, one request under way {future} bytes");
-    assert!(future < 64 * 1024, "{future} bytes");
+    let request = size_of_val(&bench.app().unwrap().answer(&mut []));
+    println!(
+        "memory {memory} bytes, application {app} bytes, one request under way {request} bytes"
+    );
+    assert!(memory <= 66 * 1024, "{memory} bytes");
+    assert!(app <= 20 * 1024, "{app} bytes");
+    assert!(request <= 8 * 1024, "{request} bytes");
     assert!(RecordId::all().count() == MAX_RECORDS);
 }

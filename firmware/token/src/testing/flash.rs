@@ -22,6 +22,8 @@ const PROGRAMS: u8 = 2;
 pub enum Tear {
     /// Nothing happened yet.
     Nothing,
+    /// As `Nothing`, but a word felt the pulse: it counts as programmed.
+    Pulse,
     /// It was just complete.
     Complete,
     /// Some bits changed, drawn from this seed; an erased page is a mixture of old, blank and half-blank words.
@@ -78,6 +80,7 @@ pub struct RamFlash {
     undo: Vec<Undo>,
     operations: u64,
     erases: Vec<u64>,
+    wear: Vec<u32>,
     syncs: Vec<u64>,
     cut: Option<(u64, Tear)>,
     off: bool,
@@ -93,6 +96,7 @@ impl RamFlash {
             undo: Vec::new(),
             operations: 0,
             erases: Vec::new(),
+            wear: vec![0; pages],
             syncs: Vec::new(),
             cut: None,
             off: false,
@@ -125,6 +129,12 @@ impl RamFlash {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.operations
+    }
+
+    /// Returns how often each page was erased.
+    #[must_use]
+    pub fn wear(&self) -> &[u32] {
+        &self.wear
     }
 
     /// Returns which operations since the `start`-th were erases, counted from there.
@@ -222,7 +232,10 @@ impl RamFlash {
             let cleared = !wanted & random.as_mut().map_or(0xFF, |random| random.byte());
             *byte &= !cleared;
         }
-        let unchanged = tear == Some(Tear::Nothing) || (tear.is_some() && new == old);
+        if matches!(tear, Some(Tear::Nothing | Tear::Pulse)) {
+            new = old;
+        }
+        let unchanged = tear == Some(Tear::Nothing);
         if !unchanged {
             if count >= PROGRAMS {
                 panic!(
@@ -247,6 +260,7 @@ impl RamFlash {
 
     fn erase_page(&mut self, at: usize) -> Result<(), RamFlashError> {
         self.erases.push(self.operations);
+        self.wear[at / PAGE] += 1;
         let tear = self.step()?;
         let words = at / WORD..(at + PAGE) / WORD;
         let programs = self.programs[words.clone()].to_vec();
@@ -257,7 +271,7 @@ impl RamFlash {
             programs,
         });
         match tear {
-            Some(Tear::Nothing) => {}
+            Some(Tear::Nothing | Tear::Pulse) => {}
             Some(Tear::Bits(seed)) => {
                 let mut random = Random(seed ^ at as u64);
                 // One page in four comes out almost blank, one almost untouched, the others mixed.

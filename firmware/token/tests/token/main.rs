@@ -17,3 +17,4 @@ mod pin;
 mod power;
 mod presence;
 mod support;
+mod wear;

@@ -389,6 +389,7 @@ Example:
   hostchat token init --token /dev/ttyACM0
   hostchat token sessions --token /dev/ttyACM0
   hostchat token sessions --token /dev/ttyACM0 --delete bob@relay.example:7443
+  hostchat token log --token /dev/ttyACM0
   hostchat token wipe --token /dev/ttyACM0 --yes
 
 `info` needs no PIN. `auto` finds the token that is plugged in. If the port may not be opened, install the udev rule \
@@ -414,6 +415,8 @@ pub enum TokenAction {
         #[arg(long, value_name = "ADDRESS")]
         delete: Option<String>,
     },
+    /// Shows what the token was asked lately, since it was plugged in: kinds and times
+    Log,
     /// Erases a hardware token without its PIN; it has to be touched
     Wipe {
         /// Does it without asking

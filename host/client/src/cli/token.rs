@@ -1,6 +1,6 @@
 //! `hostchat token`
 
-use hostchat_core::icd::{Hello, Lifecycle, Status};
+use hostchat_core::icd::{Act, Hello, Lifecycle, Status};
 use hostchat_core::wire::Address;
 use serde_json::json;
 
@@ -17,6 +17,7 @@ pub(super) async fn run(context: &Context, args: TokenArgs) -> Result<()> {
         TokenAction::Init => init(context).await,
         TokenAction::ChangePin(args) => change_pin(context, args).await,
         TokenAction::Sessions { delete } => sessions(context, delete.as_deref()).await,
+        TokenAction::Log => log(context).await,
         TokenAction::Wipe { yes } => wipe(context, yes).await,
     }
 }
@@ -187,6 +188,43 @@ fn totals(context: &Context, status: &Status) -> Result<()> {
         status.sessions, status.one_time_prekeys, status.slot_erases
     );
     context.output.data(&value, &text)
+}
+
+async fn log(context: &Context) -> Result<()> {
+    let bare = open(context, false).await?;
+    let token = bare.token();
+    token.unlock(context.pin(bare.question()).await?).await?;
+    let log = token.log().await?;
+    for entry in &log.entries {
+        let (kind, words) = act(entry.act);
+        let ago_s = log.now_ms.saturating_sub(entry.at_ms) / 1000;
+        let value = json!({"event": "request", "kind": kind, "done": entry.done, "ago_s": ago_s});
+        let refused = if entry.done { "" } else { ": refused" };
+        context
+            .output
+            .data(&value, &format!("{ago_s:>8} s ago  {words}{refused}"))?;
+    }
+    Ok(())
+}
+
+/// One word for programs, and more for people.
+fn act(act: Act) -> (&'static str, &'static str) {
+    match act {
+        Act::Unlock => ("unlock", "unlocked with the PIN"),
+        Act::Init => ("init", "set up with its first PIN"),
+        Act::ChangePin => ("change_pin", "changed the PIN"),
+        Act::Wipe => ("wipe", "erased"),
+        Act::Login => ("login", "signed a login at a relay"),
+        Act::NewPrekey => ("new_prekey", "made a key for first messages"),
+        Act::ShowCode => ("show_code", "drew a code for a pairing"),
+        Act::AnswerCode => ("answer_code", "answered a code"),
+        Act::Confirm => ("confirm", "checked the answer to a code"),
+        Act::Start => ("start", "began a session without a code"),
+        Act::Seal => ("seal", "sealed a message"),
+        Act::Open => ("open", "opened a message"),
+        Act::Forget => ("forget", "deleted the keys for a contact"),
+        Act::StorageKey => ("storage_key", "gave out the key of the local history"),
+    }
 }
 
 async fn wipe(context: &Context, yes: bool) -> Result<()> {

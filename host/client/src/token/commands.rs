@@ -1,6 +1,6 @@
 //! The commands of an unlocked token, one method each, with owned arguments and answers.
 
-use hostchat_core::icd::{Answered, Command, ContactInfo, Offered, OpenedKind, Reply, Status};
+use hostchat_core::icd::{Answered, Command, ContactInfo, Log, Offered, OpenedKind, Reply, Status};
 use hostchat_core::wire::{
     Account, Address, Bytes, IdentityClaim, MessageId, PairAnswer, PairOffer, Prekey, PrekeyBundle,
     PrekeyKind, RelayName, SessionId,
@@ -105,6 +105,20 @@ impl Token {
         self.call(|driver| {
             driver.command(&Command::Status, |reply| match reply {
                 Reply::Status(status) => Some(status),
+                _ => None,
+            })
+        })
+        .await
+    }
+
+    /// What the token was asked since the power came on.
+    ///
+    /// # Errors
+    /// Those of the link.
+    pub async fn log(&self) -> Result<Log> {
+        self.call(|driver| {
+            driver.command(&Command::Log, |reply| match reply {
+                Reply::Log(log) => Some(log),
                 _ => None,
             })
         })

@@ -56,9 +56,10 @@ pub(super) fn describe(report: &Report) -> String {
         messages,
         bytes,
         prekeys,
+        log,
         ..
     } = report;
     format!(
-        "format {format}, accounts {accounts}, prekeys {prekeys}, messages {messages} ({bytes} bytes) in {mailboxes} mailboxes"
+        "format {format}, accounts {accounts}, prekeys {prekeys}, messages {messages} ({bytes} bytes) in {mailboxes} mailboxes, log entries {log}"
     )
 }

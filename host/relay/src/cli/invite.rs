@@ -5,12 +5,8 @@ use clap::Args;
 use super::Folder;
 use crate::config::{Config, Registration};
 use crate::error::Error;
+use crate::invitation;
 use crate::store::Sqlite;
-
-/// Crockford's base32: no letters that look like digits.
-const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-/// Characters of an invitation: 100 random bits.
-const LENGTH: usize = 20;
 
 /// Make an invitation to register; works while the relay runs.
 #[derive(Args)]
@@ -30,11 +26,7 @@ pub(super) struct Invite {
 impl Invite {
     pub(super) fn run(self) -> Result<(), Error> {
         let config = Config::load(&self.folder.dir)?;
-        let mut random = [0; LENGTH];
-        getrandom::fill(&mut random)
-            .map_err(|error| Error::Argument(format!("no random numbers: {error}")))?;
-        let letter = |byte: &u8| char::from(ALPHABET[usize::from(byte % 32)]);
-        let invitation: String = random.iter().map(letter).collect();
+        let invitation = invitation::draw()?;
         let wall_ms = config.clock.wall_ms();
         Sqlite::invite(&config.database, invitation.as_bytes(), self.uses, wall_ms).map_err(
             |source| Error::Store {

@@ -9,6 +9,7 @@ use rustix::fs::FlockOperation;
 
 use crate::error::Error;
 
+mod admin;
 mod check;
 mod copy;
 mod fingerprint;
@@ -23,7 +24,7 @@ Examples:
   hostchat-relay backup --dir r --to backup.db
 
 Exit codes: 0 done, 1 system error, 2 wrong usage, 3 configuration, 4 cannot listen, 5 database damaged or newer,
-6 certificate, 7 already running, 8 disk full.";
+6 certificate, 7 already running, 8 disk full, 9 the running relay does not answer or refuses.";
 
 /// Store and forward for hostchat: sees addresses, sizes and times, never a plaintext or a key.
 #[derive(Parser)]
@@ -42,6 +43,7 @@ enum Command {
     Check(check::Check),
     Backup(copy::Backup),
     Restore(copy::Restore),
+    Admin(admin::Admin),
 }
 
 /// The folder that every command works in.
@@ -73,6 +75,7 @@ impl Cli {
             Command::Check(check) => check.run(),
             Command::Backup(backup) => backup.run(),
             Command::Restore(restore) => restore.run(),
+            Command::Admin(admin) => admin.run(),
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,

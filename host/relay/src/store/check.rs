@@ -31,6 +31,8 @@ pub struct Report {
     pub bytes: u64,
     /// Prekeys that can still be given.
     pub prekeys: u64,
+    /// Entries of the log of who wrote to whom.
+    pub log: u64,
     /// What is wrong, at most some dozens; empty for a good store.
     pub problems: Vec<String>,
 }
@@ -56,6 +58,7 @@ pub fn check(path: &Path) -> Result<Report, StoreError> {
         references(&tx, &mut report)?;
         rows(&tx, &mut report)?;
         sums(&tx, &mut report)?;
+        log(&tx, &mut report)?;
     }
     tx.commit()?;
     report.problems.truncate(MOST);
@@ -185,6 +188,35 @@ fn rows(connection: &Connection, report: &mut Report) -> Result<(), StoreError> 
         bad += u64::from(!good);
     }
     complain(report, bad, "messages that cannot be read");
+    Ok(())
+}
+
+/// The log of who wrote to whom, which older formats do not have.
+fn log(connection: &Connection, report: &mut Report) -> Result<(), StoreError> {
+    if report.format < 3 {
+        return Ok(());
+    }
+    // Without a counter there is a complaint already.
+    let next = "SELECT coalesce(max(next_number), 0x7fffffffffffffff) FROM counter";
+    let next: i64 = connection.query_row(next, [], |row| row.get(0))?;
+    let (mut early, mut bad) = (0, 0);
+    let mut entries = connection.prepare("SELECT number, sender, receiver, kind FROM log")?;
+    let mut found = entries.query([])?;
+    while let Some(row) = found.next()? {
+        report.log += 1;
+        early += u64::from(!(1..next).contains(&row.get(0)?));
+        let (sender, receiver) = (row.get_ref(1)?.as_str(), row.get_ref(2)?.as_str());
+        let good = sender.is_ok_and(|s| Name::parse(s).is_ok() || Address::parse(s).is_ok())
+            && receiver.is_ok_and(|r| Name::parse(r).is_ok())
+            && (0..=2).contains(&row.get::<_, i64>(3)?);
+        bad += u64::from(!good);
+    }
+    complain(
+        report,
+        early,
+        "log entries with numbers that will be given again",
+    );
+    complain(report, bad, "log entries that cannot be read");
     Ok(())
 }
 

@@ -24,13 +24,17 @@ pub mod copy;
 pub mod sqlite;
 
 mod age;
+mod log;
 mod ops;
 mod readers;
+mod roster;
 mod schema;
 mod tx;
 mod usage;
 mod writer;
 
+pub use log::{Filter, LogEntry, Position};
+pub use roster::{AccountRow, Invitation, Invited, Totals};
 pub use sqlite::Sqlite;
 
 /// Number of an account, never given twice.
@@ -163,7 +167,7 @@ pub struct Stock {
 pub struct Swept {
     /// Messages that nobody fetched in time.
     pub messages: usize,
-    /// Everything: these messages, remembered ids, given prekeys.
+    /// Everything: these messages, remembered ids, given prekeys, entries of the log.
     pub rows: usize,
 }
 
@@ -217,6 +221,20 @@ pub trait Store: Send + Sync + 'static {
     fn page(&self, mailbox: AccountId, after: u64, count: usize) -> Read<'_, Vec<Arc<Message>>>;
     /// How many prekeys an account has here.
     fn prekey_stock(&self, account: AccountId) -> Read<'_, Stock>;
+    /// Up to `count` accounts with names after `after`, in order, with what they use.
+    fn accounts(&self, after: Option<Name>, count: usize) -> Read<'_, Vec<AccountRow>>;
+    /// One account with what it uses.
+    fn account_row(&self, name: Name) -> Read<'_, Option<AccountRow>>;
+    /// Keeps an invitation that may be used `uses` times, unless `most` can still be used.
+    fn invite(&self, invitation: String, uses: u32, most: usize) -> Queued<'_, Invited>;
+    /// The invitations that can still be used, newest first.
+    fn invitations(&self) -> Read<'_, Vec<Invitation>>;
+    /// Makes an invitation useless; `false` if there is none with this id.
+    fn withdraw(&self, id: String) -> Queued<'_, bool>;
+    /// Up to `count` entries of the log of who wrote to whom, newest first.
+    fn log(&self, filter: Filter, count: usize) -> Read<'_, Vec<LogEntry>>;
+    /// How much there is in all.
+    fn totals(&self) -> Read<'_, Totals>;
     /// How the store is doing, for the operator.
     fn state(&self) -> State;
     /// Finishes the queued writes, brings the files into order and closes them.

@@ -10,7 +10,8 @@ use rusqlite::{OptionalExtension, Result};
 use super::tx::Tx;
 use super::usage::Parcel;
 use super::{
-    AccountId, Admission, Appended, Message, NewMessage, PutPrekey, Registered, Stock, Swept, Taken,
+    AccountId, Admission, Appended, Message, NewMessage, PutPrekey, Registered, Stock, Swept,
+    Taken, log,
 };
 use crate::limits::SWEEP_ROWS;
 
@@ -108,6 +109,9 @@ pub(super) fn append(tx: &mut Tx<'_>, new: &NewMessage) -> Result<Appended> {
             &*new.body,
         ))?;
     tx.usage(mailbox)?.add(&parcel);
+    if tx.log_ms > 0 {
+        log::write(tx, new, number, stored_at)?;
+    }
     let message = Message {
         number,
         sender: new.sender.clone(),
@@ -311,13 +315,14 @@ pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<Swept> {
     let prekeys = tx
         .prepare("DELETE FROM prekey WHERE rowid IN (SELECT rowid FROM prekey WHERE expires <= ?1 LIMIT ?2)")?
         .execute((now, rows))?;
+    let entries = log::sweep(tx, rows)?;
     if messages > 0 {
         tx.forget_cached();
     }
     tx.keep_counter()?;
     Ok(Swept {
         messages,
-        rows: messages + ids + prekeys,
+        rows: messages + ids + prekeys + entries,
     })
 }
 

@@ -11,7 +11,7 @@ use super::StoreError;
 const APPLICATION_ID: i64 = 0x6863_7231;
 
 /// The migrations, oldest first.
-const MIGRATIONS: &[&str] = &[V1, V2];
+const MIGRATIONS: &[&str] = &[V1, V2, V3];
 
 const V1: &str = "
 CREATE TABLE migration (
@@ -85,6 +85,23 @@ CREATE INDEX seen_by_expiry ON seen (expires);
 /// `running` is 1 from a start until an end in order. A file of version 1 cannot say how it was left: 1.
 const V2: &str = "
 ALTER TABLE counter ADD COLUMN running INTEGER NOT NULL DEFAULT 1;
+";
+
+/// Who wrote to whom, where the operator wants it kept; `age` is that of the storing (see age.rs), for the retention time.
+const V3: &str = "
+CREATE TABLE log (
+    at       INTEGER NOT NULL,
+    number   INTEGER NOT NULL,
+    sender   TEXT NOT NULL,
+    receiver TEXT NOT NULL,
+    kind     INTEGER NOT NULL,
+    bytes    INTEGER NOT NULL,
+    age      INTEGER NOT NULL,
+    PRIMARY KEY (at, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX log_by_sender ON log (sender, at, number);
+CREATE INDEX log_by_receiver ON log (receiver, at, number);
+CREATE INDEX log_by_age ON log (age);
 ";
 
 /// A file that is ours, or new, and not newer than this program.

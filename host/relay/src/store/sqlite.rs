@@ -16,9 +16,9 @@ use super::readers::Readers;
 use super::tx::{Cache, Tx};
 use super::writer::{Job, Write, Writer};
 use super::{
-    Account, AccountId, Admission, Appended, Message, NewMessage, Outlet, Pending, PutPrekey,
-    Queued, Read, Registered, State, Stock, Store, StoreError, StoreFuture, Swept, Taken, ops,
-    schema,
+    Account, AccountId, AccountRow, Admission, Appended, Filter, Invitation, Invited, LogEntry,
+    Message, NewMessage, Outlet, Pending, PutPrekey, Queued, Read, Registered, State, Stock, Store,
+    StoreError, StoreFuture, Swept, Taken, Totals, log, ops, roster, schema,
 };
 use crate::clock::Clock;
 use crate::limits::{Limits, WRITE_QUEUE};
@@ -39,6 +39,8 @@ pub struct Options {
     pub path: PathBuf,
     /// Quotas and lifetimes.
     pub limits: Limits,
+    /// How long it is kept who wrote to whom, in milliseconds; 0 keeps nothing, and deletes what was kept before.
+    pub log_ms: u64,
     /// Wall time and uptime.
     pub clock: Arc<dyn Clock>,
     /// Where commits and stored messages are counted.
@@ -86,6 +88,7 @@ impl Sqlite {
             connection,
             folder: folder_of(&options.path).into(),
             limits: options.limits,
+            log_ms: options.log_ms,
             age: age.clone(),
             outlet,
             metrics: options.metrics,
@@ -230,6 +233,34 @@ impl Store for Sqlite {
 
     fn prekey_stock(&self, account: AccountId) -> Read<'_, Stock> {
         self.read(move |connection| ops::stock_of(connection, account).map(Stock::from))
+    }
+
+    fn accounts(&self, after: Option<Name>, count: usize) -> Read<'_, Vec<AccountRow>> {
+        self.read(move |connection| roster::accounts(connection, after.as_ref(), count))
+    }
+
+    fn account_row(&self, name: Name) -> Read<'_, Option<AccountRow>> {
+        self.read(move |connection| roster::account(connection, &name))
+    }
+
+    fn invite(&self, invitation: String, uses: u32, most: usize) -> Queued<'_, Invited> {
+        self.write(move |tx| roster::invite(tx, &invitation, uses, most))
+    }
+
+    fn invitations(&self) -> Read<'_, Vec<Invitation>> {
+        self.read(roster::invitations)
+    }
+
+    fn withdraw(&self, id: String) -> Queued<'_, bool> {
+        self.write(move |tx| roster::withdraw(tx, &id))
+    }
+
+    fn log(&self, filter: Filter, count: usize) -> Read<'_, Vec<LogEntry>> {
+        self.read(move |connection| log::read(connection, &filter, count))
+    }
+
+    fn totals(&self) -> Read<'_, Totals> {
+        self.read(roster::totals)
     }
 
     fn state(&self) -> State {

@@ -40,6 +40,8 @@ pub(super) struct Tx<'w> {
     pub(super) connection: &'w Connection,
     pub(super) cache: &'w mut Cache,
     pub(super) limits: &'w Limits,
+    /// How long it is kept who wrote to whom; 0 for not at all.
+    pub(super) log_ms: u64,
     pub(super) age: &'w Age,
     /// Whether the disk has room for new messages.
     pub(super) room: bool,

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use hostchat_core::wire::relay::{Call, Kind, Reason};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::client::{Client, Got, Person, message};
@@ -30,8 +31,26 @@ fn kills() -> u32 {
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_kills_under_load() {
+    survives_kills("").await;
+}
+
+#[tokio::test]
+async fn the_log_survives_kills_and_has_exactly_what_was_stored() {
+    let (folder, mut numbers) = survives_kills("[audit]\nlog_days = 7\n").await;
+    numbers.sort_unstable();
+    let database = rusqlite::Connection::open(folder.path().join("relay.db")).unwrap();
+    let mut log = database
+        .prepare("SELECT number FROM log ORDER BY number")
+        .unwrap();
+    let logged = log.query_map([], |row| row.get::<_, i64>(0)).unwrap();
+    let logged: Vec<u64> = logged.map(|n| n.unwrap().cast_unsigned()).collect();
+    assert!(logged == numbers, "{} and {}", logged.len(), numbers.len());
+}
+
+/// Kills a relay with this configuration under load; returns its folder and the numbers of all that was delivered.
+async fn survives_kills(before: &str) -> (TempDir, Vec<u64>) {
     let folder = init();
-    configure(folder.path(), "", OPEN);
+    configure(folder.path(), before, OPEN);
     let (alice, bob) = (Person::new("alice"), Person::new("bob"));
     let mut acknowledged = BTreeSet::new();
     let mut next = 0u128;
@@ -65,10 +84,11 @@ async fn what_was_acknowledged_survives_kills_under_load() {
     }
     let process = Process::start(folder.path());
     let mut to = Client::login(&process.place, &bob).await;
-    let mut delivered = Vec::new();
+    let (mut delivered, mut numbers) = (Vec::new(), Vec::new());
     for delivery in to.drain(true).await {
         assert_eq!(delivery.body, delivery.message_id, "whole");
         delivered.push(u128::from_be_bytes(delivery.message_id));
+        numbers.push(delivery.number);
     }
     let found: BTreeSet<u128> = delivered.iter().copied().collect();
     assert_eq!(found.len(), delivered.len(), "nothing twice");
@@ -83,6 +103,7 @@ async fn what_was_acknowledged_survives_kills_under_load() {
         kills(),
         acknowledged.len()
     );
+    (folder, numbers)
 }
 
 #[tokio::test]

@@ -7,7 +7,10 @@
 )]
 #![expect(unreachable_pub, reason = "a test has no outside")]
 
+mod admin;
 mod admission;
+mod audit;
+mod browser;
 mod client;
 mod durability;
 mod golden;
@@ -18,8 +21,10 @@ mod limits;
 mod login;
 mod mailbox;
 mod operator;
+mod page;
 mod prekeys;
 mod presence;
 mod program;
 mod store;
 mod upkeep;
+mod web;

@@ -22,7 +22,7 @@ async fn started() -> (TestRelay, SocketAddr) {
 }
 
 /// Sends `request` and returns everything that comes back.
-async fn raw(address: SocketAddr, request: &str) -> String {
+pub async fn raw(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut text = String::new();
@@ -122,7 +122,8 @@ async fn health_and_readiness_are_told_and_nothing_else() {
     }
     for (request, status) in [
         ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "404"),
-        ("POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n", "400"),
+        ("POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n", "404"),
+        ("GET /administration HTTP/1.1\r\nHost: x\r\n\r\n", "404"),
         ("nonsense\r\n\r\n", "400"),
     ] {
         let answer = raw(operator, request).await;
@@ -131,7 +132,7 @@ async fn health_and_readiness_are_told_and_nothing_else() {
             "{answer}"
         );
     }
-    let long = "x".repeat(5000);
+    let long = "x".repeat(20_000);
     let mut stream = TcpStream::connect(operator).await.unwrap();
     let _ = stream.write_all(long.as_bytes()).await;
     let mut answer = vec![0; 12];

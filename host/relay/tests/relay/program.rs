@@ -43,6 +43,7 @@ fn every_command_has_help_with_an_example() {
         "check",
         "backup",
         "restore",
+        "admin",
     ] {
         let help = text(&program(&[command, "--help"]));
         assert!(help.contains("Example"), "{help}");

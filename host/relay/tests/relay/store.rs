@@ -30,6 +30,7 @@ fn open(folder: &Path, limits: Limits) -> (Sqlite, Arc<Collected>) {
     let options = Options {
         path: folder.join("relay.db"),
         limits,
+        log_ms: 0,
         clock: Arc::new(ManualClock::new(WALL)),
         metrics: Arc::default(),
         danger_synchronous_off: false,

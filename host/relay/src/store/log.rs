@@ -1,0 +1,135 @@
+//! The log of who wrote to whom, where the operator wants one: names, kinds, sizes and times, for a stated time.
+//!
+//! An entry is written in the transaction that stores its message, so that the two cannot differ.
+
+use hostchat_core::wire::Name;
+use hostchat_core::wire::relay::Kind;
+use rusqlite::{Connection, Result, Row};
+
+use super::tx::Tx;
+use super::{NewMessage, ops};
+
+/// One message that was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Where it stands.
+    pub position: Position,
+    /// The name of a user, the whole address of a guest.
+    pub sender: String,
+    /// Whose mailbox it was.
+    pub receiver: Name,
+    /// As the sender declared it.
+    pub kind: Kind,
+    /// Size of the sealed body.
+    pub bytes: u64,
+}
+
+/// The order of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Wall time of the storing, milliseconds since 1970.
+    pub at: u64,
+    /// Number of the message.
+    pub number: u64,
+}
+
+/// Which entries are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only of this sender.
+    pub sender: Option<String>,
+    /// Only to this receiver.
+    pub receiver: Option<String>,
+    /// Only at this time or later.
+    pub since: Option<u64>,
+    /// Only before this time.
+    pub until: Option<u64>,
+    /// Only before this entry.
+    pub before: Option<Position>,
+}
+
+pub(super) fn write(tx: &Tx<'_>, new: &NewMessage, number: u64, at: u64) -> Result<()> {
+    tx.prepare("INSERT INTO log VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+        .execute((
+            at.cast_signed(),
+            number.cast_signed(),
+            &new.sender_key,
+            new.to.as_str(),
+            ops::kind_number(new.kind),
+            new.body.len() as i64,
+            tx.age.now_ms().cast_signed(),
+        ))?;
+    Ok(())
+}
+
+/// Deletes up to `rows` entries beyond the retention time: all of them where nothing is to be kept.
+pub(super) fn sweep(tx: &Tx<'_>, rows: i64) -> Result<usize> {
+    // Signed: until the store is as old as the retention time, the limit lies before its beginning.
+    let limit = tx.age.now_ms().cast_signed() - tx.log_ms.cast_signed();
+    tx.prepare(
+        "DELETE FROM log WHERE (at, number) IN (SELECT at, number FROM log WHERE age <= ?1 LIMIT ?2)",
+    )?
+    .execute((limit, rows))
+}
+
+macro_rules! select {
+    ($who:literal) => {
+        concat!(
+            "SELECT at, number, sender, receiver, kind, bytes FROM log WHERE ",
+            $who,
+            " at >= ?3 AND (at, number) < (?4, ?5) ORDER BY at DESC, number DESC LIMIT ?6"
+        )
+    };
+}
+
+pub(super) fn read(
+    connection: &Connection,
+    filter: &Filter,
+    count: usize,
+) -> Result<Vec<LogEntry>> {
+    let until = Position {
+        at: filter.until.unwrap_or(u64::MAX),
+        number: 0,
+    };
+    let before = filter.before.map_or(until, |before| before.min(until));
+    // One text for each, so that each has its index; unused parameters are compared with nothing.
+    let sql = match (&filter.sender, &filter.receiver) {
+        (None, None) => select!("?1 IS NULL AND ?2 IS NULL AND"),
+        (Some(_), None) => select!("sender = ?1 AND ?2 IS NULL AND"),
+        (None, Some(_)) => select!("?1 IS NULL AND receiver = ?2 AND"),
+        (Some(_), Some(_)) => select!("sender = ?1 AND receiver = ?2 AND"),
+    };
+    connection
+        .prepare_cached(sql)?
+        .query_map(
+            (
+                &filter.sender,
+                &filter.receiver,
+                clamped(filter.since.unwrap_or(0)),
+                clamped(before.at),
+                clamped(before.number),
+                count as i64,
+            ),
+            entry_from,
+        )?
+        .collect()
+}
+
+/// Times and numbers of the database are not negative.
+fn clamped(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn entry_from(row: &Row<'_>) -> Result<LogEntry> {
+    let number = |at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.cast_unsigned());
+    Ok(LogEntry {
+        position: Position {
+            at: number(0)?,
+            number: number(1)?,
+        },
+        sender: row.get(2)?,
+        receiver: Name::parse(row.get_ref(3)?.as_str()?).map_err(ops::into_sql)?,
+        kind: ops::kind_from(row.get(4)?),
+        bytes: number(5)?,
+    })
+}

@@ -1,0 +1,163 @@
+//! One request of a browser, bounded: what a page and a short form need, nothing else.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use zeroize::Zeroizing;
+
+use super::session::COOKIE;
+use crate::limits::WEB_FORM;
+
+/// Most headers of a request; browsers send twenty.
+const MAX_HEADERS: usize = 64;
+
+/// A request head.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    query: String,
+    headers: Vec<(String, String)>,
+}
+
+/// The fields of a query or a form. They may hold the password, and are wiped.
+pub(crate) struct Fields(Vec<(String, Zeroizing<String>)>);
+
+impl Request {
+    /// Parses a head: `None` if there is more to come, with its size if it is whole.
+    pub(crate) fn try_parse(bytes: &[u8]) -> Result<Option<(usize, Self)>, httparse::Error> {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut parsed = httparse::Request::new(&mut headers);
+        let httparse::Status::Complete(size) = parsed.parse(bytes)? else {
+            return Ok(None);
+        };
+        let target = parsed.path.unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let headers = parsed.headers.iter().map(|header| {
+            let value = String::from_utf8_lossy(header.value).into_owned();
+            (header.name.to_ascii_lowercase(), value)
+        });
+        let request = Self {
+            method: parsed.method.unwrap_or_default().to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            headers: headers.collect(),
+        };
+        Ok(Some((size, request)))
+    }
+
+    /// The only header of this name; two of one name are none.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut found = self.headers.iter().filter(|(n, _)| n == name);
+        let (_, value) = found.next()?;
+        found.next().is_none().then_some(value.as_str())
+    }
+
+    /// The cookie of the admin page.
+    pub(crate) fn cookie(&self) -> Option<&str> {
+        let cookies = self.headers.iter().filter(|(name, _)| name == "cookie");
+        cookies
+            .flat_map(|(_, value)| value.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='))
+            .find_map(|(name, value)| (name == COOKIE).then_some(value))
+    }
+
+    /// Whether a browser says that another site makes this request. One that says nothing may do what its cookie may.
+    pub(crate) fn is_foreign(&self) -> bool {
+        let site = self.header("sec-fetch-site");
+        let origin = self.header("origin");
+        let ours = |origin: &str| {
+            let (_, host) = origin.split_once("://").unwrap_or_default();
+            self.header("host") == Some(host)
+        };
+        site.is_some_and(|site| site != "same-origin" && site != "none")
+            || origin.is_some_and(|origin| !ours(origin))
+    }
+
+    pub(crate) fn query(&self) -> Fields {
+        Fields::parse(self.query.as_bytes())
+    }
+
+    /// Reads the form after the head, of which `rest` has come already; `None` if it is no form, or longer than ours.
+    pub(crate) async fn form<S: AsyncReadExt + AsyncWrite + Unpin>(
+        &self,
+        stream: &mut S,
+        rest: &[u8],
+    ) -> std::io::Result<Option<Fields>> {
+        let length = self.header("content-length").map(str::parse::<usize>);
+        let Some(Ok(length)) = length else {
+            return Ok(None);
+        };
+        let kind = self.header("content-type").unwrap_or_default();
+        let is_form = kind.starts_with("application/x-www-form-urlencoded");
+        if !is_form || length > WEB_FORM || rest.len() > length {
+            return Ok(None);
+        }
+        let mut body = Zeroizing::new(vec![0; length]);
+        body[..rest.len()].copy_from_slice(rest);
+        stream.read_exact(&mut body[rest.len()..]).await?;
+        Ok(Some(Fields::parse(&body)))
+    }
+}
+
+impl Fields {
+    fn parse(bytes: &[u8]) -> Self {
+        let pairs = form_urlencoded::parse(bytes);
+        let owned = pairs.map(|(k, v)| (k.into_owned(), Zeroizing::new(v.into_owned())));
+        Self(owned.collect())
+    }
+
+    /// The first field of this name, or an empty text.
+    pub(crate) fn field(&self, name: &str) -> &str {
+        let field = self.0.iter().find(|(n, _)| n == name);
+        field.map_or("", |(_, value)| value.as_str())
+    }
+}
+
+/// For whom attempts count.
+pub(crate) fn network(peer: SocketAddr) -> crate::hub::Network {
+    crate::hub::Network::from(peer.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Request {
+        Request::try_parse(text.as_bytes()).unwrap().unwrap().1
+    }
+
+    #[test]
+    fn cookies_and_origins_are_told_apart() {
+        let head = |more: &str| parsed(&format!("POST /a?b=c HTTP/1.1\r\nHost: h:1\r\n{more}\r\n"));
+        let cookie = |value: &str| {
+            head(&format!("Cookie: {value}\r\n"))
+                .cookie()
+                .map(str::to_owned)
+        };
+        assert_eq!(cookie("a=b; hostchat_relay_admin=x; c"), Some("x".into()));
+        assert_eq!(cookie("xhostchat_relay_admin=x"), None);
+        assert_eq!(cookie("hostchat_relay_admin"), None);
+        for (headers, foreign) in [
+            ("", false),
+            ("Origin: http://h:1\r\n", false),
+            ("Origin: http://h:2\r\n", true),
+            ("Origin: null\r\n", true),
+            ("Origin: http://evil.example\r\n", true),
+            ("Sec-Fetch-Site: cross-site\r\n", true),
+            ("Sec-Fetch-Site: same-site\r\n", true),
+            (
+                "Sec-Fetch-Site: same-origin\r\nOrigin: http://h:1\r\n",
+                false,
+            ),
+        ] {
+            assert_eq!(head(headers).is_foreign(), foreign, "{headers}");
+        }
+        let request = head("A: 1\r\nA: 2\r\n");
+        assert_eq!(request.header("a"), None);
+        assert_eq!(
+            (request.path.as_str(), request.query().field("b")),
+            ("/a", "c")
+        );
+    }
+}

@@ -1,0 +1,253 @@
+//! The log of who wrote to whom: off by default, complete when on, filtered, and gone after its time.
+
+use std::path::Path;
+
+use hostchat_core::wire::relay::{Kind, Reason};
+use hostchat_relay::Config;
+use hostchat_relay::clock::ManualClock;
+use serde_json::{Value, json};
+
+use crate::admin::admin;
+use crate::client::{Client, Person, message};
+use crate::harness::{TestRelay, WALL};
+
+const DAY: u64 = 24 * 3_600_000;
+
+fn week(config: &mut Config) {
+    config.audit.log_days = 7;
+    config.limits.idle_seconds = 3600;
+}
+
+async fn log(relay: &TestRelay, arguments: &[&str]) -> Vec<Value> {
+    let mut all = vec!["log", "--json"];
+    all.extend(arguments);
+    let output = admin(relay.folder.path(), &all).await;
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The numbers of the entries.
+async fn numbers(relay: &TestRelay, arguments: &[&str]) -> Vec<u64> {
+    let entries = log(relay, arguments).await;
+    entries
+        .iter()
+        .map(|entry| entry["number"].as_u64().unwrap())
+        .collect()
+}
+
+fn rows(folder: &Path) -> i64 {
+    let db = rusqlite::Connection::open(folder.join("relay.db")).unwrap();
+    db.query_row("SELECT count(*) FROM log", [], |row| row.get(0))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn nothing_is_kept_unless_the_operator_says_so() {
+    let relay = TestRelay::start(|_| {}).await;
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    drop(Client::register(&relay.place, &bob).await);
+    let mut from = Client::register(&relay.place, &alice).await;
+    assert!(from.send(&bob, 1, b"x").await.is_stored());
+    let output = admin(relay.folder.path(), &["log"]).await;
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(9), "{error}");
+    assert!(
+        error.contains("keeps no log") && error.contains("log_days"),
+        "{error}"
+    );
+    assert_eq!(rows(relay.folder.path()), 0);
+    let status = admin(relay.folder.path(), &["status"]).await;
+    let status = String::from_utf8(status.stdout).unwrap();
+    assert!(
+        status.contains("log of who wrote to whom  off\n"),
+        "{status}"
+    );
+}
+
+#[tokio::test]
+async fn what_was_stored_is_logged_once_and_found_by_sender_receiver_and_time() {
+    let relay = TestRelay::start(week).await;
+    let (alice, bob, carol) = (
+        Person::new("alice"),
+        Person::new("bob"),
+        Person::new("carol"),
+    );
+    let mut from_alice = Client::register(&relay.place, &alice).await;
+    let mut from_bob = Client::register(&relay.place, &bob).await;
+    drop(Client::register(&relay.place, &carol).await);
+    let guest_address = "alice@elsewhere.example:1";
+    let mut guest = Client::guest(&relay.place, &Person::new("alice"), guest_address).await;
+
+    assert!(from_alice.send(&bob, 1, b"canary-31").await.is_stored());
+    assert!(
+        from_alice.send(&bob, 1, b"canary-31").await.is_stored(),
+        "a repeat"
+    );
+    let refused = from_alice.send(&Person::new("nobody"), 9, b"x").await;
+    assert_eq!(refused.reason(), Some(Reason::UnknownName));
+    relay.clock.advance(60_000);
+    let first = message(&carol, 2, Kind::First, b"12");
+    assert!(from_alice.call(first).await.is_stored());
+    let pairing = message(&bob, 3, Kind::Pairing, b"123");
+    assert!(guest.call(pairing).await.is_stored());
+    relay.clock.advance(60_000);
+    assert!(from_bob.send(&alice, 4, b"1234").await.is_stored());
+
+    let minute = |n: u64| WALL + n * 60_000;
+    let entry = |at: u64, number: u64, from: &str, to: &str, kind: &str, bytes: u64| json!({"at": at, "number": number, "from": from, "to": to, "kind": kind, "bytes": bytes});
+    assert_eq!(
+        log(&relay, &[]).await,
+        [
+            entry(minute(2), 4, "bob", "alice", "message", 4),
+            entry(minute(1), 3, guest_address, "bob", "pairing", 3),
+            entry(minute(1), 2, "alice", "carol", "first", 2),
+            entry(minute(0), 1, "alice", "bob", "message", 9),
+        ]
+    );
+    let own = format!("alice@{}", relay.place.name);
+    for (arguments, expected) in [
+        (&["--from", "alice"][..], &[2, 1][..]),
+        (&["--from", &own], &[2, 1]),
+        (&["--from", guest_address], &[3]),
+        (&["--from", "carol"], &[]),
+        (&["--to", "bob"], &[3, 1]),
+        (&["--from", "alice", "--to", "bob"], &[1]),
+        (&["--since", "2026-09-21T14:14:20Z"], &[4, 3, 2]),
+        (&["--until", "2026-09-21T14:14:20Z"], &[1]),
+        (
+            &["--from", "alice", "--since", "2026-09-21T14:14:20Z"],
+            &[2],
+        ),
+        (
+            &[
+                "--since",
+                "2026-09-21T14:14:20Z",
+                "--until",
+                "2026-09-21T14:15:20Z",
+            ],
+            &[3, 2],
+        ),
+        (&["--since", "9999-01-01T00:00:00Z"], &[]),
+        (&["--count", "2"], &[4, 3]),
+    ] {
+        assert_eq!(numbers(&relay, arguments).await, expected, "{arguments:?}");
+    }
+    for (arguments, code) in [
+        (&["log", "--from", "' OR 1=1"][..], 9),
+        (&["log", "--from", ""], 9),
+        (&["log", "--to", "%"], 2),
+        (&["log", "--since", "yesterday"], 2),
+    ] {
+        let output = admin(relay.folder.path(), arguments).await;
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+    }
+    let table = admin(relay.folder.path(), &["log"]).await;
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(
+        table.contains("2026-09-21T14:14:20Z  alice@elsewhere.example:1  bob"),
+        "{table}"
+    );
+    assert!(!table.contains("canary"));
+}
+
+#[tokio::test]
+async fn a_long_log_comes_in_pages_each_entry_once() {
+    let relay = TestRelay::start(week).await;
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    drop(Client::register(&relay.place, &bob).await);
+    let mut from = Client::register(&relay.place, &alice).await;
+    for id in 0..250 {
+        assert!(from.send(&bob, id, b"x").await.is_stored());
+        // Several in one millisecond, and a wall clock that is set back meanwhile.
+        match id {
+            120 => relay.clock.set_wall(WALL - 5_000),
+            id if id % 4 == 0 => relay.clock.advance(1),
+            _ => {}
+        }
+    }
+    for filter in [&[][..], &["--from", "alice"], &["--to", "bob"]] {
+        let mut arguments = vec!["--count", "1000"];
+        arguments.extend(filter);
+        let entries = log(&relay, &arguments).await;
+        let key = |entry: &Value| {
+            (
+                entry["at"].as_u64().unwrap(),
+                entry["number"].as_u64().unwrap(),
+            )
+        };
+        assert!(entries.is_sorted_by(|a, b| key(a) > key(b)), "{filter:?}");
+        let mut numbers: Vec<u64> = entries.iter().map(|entry| key(entry).1).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=250).collect::<Vec<_>>(), "{filter:?}");
+    }
+}
+
+#[tokio::test]
+async fn entries_go_after_their_time_and_at_once_when_the_log_is_turned_off() {
+    let relay = TestRelay::start(week).await;
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    drop(Client::register(&relay.place, &bob).await);
+    let mut from = Client::register(&relay.place, &alice).await;
+    assert!(from.send(&bob, 1, b"x").await.is_stored());
+    relay.clock.advance(4 * DAY);
+    drop(from);
+    let mut from = Client::login(&relay.place, &alice).await;
+    assert!(from.send(&bob, 2, b"x").await.is_stored());
+    assert_eq!(numbers(&relay, &[]).await, [2, 1]);
+    // A wall clock that jumps deletes nothing.
+    relay.clock.set_wall(WALL + 900 * DAY);
+    relay.clock.advance(2 * 3_600_000);
+    drop(from);
+    drop(Client::login(&relay.place, &alice).await);
+    assert_eq!(numbers(&relay, &[]).await.len(), 2);
+    relay.clock.advance(3 * DAY);
+    while numbers(&relay, &[]).await != [2] {
+        relay.clock.advance(61_000);
+    }
+
+    let folder = relay.stop().await;
+    assert_eq!(rows(folder.path()), 1);
+    let relay = TestRelay::start_in(folder, ManualClock::new(WALL + 8 * DAY), |_| {}).await;
+    while rows(relay.folder.path()) != 0 {
+        tokio::task::yield_now().await;
+    }
+    let folder = relay.stop().await;
+    let checked = crate::harness::program(&["check", "--dir", folder.path().to_str().unwrap()]);
+    assert!(checked.status.success(), "{checked:?}");
+}
+
+#[tokio::test]
+async fn check_reads_the_log_too() {
+    let relay = TestRelay::start(week).await;
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    drop(Client::register(&relay.place, &bob).await);
+    let mut from = Client::register(&relay.place, &alice).await;
+    assert!(from.send(&bob, 1, b"x").await.is_stored());
+    drop(from);
+    let folder = relay.stop().await;
+    let check = || {
+        let output = crate::harness::program(&["check", "--dir", folder.path().to_str().unwrap()]);
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let (code, said) = check();
+    assert!(code == Some(0) && said.contains("log entries 1"), "{said}");
+    for (spoil, says) in [
+        (
+            "UPDATE log SET sender = 'a b'",
+            "1 log entries that cannot be read",
+        ),
+        (
+            "UPDATE log SET sender = 'alice', number = 99",
+            "1 log entries with numbers",
+        ),
+    ] {
+        let db = rusqlite::Connection::open(folder.path().join("relay.db")).unwrap();
+        db.execute(spoil, []).unwrap();
+        drop(db);
+        let (code, said) = check();
+        assert!(code == Some(5) && said.contains(says), "{said}");
+    }
+}

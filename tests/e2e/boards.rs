@@ -1,0 +1,204 @@
+//! Boards in emulators: their own firmware images as somebody's token.
+//!
+//! `cargo xtask test` builds the images and installs the emulators; `HOSTCHAT_QEMU_IMAGE` and `HOSTCHAT_PICO_IMAGE` name
+//! others.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use hostchat_tests::{Ended, Running, World, program};
+
+use crate::support::{pair, texts};
+
+/// A kind of board.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind {
+    /// What `cargo xtask` calls it.
+    pub(crate) name: &'static str,
+    /// Its image, beside the folder of the host's programs.
+    pub(crate) image: &'static str,
+    /// The variable that names another image.
+    pub(crate) variable: &'static str,
+}
+
+impl Kind {
+    fn image(self) -> PathBuf {
+        let path = std::env::var_os(self.variable).map_or_else(
+            || {
+                // Beside the host's programs: target/<profile>/xtask, target/<chip>/firmware/<image>.
+                let mut target = program("xtask");
+                target.pop();
+                target.pop();
+                target.join(self.image)
+            },
+            PathBuf::from,
+        );
+        assert!(
+            path.is_file(),
+            "{} is missing: run `cargo xtask firmware --board {}` first",
+            path.display(),
+            self.name
+        );
+        path
+    }
+}
+
+/// An emulated board with a flash file of its own; killed when dropped.
+pub(crate) struct Board {
+    pub(crate) link: PathBuf,
+    pub(crate) folder: PathBuf,
+    kind: Kind,
+    button: Option<PathBuf>,
+    running: Option<Running>,
+}
+
+impl Board {
+    /// A board whose button is pressed by itself.
+    pub(crate) fn start(kind: Kind, world: &World, name: &str) -> Self {
+        Self::prepare(kind, world, name, None).on()
+    }
+
+    /// A board that is not switched on yet.
+    pub(crate) fn prepare(kind: Kind, world: &World, name: &str, button: Option<PathBuf>) -> Self {
+        Self {
+            link: world.path(&format!("{name}.tty")),
+            folder: world.path(&format!("{name}.board")),
+            kind,
+            button,
+            running: None,
+        }
+    }
+
+    /// Switches it on, with the flash that it had.
+    pub(crate) fn on(mut self) -> Self {
+        let mut command = Command::new(program("xtask"));
+        command
+            .args(["token", "--board", self.kind.name, "--image"])
+            .arg(self.kind.image())
+            .arg("--link")
+            .arg(&self.link)
+            .arg("--dir")
+            .arg(&self.folder);
+        if let Some(button) = &self.button {
+            command.arg("--button").arg(button);
+        }
+        let running = Running::start(command.stdin(Stdio::null()));
+        running.wait_out("the token's port", |line| {
+            line.starts_with("ready").then_some(())
+        });
+        self.running = Some(running);
+        self
+    }
+
+    /// Asks it to end; it takes its link with it.
+    fn stop(mut self) -> Ended {
+        let ended = self.running.take().expect("it runs").stop();
+        assert!(ended.status.success(), "{ended}");
+        assert!(!self.link.exists(), "the link is gone with the token");
+        ended
+    }
+
+    /// Cuts its power: `kill -9`, which takes the emulator with it.
+    pub(crate) fn kill(mut self) -> Self {
+        if let Some(running) = self.running.take() {
+            running.kill();
+        }
+        self
+    }
+}
+
+/// A board pairs with a software token, talks, is killed, and goes on from its flash.
+pub(crate) fn pair_talk_kill_and_go_on(kind: Kind) {
+    let world = World::new();
+    let relay = world.relay();
+    let board = Board::start(kind, &world, "alice");
+    let alice = world.bare_home("alice", Some(board.link.clone()));
+    alice.init(&relay);
+    let bob = world.home("bob", &relay);
+
+    pair(&world, &alice, &bob);
+    bob.run(&["send", "alice", "to the board"]).ok();
+    assert_eq!(
+        texts(&alice.run(&["recv", "--json"]).ok()),
+        ["to the board"]
+    );
+    let long = "x".repeat(4000);
+    alice.run(&["send", "bob", &long]).ok();
+    assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), [long]);
+
+    let board = board.kill();
+    bob.run(&["send", "alice", "while you were off"]).ok();
+    let board = board.on();
+    assert_eq!(
+        texts(&alice.run(&["recv", "--json"]).ok()),
+        ["while you were off"]
+    );
+    alice.run(&["send", "bob", "here again"]).ok();
+    assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), ["here again"]);
+
+    let shown = alice.run(&["token"]).ok().out;
+    assert!(shown.contains(kind.name), "{shown}");
+    board.stop();
+}
+
+/// A board whose source of random numbers is stuck makes no keys.
+pub(crate) fn make_no_keys_from_a_stuck_source(kind: Kind) {
+    let world = World::new();
+    let relay = world.relay();
+    let board = Board::prepare(kind, &world, "carol", None);
+    std::fs::create_dir(&board.folder).expect("folder");
+    // What rp2040js's ring oscillator gives: ones, for ever. Longer than any test reads.
+    std::fs::write(board.folder.join("entropy"), vec![0xFF; 1 << 20]).expect("source");
+    let board = board.on();
+    let carol = world.bare_home("carol", Some(board.link.clone()));
+    let refused = carol.run(&["init", "--relay", &relay.address, "--name", "carol"]);
+    assert!(!refused.status.success(), "{refused}");
+    assert!(refused.err.contains("random"), "{refused}");
+}
+
+/// The stack of the image, less what an interrupt at the wrong moment needs. It was 52 KiB when this was written, 36 of them
+/// ML-KEM's.
+const MOST_STACK: usize = 55 * 1024;
+
+/// Two boards do everything that takes much stack: each shows a code and types one, begins a session without a code and
+/// accepts one, seals, opens, commits and makes prekeys.
+pub(crate) fn fit_the_stack(kind: Kind) {
+    let world = World::new();
+    let relay = world.relay();
+    let boards = ["alice", "bob"].map(|name| Board::start(kind, &world, name));
+    let [alice, bob] = ["alice", "bob"].map(|name| {
+        let home = world.bare_home(name, Some(world.path(&format!("{name}.tty"))));
+        home.init(&relay);
+        home
+    });
+    let (carol, dave) = (world.home("carol", &relay), world.home("dave", &relay));
+    pair(&world, &alice, &bob);
+    pair(&world, &bob, &carol);
+    let long = "x".repeat(4000);
+    for (from, to) in [(&alice, &bob), (&bob, &alice), (&alice, &dave)] {
+        from.run(&["send", &to.name, &long]).ok();
+        let accepting = ["accept", &from.name, "--json"];
+        let told = if to.name == "dave" {
+            to.run(&accepting).ok()
+        } else {
+            to.run(&["recv", "--json"]).ok()
+        };
+        assert_eq!(texts(&told), [long.as_str()]);
+    }
+    dave.run(&["send", "bob", "without a code"]).ok();
+    let accepted = bob.run(&["accept", "dave", "--json"]).ok();
+    assert_eq!(texts(&accepted), ["without a code"]);
+
+    for board in boards {
+        let ended = board.stop();
+        let used = ended.err.lines().filter_map(stack_used).max();
+        println!("{}: stack {used:?} bytes", kind.name);
+        assert!(used.is_some_and(|used| used <= MOST_STACK), "{ended}");
+    }
+}
+
+/// Reads `stack: USED of SIZE bytes`, which the image or its emulator prints when a host goes away.
+fn stack_used(line: &str) -> Option<usize> {
+    let (used, _) = line.strip_prefix("stack: ")?.split_once(' ')?;
+    used.parse().ok()
+}
