@@ -86,6 +86,9 @@ pub(crate) fn lint_step(board: Board) -> Step {
         format!("lints of the firmware for {}", board.feature()),
         &[
             "clippy",
+            // As the build: what runs on the host while building is built once for both.
+            "--profile",
+            "firmware",
             "--package",
             "hostchat-boards",
             "--features",
