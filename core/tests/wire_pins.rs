@@ -245,6 +245,7 @@ fn relay(lines: &mut BTreeMap<String, String>) {
             Call::SetVisible(_) => Call::SetVisible(true),
             Call::DeleteAccount => Call::DeleteAccount,
             Call::Ping => Call::Ping,
+            Call::Policy => Call::Policy,
         });
     }
     {
@@ -267,6 +268,7 @@ fn relay(lines: &mut BTreeMap<String, String>) {
             Answer::Bundle(_) => Answer::Bundle(bundle()),
             Answer::Online { .. } => Answer::Online { names: heapless::Vec::from_slice(&["a", "b"]).expect("fits"), more: false },
             Answer::Refused(_) => Answer::Refused(refusal()),
+            Answer::Policy { .. } => Answer::Policy { log_days: 30 },
         });
     }
     {

@@ -259,3 +259,25 @@ fn without_history_nothing_of_a_text_stays() {
         assert!(!history.out.contains("forget me"), "{history}");
     }
 }
+
+#[test]
+fn a_relay_that_keeps_who_wrote_to_whom_says_so_to_its_users() {
+    let world = World::new();
+    let mut relay = world.relay();
+    let alice = world.home("alice", &relay);
+    let kept = "keeps for 14 days who wrote to whom";
+    let who = alice.run(&["who"]).ok();
+    assert!(!who.err.contains("who wrote to whom"), "{who}");
+    relay.stop().ok();
+    let path = relay.folder().join("relay.toml");
+    let text = std::fs::read_to_string(&path).expect("relay.toml");
+    std::fs::write(&path, format!("{text}\n[audit]\nlog_days = 14\n")).expect("written");
+    relay.start();
+    let who = alice.run(&["who"]).ok();
+    assert!(who.err.contains(kept), "{who}");
+    let bob = world.bare_home("bob", None);
+    let init = bob
+        .run(&["init", "--relay", &relay.address, "--name", "bob"])
+        .ok();
+    assert!(init.err.contains(kept), "{init}");
+}

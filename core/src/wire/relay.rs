@@ -163,6 +163,8 @@ pub enum Call<'a> {
     DeleteAccount,
     /// Asks for a reply and nothing else.
     Ping,
+    /// What the relay keeps beyond what delivery needs.
+    Policy,
 }
 
 /// What a relay sends. Append-only.
@@ -246,6 +248,11 @@ pub enum Answer<'a> {
     },
     /// Not done; nothing changed.
     Refused(Refusal),
+    /// Answer to `Policy`.
+    Policy {
+        /// For so many days the relay keeps who wrote to whom, with sizes and times; 0: not at all.
+        log_days: u16,
+    },
 }
 
 /// Why a relay refuses, and when to try again.

@@ -26,6 +26,7 @@ pub(crate) enum Answered {
     Binding(u32, Box<IdentityClaim>),
     Bundle(u32, Box<PrekeyBundle>),
     Online(u32, Vec<Name>, bool),
+    Policy(u32, u16),
 }
 
 /// A call that waits for the store.
@@ -59,6 +60,12 @@ impl Answered {
                 };
                 reply(id, answer)
             }
+            Self::Policy(id, log_days) => reply(
+                id,
+                Answer::Policy {
+                    log_days: *log_days,
+                },
+            ),
             Self::Online(id, names, more) => {
                 let names = names.iter().map(Name::as_str).collect();
                 reply(id, Answer::Online { names, more: *more })
@@ -93,6 +100,7 @@ pub(crate) async fn start(
     Ok(match call {
         Call::Login(_) | Call::Send { .. } => return Err(refused(Reason::BadRequest)),
         Call::Ping => Step::Now(Answered::Done(id)),
+        Call::Policy => Step::Now(Answered::Policy(id, relay.audit.log_days)),
         Call::Acknowledge { number } => {
             let pending = store.acknowledge(user(member)?.id, number).await;
             later(relay, id, pending, |id, ()| Answered::Done(id))

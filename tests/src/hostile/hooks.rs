@@ -45,6 +45,8 @@ pub enum Call {
     DeleteAccount,
     /// `Ping`.
     Ping,
+    /// `Policy`.
+    Policy,
 }
 
 /// An answer that is about to leave.

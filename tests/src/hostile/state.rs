@@ -212,6 +212,7 @@ impl State {
                 self.accounts.remove(&account.name());
                 Answer::Done
             }
+            (Ask::Policy, _) => Answer::Policy { log_days: 0 },
             (Ask::Receive | Ask::SetVisible(_) | Ask::Ping, _) => Answer::Done,
         };
         let encoded = event(&Event::Reply {
@@ -398,6 +399,7 @@ impl Call {
             Ask::SetVisible(_) => Self::SetVisible,
             Ask::DeleteAccount => Self::DeleteAccount,
             Ask::Ping => Self::Ping,
+            Ask::Policy => Self::Policy,
         }
     }
 }

@@ -20,6 +20,8 @@ pub(super) async fn run(context: &Context, args: WhoArgs) -> Result<()> {
             .output
             .data(&json!({"event": "visible", "visible": visible}), text);
     }
+    let mut output = context.output;
+    client.tell_policy(&mut output).await?;
     for name in client.who().await? {
         context.output.data(
             &json!({"event": "online", "name": name.as_str()}),

@@ -102,6 +102,7 @@ impl Begun {
             .connect_as(&relay, Account::Register { name, invitation })
             .await?;
         crash::point("registered");
+        client.tell_policy(observer).await?;
         client.look_after_prekeys(observer).await?;
         client.config.registered = true;
         client.home.save(&client.config)?;
@@ -117,6 +118,23 @@ impl Client {
     pub async fn who(&mut self) -> Result<Vec<Name>> {
         let home = self.home_relay();
         self.at(&home).await?.who().await
+    }
+
+    /// Tells the user if the home relay keeps who wrote to whom.
+    ///
+    /// # Errors
+    /// Those of the relay; `Io`.
+    pub async fn tell_policy(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let home = self.home_relay();
+        match self.at(&home).await?.log_days().await? {
+            0 => Ok(()),
+            days => {
+                let text = format!(
+                    "{home} keeps for {days} days who wrote to whom, when, and how much; never what"
+                );
+                note(observer, "log", text)
+            }
+        }
     }
 
     /// Lets others see that this account is connected, or not.

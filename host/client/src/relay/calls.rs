@@ -154,6 +154,18 @@ impl Connection {
         self.call(&Call::Ping, done).await
     }
 
+    /// For how many days the relay keeps who wrote to whom; 0 if it does not.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`].
+    pub async fn log_days(&self) -> Result<u16> {
+        self.call(&Call::Policy, |answer| match answer {
+            Answer::Policy { log_days } => Some(log_days),
+            _ => None,
+        })
+        .await
+    }
+
     /// Turns the own visibility on or off.
     ///
     /// # Errors

@@ -94,6 +94,7 @@ pub enum Got {
     Binding(u32, IdentityClaim),
     Bundle(u32, Box<PrekeyBundle>),
     Online(u32, Vec<String>, bool),
+    Policy(u32, u16),
     Refused(u32, Refusal),
     Deliver(Delivered),
     Drained,
@@ -339,6 +340,7 @@ fn owned(bytes: &[u8]) -> Got {
             Answer::Done => Got::Done(id),
             Answer::Stored => Got::Stored(id),
             Answer::Refused(refusal) => Got::Refused(id, refusal),
+            Answer::Policy { log_days } => Got::Policy(id, log_days),
             Answer::Binding(claim) => Got::Binding(id, claim),
             Answer::Bundle(bundle) => Got::Bundle(id, Box::new(bundle)),
             Answer::Online { names, more } => {
