@@ -8,7 +8,7 @@
 //!
 //! SP is the receiver's last-resort prekey, OP a one-time prekey. The contact stays unverified.
 
-use heapless::Vec;
+use heapless::{Vec, VecView};
 use rand_core::CryptoRng;
 
 use super::keys::IdentityKeys;
@@ -18,7 +18,7 @@ use crate::crypto::hash::Transcript;
 use crate::crypto::kdf::Prk;
 use crate::crypto::{kem, label};
 use crate::error::{Decode, Error, Limit, Misuse, Peer};
-use crate::ratchet::{ChainKey, Opened, Plaintext, Prefix, RootKey, Session};
+use crate::ratchet::{ChainKey, Opened, Prefix, RootKey, Session};
 use crate::wire::address::MAX_ADDRESS;
 use crate::wire::{
     Address, Bytes, FirstHeader, Identity, IdentityClaim, Prekey, PrekeyBundle, PrekeyKind, SUITE,
@@ -105,6 +105,38 @@ pub fn start<R: CryptoRng + ?Sized>(
     let kem_key = &one_time.unwrap_or(&bundle.last_resort).kem;
     let (ciphertext, encapsulated) = kem::encapsulate(&kem_key.0, rng)?;
 
+    begin(
+        keys,
+        own,
+        peer,
+        bundle,
+        &ephemeral.public(),
+        Bytes(ciphertext),
+        |th| derive(th, &agreed, with_one_time.as_ref(), &encapsulated),
+        session,
+        rng,
+    )
+}
+
+/// Writes the header, derives the keys from it and begins the session: apart, so that no buffer of it lies below ML-KEM
+/// on the stack.
+#[inline(never)]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what `start` has found out, and its arguments"
+)]
+fn begin<R: CryptoRng + ?Sized>(
+    keys: &IdentityKeys,
+    own: &Address,
+    peer: &Address,
+    bundle: &PrekeyBundle,
+    ephemeral: &DhPublic,
+    kem: Bytes<1088>,
+    derive: impl FnOnce(&[u8; 32]) -> Derived,
+    session: &mut Session,
+    rng: &mut R,
+) -> Result<(), Error> {
+    let one_time = bundle.one_time.as_ref();
     let header = FirstHeader {
         suite: SUITE,
         identity: *keys.public().claim(),
@@ -112,11 +144,11 @@ pub fn start<R: CryptoRng + ?Sized>(
         receiver: peer.clone(),
         last_resort: bundle.last_resort.id,
         one_time: one_time.map(|prekey| prekey.id),
-        ephemeral: Bytes(ephemeral.public().0),
-        kem: Bytes(ciphertext),
+        ephemeral: Bytes(ephemeral.0),
+        kem,
     };
     let th = transcript(&header, &bundle.identity, &bundle.last_resort, one_time)?;
-    let derived = derive(&th, &agreed, with_one_time.as_ref(), &encapsulated);
+    let derived = derive(&th);
     session.begin(
         derived.session,
         derived.root,
@@ -149,7 +181,7 @@ pub fn accept(
     one_time: Option<&PrekeySecret>,
     frame: &[u8],
     session: &mut Session,
-    plain: &mut Plaintext,
+    plain: &mut VecView<u8>,
 ) -> Result<Accepted, Error> {
     session.clear();
     plain.clear();

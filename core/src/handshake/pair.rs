@@ -9,7 +9,7 @@
 //! How often a code may be tried, and until when, is the token's to count: one [`Initiator`] is one run, and a
 //! [`respond`] is one try that is charged before the answer leaves.
 
-use heapless::Vec;
+use heapless::{Vec, VecView};
 use rand_core::CryptoRng;
 
 use super::code::Code;
@@ -21,7 +21,7 @@ use crate::crypto::kem::{self, KemSecret};
 use crate::crypto::pake::{Cpace, Isk, Role};
 use crate::crypto::{label, mac};
 use crate::error::{Decode, Error, Misuse, Peer};
-use crate::ratchet::{ChainKey, Opened, Plaintext, Prefix, Reader, RootKey, Session, Writer};
+use crate::ratchet::{ChainKey, Opened, Prefix, Reader, RootKey, Session, Writer};
 use crate::wire::address::MAX_ADDRESS;
 use crate::wire::{
     Address, Bytes, Confirm, Identity, IdentityClaim, PairAnswer, PairOffer, PairPublic, SUITE,
@@ -55,6 +55,13 @@ pub struct Initiator {
     kem: KemSecret,
 }
 
+/// A responder that has done its part of ML-KEM: the half of [`respond`] that needs much stack, apart from the other.
+pub struct Responder {
+    peer: Identity,
+    ciphertext: Bytes<{ kem::CIPHERTEXT_LEN }>,
+    encapsulated: kem::SharedSecret,
+}
+
 /// What the responder keeps between its answer and message 3.
 pub struct Pending {
     sid: SessionStartId,
@@ -81,6 +88,23 @@ impl Initiator {
     /// # Errors
     ///
     /// [`Peer::WrongAddress`] if both addresses are one.
+    pub fn start<R: CryptoRng + ?Sized>(
+        keys: &IdentityKeys,
+        own: &Address,
+        peer: &Address,
+        code: &Code,
+        rng: &mut R,
+    ) -> Result<Self, Error> {
+        let mut run = Self::without_kem(keys, own, peer, code, rng)?;
+        run.offer.public.kem.0 = run.kem.encapsulation_key();
+        Ok(run)
+    }
+
+    /// Starts a run and copies message 1 out of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
     pub fn offer<R: CryptoRng + ?Sized>(
         keys: &IdentityKeys,
         own: &Address,
@@ -88,6 +112,20 @@ impl Initiator {
         code: &Code,
         rng: &mut R,
     ) -> Result<(Self, PairOffer), Error> {
+        let run = Self::start(keys, own, peer, code, rng)?;
+        let offer = run.message().clone();
+        Ok((run, offer))
+    }
+
+    /// Everything but the public half of the ML-KEM key, so that nothing of it lies below ML-KEM on the stack.
+    #[inline(never)]
+    fn without_kem<R: CryptoRng + ?Sized>(
+        keys: &IdentityKeys,
+        own: &Address,
+        peer: &Address,
+        code: &Code,
+        rng: &mut R,
+    ) -> Result<Self, Error> {
         if own == peer {
             return Err(Peer::WrongAddress.into());
         }
@@ -103,22 +141,24 @@ impl Initiator {
             responder: peer.clone(),
             identity: *keys.public().claim(),
             ephemeral: Bytes(ephemeral.public().0),
-            kem: Bytes(kem.encapsulation_key()),
+            kem: Bytes([0; 1184]),
         };
-        let offer = PairOffer {
-            sid,
-            share: Bytes(share),
-            public,
-        };
-        Ok((
-            Self {
-                offer: offer.clone(),
-                cpace,
-                ephemeral,
-                kem,
+        Ok(Self {
+            offer: PairOffer {
+                sid,
+                share: Bytes(share),
+                public,
             },
-            offer,
-        ))
+            cpace,
+            ephemeral,
+            kem,
+        })
+    }
+
+    /// Message 1.
+    #[must_use]
+    pub fn message(&self) -> &PairOffer {
+        &self.offer
     }
 
     /// The run's id.
@@ -157,6 +197,23 @@ impl Initiator {
         }
         let peer = keys.check_peer(&theirs.identity)?;
 
+        let encapsulated = self.kem.decapsulate(&theirs.kem.0);
+        self.finish(keys, answer, &peer, &encapsulated, session, rng)?;
+        Ok(peer)
+    }
+
+    /// Everything after ML-KEM, so that nothing of it lies below ML-KEM on the stack.
+    #[inline(never)]
+    fn finish<R: CryptoRng + ?Sized>(
+        self,
+        keys: &IdentityKeys,
+        answer: &PairAnswer,
+        peer: &Identity,
+        encapsulated: &kem::SharedSecret,
+        session: &mut Session,
+        rng: &mut R,
+    ) -> Result<(), Error> {
+        let (own, theirs) = (&self.offer.public, &answer.public);
         let (ad_a, ad_b) = (associated_data(own)?, associated_data(theirs)?);
         let isk = self
             .cpace
@@ -167,9 +224,8 @@ impl Initiator {
             keys.dh().agree(&theirs_ephemeral)?,
             self.ephemeral.agree(&DhPublic(*peer.dh()))?,
         ];
-        let encapsulated = self.kem.decapsulate(&theirs.kem.0);
         let th = transcript(&self.offer, &ad_a, &answer.share.0, &ad_b)?;
-        let derived = derive(&th, &isk, &agreed, &encapsulated);
+        let derived = derive(&th, &isk, &agreed, encapsulated);
         if !crate::secret::ct_eq(&derived.tag_b, &answer.tag.0) {
             return Err(Error::Authentication);
         }
@@ -185,7 +241,7 @@ impl Initiator {
             Prefix::confirmed(confirm)?,
             rng,
         );
-        Ok(peer)
+        Ok(())
     }
 }
 
@@ -205,49 +261,86 @@ pub fn respond<R: CryptoRng + ?Sized>(
     offer: &PairOffer,
     rng: &mut R,
 ) -> Result<(Pending, PairAnswer), Error> {
-    let peer = check_offer(keys, own, offer)?;
-    let theirs = &offer.public;
-    let (kem_ciphertext, encapsulated) = kem::encapsulate(&theirs.kem.0, rng)?;
-    let ephemeral = DhSecret::generate(rng);
-    let theirs_ephemeral = DhPublic(theirs.ephemeral.0);
-    let agreed = [
-        ephemeral.agree(&theirs_ephemeral)?,
-        ephemeral.agree(&DhPublic(*peer.dh()))?,
-        keys.dh().agree(&theirs_ephemeral)?,
-    ];
+    Responder::begin(keys, own, offer, rng)?.answer(keys, code, offer, rng)
+}
 
-    let ci = channel_identifier(&theirs.initiator, &theirs.responder)?;
-    let (cpace, share) = Cpace::start(code.expose_digits(), &ci, &offer.sid.0, rng);
-    let public = PairPublic {
-        role: RESPONDER,
-        suite: SUITE,
-        initiator: theirs.initiator.clone(),
-        responder: theirs.responder.clone(),
-        identity: *keys.public().claim(),
-        ephemeral: Bytes(ephemeral.public().0),
-        kem: Bytes(kem_ciphertext),
-    };
-    let (ad_a, ad_b) = (associated_data(theirs)?, associated_data(&public)?);
-    let isk = cpace.finish(Role::Responder, &[&ad_b], &offer.share.0, &[&ad_a])?;
-    let th = transcript(offer, &ad_a, &share, &ad_b)?;
-    let derived = derive(&th, &isk, &agreed, &encapsulated);
+impl Responder {
+    /// Checks an offer and answers its ML-KEM half; no code is needed yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`respond`].
+    pub fn begin<R: CryptoRng + ?Sized>(
+        keys: &IdentityKeys,
+        own: &Address,
+        offer: &PairOffer,
+        rng: &mut R,
+    ) -> Result<Self, Error> {
+        let peer = check_offer(keys, own, offer)?;
+        let (ciphertext, encapsulated) = kem::encapsulate(&offer.public.kem.0, rng)?;
+        Ok(Self {
+            peer,
+            ciphertext: Bytes(ciphertext),
+            encapsulated,
+        })
+    }
 
-    let answer = PairAnswer {
-        sid: offer.sid,
-        share: Bytes(share),
-        public,
-        tag: Bytes(derived.tag_b),
-    };
-    let pending = Pending {
-        sid: offer.sid,
-        peer,
-        peer_address: theirs.initiator.clone(),
-        session: derived.session,
-        root: derived.root,
-        chain: derived.chain,
-        tag: derived.tag_a,
-    };
-    Ok((pending, answer))
+    /// Ends the answer to the same offer.
+    ///
+    /// # Errors
+    ///
+    /// As [`respond`].
+    #[inline(never)]
+    pub fn answer<R: CryptoRng + ?Sized>(
+        self,
+        keys: &IdentityKeys,
+        code: &Code,
+        offer: &PairOffer,
+        rng: &mut R,
+    ) -> Result<(Pending, PairAnswer), Error> {
+        let peer = self.peer;
+        let theirs = &offer.public;
+        let ephemeral = DhSecret::generate(rng);
+        let theirs_ephemeral = DhPublic(theirs.ephemeral.0);
+        let agreed = [
+            ephemeral.agree(&theirs_ephemeral)?,
+            ephemeral.agree(&DhPublic(*peer.dh()))?,
+            keys.dh().agree(&theirs_ephemeral)?,
+        ];
+
+        let ci = channel_identifier(&theirs.initiator, &theirs.responder)?;
+        let (cpace, share) = Cpace::start(code.expose_digits(), &ci, &offer.sid.0, rng);
+        let public = PairPublic {
+            role: RESPONDER,
+            suite: SUITE,
+            initiator: theirs.initiator.clone(),
+            responder: theirs.responder.clone(),
+            identity: *keys.public().claim(),
+            ephemeral: Bytes(ephemeral.public().0),
+            kem: self.ciphertext,
+        };
+        let (ad_a, ad_b) = (associated_data(theirs)?, associated_data(&public)?);
+        let isk = cpace.finish(Role::Responder, &[&ad_b], &offer.share.0, &[&ad_a])?;
+        let th = transcript(offer, &ad_a, &share, &ad_b)?;
+        let derived = derive(&th, &isk, &agreed, &self.encapsulated);
+
+        let answer = PairAnswer {
+            sid: offer.sid,
+            share: Bytes(share),
+            public,
+            tag: Bytes(derived.tag_b),
+        };
+        let pending = Pending {
+            sid: offer.sid,
+            peer,
+            peer_address: theirs.initiator.clone(),
+            session: derived.session,
+            root: derived.root,
+            chain: derived.chain,
+            tag: derived.tag_a,
+        };
+        Ok((pending, answer))
+    }
 }
 
 /// Checks what can be checked of an offer without a code, so that a bad one is never shown to the user.
@@ -289,7 +382,7 @@ impl Pending {
         confirm: &Confirm,
         frame: &[u8],
         session: &mut Session,
-        plain: &mut Plaintext,
+        plain: &mut VecView<u8>,
     ) -> Result<Opened, Error> {
         session.clear();
         plain.clear();

@@ -18,10 +18,10 @@ use crate::crypto::hash::Transcript;
 use crate::crypto::kdf::Prk;
 use crate::crypto::label::{self, Label};
 use crate::crypto::pake::{Cpace, Isk, Role};
-use crate::crypto::siv::SivKey;
+use crate::crypto::siv::{SivKey, TAG_LEN};
 use crate::crypto::{hash, mac};
 use crate::error::{Decode, Error, Limit, Misuse};
-use crate::icd::link::{FromToken, MAX_LINK, ToToken};
+use crate::icd::link::{FromToken, ToToken};
 use crate::wire::{Bytes, PROTOCOL_VERSION, SUITE};
 
 /// What a run is for; each has its own CPace channel identifier.
@@ -261,13 +261,7 @@ impl TokenUnlock {
             send: self.keys.direction(label::CHANNEL_T2H, b"t2h"),
             receive: self.keys.direction(label::CHANNEL_H2T, b"h2t"),
         };
-        let mut plain = Vec::<u8, MAX_LINK>::new();
-        channel.open(0, body, &mut plain)?;
-        secret.clear();
-        secret
-            .extend_from_slice(&plain)
-            .map_err(|_| Error::Decode(Decode::TooLong))?;
-        zeroize::Zeroize::zeroize(plain.as_mut_slice());
+        channel.open(0, body, secret)?;
         Ok(channel)
     }
 }
@@ -276,6 +270,15 @@ struct Direction {
     key: SivKey,
     name: &'static [u8; 3],
     counter: u64,
+}
+
+impl Direction {
+    fn open(&mut self, tag: &[u8; TAG_LEN], body: &mut [u8], next: u64) -> Result<(), Error> {
+        let ad: [&[u8]; 2] = [self.name, &self.counter.to_be_bytes()];
+        self.key.open_in_place(&ad, body, tag)?;
+        self.counter = next;
+        Ok(())
+    }
 }
 
 /// The channel of an unlocked token: one key and one exact counter per direction.
@@ -295,20 +298,29 @@ impl Channel {
         out: &mut Vec<u8, N>,
     ) -> Result<u64, Error> {
         let small = Error::ApiMisuse(Misuse::BufferTooSmall);
+        out.clear();
+        out.extend_from_slice(&[0; TAG_LEN]).or(Err(small))?;
+        out.extend_from_slice(plain).or(Err(small))?;
+        self.seal_in_place(out)
+    }
+
+    /// Seals what stands behind the first 16 bytes of `body`, which become the tag, and returns the counter that goes
+    /// with it.
+    ///
+    /// # Errors
+    /// `ApiMisuse(BufferTooSmall)` if `body` has no place for a tag; `Limit(Exhausted)` after 2^64 − 1 messages.
+    pub fn seal_in_place(&mut self, body: &mut [u8]) -> Result<u64, Error> {
         let counter = self.send.counter;
         let next = counter
             .checked_add(1)
             .ok_or(Error::Limit(Limit::Exhausted))?;
-        out.clear();
-        out.extend_from_slice(&[0; 16]).or(Err(small))?;
-        out.extend_from_slice(plain).or(Err(small))?;
-        let (tag, body) = out.split_at_mut(16);
-        tag.copy_from_slice(
-            &self
-                .send
-                .key
-                .seal_in_place(&[self.send.name, &counter.to_be_bytes()], body),
-        );
+        let (tag, plain) = body
+            .split_first_chunk_mut::<TAG_LEN>()
+            .ok_or(Error::ApiMisuse(Misuse::BufferTooSmall))?;
+        *tag = self
+            .send
+            .key
+            .seal_in_place(&[self.send.name, &counter.to_be_bytes()], plain);
         self.send.counter = next;
         Ok(counter)
     }
@@ -323,29 +335,43 @@ impl Channel {
         sealed: &[u8],
         plain: &mut Vec<u8, N>,
     ) -> Result<(), Error> {
-        if counter != self.receive.counter {
-            return Err(Error::Limit(Limit::Replayed));
-        }
-        let next = counter
-            .checked_add(1)
-            .ok_or(Error::Limit(Limit::Exhausted))?;
+        let next = self.expect(counter)?;
         let (tag, body) = sealed
-            .split_first_chunk::<16>()
+            .split_first_chunk::<TAG_LEN>()
             .ok_or(Error::Decode(Decode::Truncated))?;
         plain.clear();
         plain
             .extend_from_slice(body)
             .map_err(|_| Error::Decode(Decode::TooLong))?;
-        let opened = self.receive.key.open_in_place(
-            &[self.receive.name, &counter.to_be_bytes()],
-            plain,
-            tag,
-        );
-        if let Err(error) = opened {
+        let opened = self.receive.open(tag, plain, next);
+        if opened.is_err() {
             plain.clear();
-            return Err(error);
         }
-        self.receive.counter = next;
-        Ok(())
+        opened
+    }
+
+    /// Opens `sealed` where it stands if `counter` is the expected one, and returns the part that is the plaintext.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; what was not authentic is overwritten with zeros.
+    pub fn open_in_place<'b>(
+        &mut self,
+        counter: u64,
+        sealed: &'b mut [u8],
+    ) -> Result<&'b mut [u8], Error> {
+        let next = self.expect(counter)?;
+        let (tag, body) = sealed
+            .split_first_chunk_mut::<TAG_LEN>()
+            .ok_or(Error::Decode(Decode::Truncated))?;
+        self.receive.open(tag, body, next)?;
+        Ok(body)
+    }
+
+    /// Refuses any other counter than the expected one; gives the one after it.
+    fn expect(&self, counter: u64) -> Result<u64, Error> {
+        if counter != self.receive.counter {
+            return Err(Error::Limit(Limit::Replayed));
+        }
+        counter.checked_add(1).ok_or(Error::Limit(Limit::Exhausted))
     }
 }

@@ -15,7 +15,7 @@ use crate::wire::{Bytes, codec};
 /// Longest encoded [`ToToken`] or [`FromToken`], in bytes.
 pub const MAX_LINK: usize = 6656;
 /// Longest serial frame, in bytes: sequence, message, CRC, COBS overhead, two delimiters.
-pub const MAX_SERIAL: usize = MAX_LINK + 3 + (MAX_LINK + 3) / 254 + 1 + 2;
+pub const MAX_SERIAL: usize = SerialFrame::longest(MAX_LINK);
 
 /// What a token is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,65 +148,107 @@ pub fn encode_serial_raw<const N: usize>(
     out: &mut Vec<u8, N>,
 ) -> Result<(), Error> {
     out.clear();
-    let mut crc = CRC.digest();
-    crc.update(&[sequence]);
-    crc.update(message);
-    let crc = crc.finalize().to_be_bytes();
-    let mut cobs = CobsWriter::begin(out)?;
-    for &byte in core::iter::once(&sequence).chain(message).chain(&crc) {
-        cobs.push(byte)?;
+    for byte in SerialFrame::new(sequence, message) {
+        out.push(byte)
+            .map_err(|_| Error::ApiMisuse(Misuse::BufferTooSmall))?;
     }
-    cobs.finish()
+    Ok(())
 }
 
-/// Byte-wise COBS encoder (Cheshire and Baker, 1999).
-struct CobsWriter<'v, const N: usize> {
-    out: &'v mut Vec<u8, N>,
-    code_at: usize,
-    code: u8,
+/// The bytes of a serial frame, one after the other: COBS (Cheshire and Baker, 1999) with both delimiters.
+pub struct SerialFrame<'m> {
+    sequence: u8,
+    message: &'m [u8],
+    crc: [u8; 2],
+    /// What comes next.
+    part: Part,
+    /// How much of sequence, message and CRC is done.
+    at: usize,
 }
 
-impl<'v, const N: usize> CobsWriter<'v, N> {
-    fn begin(out: &'v mut Vec<u8, N>) -> Result<Self, Error> {
-        raw_push(out, 0)?;
-        let code_at = out.len();
-        raw_push(out, 0)?;
-        Ok(Self {
-            out,
-            code_at,
-            code: 1,
-        })
-    }
+#[derive(Clone, Copy)]
+enum Part {
+    Begin,
+    /// The code of a block.
+    Code,
+    /// So many bytes of a block; the last bit says whether a zero, or the end, stands behind it.
+    Block(usize, bool),
+    Done,
+}
 
-    fn push(&mut self, byte: u8) -> Result<(), Error> {
-        if byte != 0 {
-            raw_push(self.out, byte)?;
-            self.code += 1;
-        }
-        if byte == 0 || self.code == 0xff {
-            self.close();
-            self.code_at = self.out.len();
-            raw_push(self.out, 0)?;
-            self.code = 1;
-        }
-        Ok(())
-    }
+/// Bytes of the longest block, behind which no zero stands.
+const FULL_BLOCK: usize = 254;
 
-    fn close(&mut self) {
-        if let Some(slot) = self.out.get_mut(self.code_at) {
-            *slot = self.code;
+impl<'m> SerialFrame<'m> {
+    /// Puts an encoded message into a frame.
+    #[must_use]
+    pub fn new(sequence: u8, message: &'m [u8]) -> Self {
+        let mut crc = CRC.digest();
+        crc.update(&[sequence]);
+        crc.update(message);
+        Self {
+            sequence,
+            message,
+            crc: crc.finalize().to_be_bytes(),
+            part: Part::Begin,
+            at: 0,
         }
     }
 
-    fn finish(mut self) -> Result<(), Error> {
-        self.close();
-        raw_push(self.out, 0)
+    /// The longest frame of a message of so many bytes.
+    #[must_use]
+    pub const fn longest(message: usize) -> usize {
+        let content = message + 3;
+        content + content / FULL_BLOCK + 1 + 2
+    }
+
+    fn content(&self, at: usize) -> Option<u8> {
+        match at.checked_sub(1) {
+            None => Some(self.sequence),
+            Some(at) => {
+                let behind = at.checked_sub(self.message.len());
+                behind
+                    .map_or_else(|| self.message.get(at), |at| self.crc.get(at))
+                    .copied()
+            }
+        }
     }
 }
 
-fn raw_push<const N: usize>(out: &mut Vec<u8, N>, byte: u8) -> Result<(), Error> {
-    out.push(byte)
-        .map_err(|_| Error::ApiMisuse(Misuse::BufferTooSmall))
+impl Iterator for SerialFrame<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        match self.part {
+            Part::Begin => {
+                self.part = Part::Code;
+                Some(0)
+            }
+            Part::Block(0, ends) => {
+                if ends && self.content(self.at).is_none() {
+                    self.part = Part::Done;
+                    return Some(0);
+                }
+                self.at += usize::from(ends);
+                self.part = Part::Code;
+                self.next()
+            }
+            Part::Code => {
+                let length = (self.at..self.at + FULL_BLOCK)
+                    .take_while(|at| self.content(*at).is_some_and(|byte| byte != 0))
+                    .count();
+                self.part = Part::Block(length, length < FULL_BLOCK);
+                u8::try_from(length + 1).ok()
+            }
+            Part::Block(left, ends) => {
+                let byte = self.content(self.at);
+                self.at += 1;
+                self.part = Part::Block(left - 1, ends);
+                byte
+            }
+            Part::Done => None,
+        }
+    }
 }
 
 /// Reassembles serial frames from bytes in any portions; never holds more than one decoded message.
@@ -339,6 +381,25 @@ mod tests {
                 assert!(frame[1..frame.len() - 1].iter().all(|&b| b != 0));
                 assert_eq!(feed(&mut deframer, &frame), [Ok((7, message))]);
             }
+        }
+    }
+
+    #[test]
+    fn a_frame_is_byte_for_byte_what_cobs_says() {
+        // Cheshire and Baker: a full block stands for no zero, and something always follows it.
+        let mut content = std::vec![9u8; 2 + 254];
+        content[0] = 0;
+        let out = framed(5, &content);
+        assert_eq!(out[..3], [0, 2, 5], "a zero ends the first block");
+        assert_eq!(out[3], 0xff);
+        assert_eq!(out[4..258], [9; 254]);
+        assert_eq!(out[out.len() - 1], 0);
+        for length in 0..600 {
+            let message = std::vec![1u8; length];
+            assert!(
+                framed(1, &message).len() <= SerialFrame::longest(length),
+                "{length}"
+            );
         }
     }
 

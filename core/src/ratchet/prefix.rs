@@ -3,10 +3,10 @@
 //! Kept in the form in which it leaves: the encoding of an [`Envelope`] whose last field, the frame,
 //! is still empty. An established session's prefix is the one byte that says "message".
 
-use heapless::Vec;
+use heapless::{Vec, VecView};
 
 use crate::error::{Decode, Error, Misuse};
-use crate::wire::{Confirm, Envelope, EnvelopeBytes, FirstHeader, codec};
+use crate::wire::{Confirm, Envelope, FirstHeader, codec};
 
 /// The longest prefix in bytes: a first-message header with two addresses of full length.
 pub(crate) const MAX_PREFIX: usize = 1600;
@@ -69,7 +69,7 @@ impl Prefix {
     /// # Errors
     ///
     /// [`Misuse::WrongState`] for the empty session, [`Misuse::BufferTooSmall`] if it does not fit.
-    pub(crate) fn begin(&self, frame_len: usize, out: &mut EnvelopeBytes) -> Result<(), Error> {
+    pub(crate) fn begin(&self, frame_len: usize, out: &mut VecView<u8>) -> Result<(), Error> {
         if self.0.is_empty() {
             return Err(Error::ApiMisuse(Misuse::WrongState));
         }

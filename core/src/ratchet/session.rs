@@ -1,6 +1,6 @@
 //! A session: sealing, opening, and the two ways to begin.
 
-use heapless::Vec;
+use heapless::{Vec, VecView};
 use rand_core::CryptoRng;
 
 use super::chain::{Chain, ChainKey, MAX_JUMP, MessageKey};
@@ -11,11 +11,12 @@ use crate::crypto::dh::{DhPublic, DhSecret};
 use crate::crypto::siv;
 use crate::error::{Error, Limit, Misuse, Peer};
 use crate::wire::{
-    Bytes, EnvelopeBytes, Frame, FrameHeader, MAX_CONTENT, MAX_PADDED, MessageId, PROTOCOL_VERSION,
-    SUITE, SessionId, codec, pad,
+    Bytes, Frame, FrameHeader, MAX_CONTENT, MAX_PADDED, MessageId, PROTOCOL_VERSION, SUITE,
+    SessionId, codec, pad,
 };
 
-/// Room for an opened content: the padded text is decrypted in place and then cut down to the content.
+/// Room for an opened content: the padded text is decrypted in place and then cut down to the content. Any buffer that
+/// is as long will do.
 pub type Plaintext = Vec<u8, MAX_PADDED>;
 
 /// The longest encoded frame header in bytes.
@@ -44,15 +45,15 @@ pub struct Opened {
     pub missing: u32,
 }
 
-/// The half of a session that seals.
+/// The half of a session that seals. The first variant is the empty session's, which is then all zeros.
 pub(super) enum Sending {
-    /// There is a chain to seal on.
-    Active(Active),
     /// The peer spoke last: the next seal makes a fresh ratchet key and takes a step.
     Waiting {
         /// Number of messages in the chain before.
         pn: u32,
     },
+    /// There is a chain to seal on.
+    Active(Active),
 }
 
 /// A sending chain and the ratchet key that stands in its headers.
@@ -130,7 +131,7 @@ impl Session {
         root: &RootKey,
         chain: &ChainKey,
         frame: &[u8],
-        plain: &mut Plaintext,
+        plain: &mut VecView<u8>,
     ) -> Result<Opened, Error> {
         self.clear();
         let result = self.open_first(id, root, chain, frame, plain);
@@ -149,7 +150,7 @@ impl Session {
         &mut self,
         content: &[u8],
         rng: &mut R,
-        out: &mut EnvelopeBytes,
+        out: &mut VecView<u8>,
     ) -> Result<MessageId, Error> {
         if content.len() > MAX_CONTENT {
             return Err(Limit::TooLong.into());
@@ -192,7 +193,7 @@ impl Session {
         &self,
         next: &mut Self,
         frame: &[u8],
-        plain: &mut Plaintext,
+        plain: &mut VecView<u8>,
     ) -> Result<Opened, Error> {
         next.copy_from(self);
         let result = next.advance(frame, plain);
@@ -278,7 +279,7 @@ impl Session {
         active: &Active,
         message_id: &MessageId,
         content: &[u8],
-        out: &mut EnvelopeBytes,
+        out: &mut VecView<u8>,
     ) -> Result<(), Error> {
         let header = codec::encode_vec::<_, MAX_HEADER>(&FrameHeader {
             version: PROTOCOL_VERSION,
@@ -315,7 +316,7 @@ impl Session {
         root: &RootKey,
         chain: &ChainKey,
         frame: &[u8],
-        plain: &mut Plaintext,
+        plain: &mut VecView<u8>,
     ) -> Result<Opened, Error> {
         let ratchet_key = DhPublic(Frame::parse(frame)?.header.ratchet_key.0);
         self.id = id;
@@ -332,7 +333,7 @@ impl Session {
     }
 
     /// Opens a frame and steps this state on; after an error the state is neither old nor new.
-    fn advance(&mut self, frame: &[u8], plain: &mut Plaintext) -> Result<Opened, Error> {
+    fn advance(&mut self, frame: &[u8], plain: &mut VecView<u8>) -> Result<Opened, Error> {
         let frame = Frame::parse(frame)?;
         if self.is_empty() {
             return Err(Misuse::WrongState.into());
@@ -414,7 +415,7 @@ impl Session {
     fn settle(
         &mut self,
         result: Result<Opened, Error>,
-        plain: &mut Plaintext,
+        plain: &mut VecView<u8>,
     ) -> Result<Opened, Error> {
         if result.is_err() {
             self.clear();

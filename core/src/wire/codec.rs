@@ -3,11 +3,14 @@
 //! Invariant: for every `T`, `decode(b) == Ok(v)` implies `encode(v) == b`. Plain `postcard::from_bytes` accepts
 //! trailing bytes and overlong varints; two encodings of one value would be two hashes of one message.
 
-use heapless::Vec;
+use heapless::{Vec, VecView};
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Decode, Error, Misuse};
+
+/// Longest part before the body that [`encode_around`] takes.
+pub const MAX_HEAD: usize = 512;
 
 /// Encodes `value` into the front of `buf` and returns that part.
 ///
@@ -34,15 +37,36 @@ pub fn encode_vec<T: Serialize + ?Sized, const N: usize>(value: &T) -> Result<Ve
 ///
 /// # Errors
 /// `ApiMisuse(BufferTooSmall)` when it does not fit; `out` is then empty.
-pub fn encode_into<T: Serialize + ?Sized, const N: usize>(
-    value: &T,
-    out: &mut Vec<u8, N>,
-) -> Result<(), Error> {
+pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut VecView<u8>) -> Result<(), Error> {
     out.clear();
     if postcard::serialize_with_flavor(value, Append(out)).is_err() {
         out.clear();
         return Err(Error::ApiMisuse(Misuse::BufferTooSmall));
     }
+    Ok(())
+}
+
+/// Puts the encoding of `value` around the bytes in `body`, which `value` carries as its last field: it is given with an
+/// empty one, so that a long body need not be copied to another buffer.
+///
+/// # Errors
+/// `ApiMisuse(BufferTooSmall)` when it does not fit, or when the part before the body has more than [`MAX_HEAD`] bytes.
+pub fn encode_around<T: Serialize + ?Sized>(
+    value: &T,
+    body: &mut VecView<u8>,
+) -> Result<(), Error> {
+    let small = Error::ApiMisuse(Misuse::BufferTooSmall);
+    let mut head: Vec<u8, MAX_HEAD> = encode_vec(value)?;
+    // The last byte is the length of the empty body.
+    head.pop();
+    let length = encode_vec::<_, 5>(&body.len())?;
+    head.extend_from_slice(&length).or(Err(small))?;
+    let end = body.len();
+    body.resize(end + head.len(), 0).or(Err(small))?;
+    body.copy_within(..end, head.len());
+    body.iter_mut()
+        .zip(&head)
+        .for_each(|(to, from)| *to = *from);
     Ok(())
 }
 
@@ -81,9 +105,9 @@ pub fn decode_prefix<'a, T: Serialize + Deserialize<'a>>(
 }
 
 /// Appends to a borrowed vector.
-struct Append<'v, const N: usize>(&'v mut Vec<u8, N>);
+struct Append<'v>(&'v mut VecView<u8>);
 
-impl<const N: usize> Flavor for Append<'_, N> {
+impl Flavor for Append<'_> {
     type Output = ();
 
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
@@ -148,6 +172,22 @@ mod tests {
         );
         assert_eq!(decode::<bool>(&[2]), Err(Error::Decode(Decode::Malformed)));
         assert_eq!(decode::<u32>(&[0x81, 0x01]), Ok(129));
+    }
+
+    #[test]
+    fn what_is_encoded_around_a_body_is_what_is_encoded_with_it() {
+        for length in [0, 1, 127, 128, 300] {
+            let long = [7u8; 300];
+            let body = &long[..length];
+            let mut out = Vec::<u8, 308>::from_slice(body).unwrap();
+            let empty: &[u8] = &[];
+            encode_around(&(5u8, 300u16, empty), &mut out).unwrap();
+            assert_eq!(out, encode_vec::<_, 308>(&(5u8, 300u16, body)).unwrap());
+        }
+        let mut full = Vec::<u8, 4>::from_slice(&[1; 4]).unwrap();
+        let empty: &[u8] = &[];
+        assert!(encode_around(&empty, &mut full).is_err());
+        assert_eq!(full, [1; 4]);
     }
 
     #[test]

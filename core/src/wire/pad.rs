@@ -10,7 +10,7 @@
 //! text of another length, or with a byte that is not zero after the content, is refused
 //! (SPEC section 6.3).
 
-use heapless::Vec;
+use heapless::VecView;
 
 use crate::error::{Decode, Error, Limit, Misuse, Peer};
 use crate::wire::MAX_CONTENT;
@@ -50,7 +50,7 @@ pub const fn padme(len: usize) -> usize {
 ///
 /// [`Limit::TooLong`] if the content is longer than [`MAX_CONTENT`],
 /// [`Misuse::BufferTooSmall`] if `out` has no room; `out` is unchanged then.
-pub fn pad<const N: usize>(content: &[u8], out: &mut Vec<u8, N>) -> Result<usize, Error> {
+pub fn pad(content: &[u8], out: &mut VecView<u8>) -> Result<usize, Error> {
     let too_long = Error::Limit(Limit::TooLong);
     if content.len() > MAX_CONTENT {
         return Err(too_long);
@@ -98,7 +98,7 @@ pub fn unpad(padded: &[u8]) -> Result<&[u8], Error> {
 /// # Errors
 ///
 /// As [`unpad`]; the text is unchanged then.
-pub fn unpad_in_place<const N: usize>(padded: &mut Vec<u8, N>) -> Result<(), Error> {
+pub fn unpad_in_place(padded: &mut VecView<u8>) -> Result<(), Error> {
     let len = unpad(padded)?.len();
     padded.copy_within(PREFIX..PREFIX + len, 0);
     if let Some(behind) = padded.get_mut(len..) {
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use crate::wire::MAX_PADDED;
 
-    type Padded = Vec<u8, MAX_PADDED>;
+    type Padded = heapless::Vec<u8, MAX_PADDED>;
 
     fn padded(content: &[u8]) -> Padded {
         let mut out = Padded::new();

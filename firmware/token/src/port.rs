@@ -12,7 +12,7 @@
 //! the reply, which it will ask for again.
 
 use heapless::{Deque, Vec};
-use hostchat_core::icd::link::{Deframer, MAX_LINK, MAX_SERIAL, encode_serial_raw};
+use hostchat_core::icd::link::{Deframer, MAX_LINK, MAX_SERIAL, SerialFrame};
 use hostchat_core::icd::{Activity, FromToken, LinkError, ToToken};
 use hostchat_core::wire::codec;
 
@@ -138,11 +138,15 @@ impl Port {
         None
     }
 
-    /// Ends the request under way with its reply, a frame that [`encode_serial_raw`] made (empty: no reply). `false` if
-    /// there is no room for it yet: then nothing has changed.
-    pub fn finish(&mut self, frame: &[u8]) -> bool {
+    /// Ends the request under way with its reply, an encoded [`FromToken`] (empty: no reply). `false` if there is no room
+    /// for it yet: then nothing has changed.
+    pub fn finish(&mut self, reply: &[u8]) -> bool {
         // A host that is gone gets no reply, nor does the next one get the reply of the last.
-        if !self.hung_up && !self.queue(frame) {
+        if let State::UnderWay(sequence) = self.state
+            && !self.hung_up
+            && !reply.is_empty()
+            && !self.queue(sequence, reply)
+        {
             return false;
         }
         self.state = State::Idle;
@@ -172,20 +176,18 @@ impl Port {
         self.cancelled
     }
 
-    /// Queues a short frame if there is room for all of it.
+    /// Queues a short message if there is room for all of it.
     fn send(&mut self, sequence: u8, message: &FromToken<'_>) {
-        let (mut encoded, mut frame) = (Vec::<u8, 16>::new(), Vec::<u8, 32>::new());
-        if codec::encode_into(message, &mut encoded).is_ok()
-            && encode_serial_raw(sequence, &encoded, &mut frame).is_ok()
-        {
-            self.queue(&frame);
+        if let Ok(encoded) = codec::encode_vec::<_, 16>(message) {
+            self.queue(sequence, &encoded);
         }
     }
 
-    fn queue(&mut self, frame: &[u8]) -> bool {
-        let fits = self.out.capacity() - self.out.len() >= frame.len();
+    fn queue(&mut self, sequence: u8, message: &[u8]) -> bool {
+        let left = self.out.capacity() - self.out.len();
+        let fits = left >= SerialFrame::longest(message.len());
         if fits {
-            for &byte in frame {
+            for byte in SerialFrame::new(sequence, message) {
                 let _ = self.out.push_back(byte);
             }
         }
@@ -195,6 +197,8 @@ impl Port {
 
 #[cfg(test)]
 mod tests {
+    use hostchat_core::icd::link::encode_serial_raw;
+
     use super::*;
 
     const REQUEST: &[u8] = b"\x00";
@@ -245,7 +249,7 @@ mod tests {
         port.handle_tick();
         port.set_touch_needed(true);
         port.handle_tick();
-        assert!(port.finish(&frame(9, b"answer")));
+        assert!(port.finish(b"answer"));
         port.handle_tick();
         assert_eq!(
             seen(&mut port),
@@ -269,7 +273,7 @@ mod tests {
         assert!(!port.is_cancelled());
         feed(&mut port, 4, &cancel());
         assert!(port.is_cancelled());
-        assert!(port.finish(&frame(1, b"cancelled")));
+        assert!(port.finish(b"cancelled"));
         feed(&mut port, 5, REQUEST);
         assert!(
             !port.is_cancelled(),
@@ -286,7 +290,7 @@ mod tests {
         port.handle_hang_up();
         assert!(port.is_cancelled());
         port.handle_tick();
-        assert!(port.finish(&frame(1, b"late")));
+        assert!(port.finish(b"late"));
         feed(&mut port, 2, REQUEST);
         assert_eq!(
             port.take_work(&mut request),
@@ -322,12 +326,12 @@ mod tests {
         }
         let full = port.pending();
         assert!(full <= OUT);
-        assert!(!port.finish(&frame(1, &[7; MAX_LINK])), "no room");
+        assert!(!port.finish(&[7; MAX_LINK]), "no room");
         port.give_up();
         assert_eq!(port.pending(), 0);
         feed(&mut port, 2, REQUEST);
         assert_eq!(port.take_work(&mut request), Some(Work::Request(2)));
-        assert!(port.finish(&frame(2, &[7; MAX_LINK])));
+        assert!(port.finish(&[7; MAX_LINK]));
         assert_eq!(seen(&mut port), [(2, [7; MAX_LINK].to_vec())]);
     }
 

@@ -4,31 +4,35 @@
 
 use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
+use core::pin::pin;
 
 use cortex_m::singleton;
 use cortex_m_rt::{ExceptionFrame, entry, exception};
 use embassy_futures::block_on;
 use heapless::Vec;
 use hostchat_boards::qemu::{QemuEnv, clock, flash::HostFlash, host, stack, uart};
-use hostchat_core::icd::link::{MAX_LINK, MAX_SERIAL, encode_serial_raw};
-use hostchat_token::App;
+use hostchat_core::icd::link::MAX_LINK;
+use hostchat_token::app::{App, Memory};
 use hostchat_token::port::{Port, Work};
+
+type Token = App<QemuEnv, &'static mut Memory>;
 
 #[entry]
 fn main() -> ! {
+    // `entry` makes these references to statics, which nobody else can have.
+    static mut MEMORY: Memory = Memory::new();
+    static mut REQUEST: Vec<u8, MAX_LINK> = Vec::new();
+
     let Some(core) = cortex_m::Peripherals::take() else {
         host::fail(format_args!("started twice"));
     };
-    let app = boot();
+    let app = boot(MEMORY);
     uart::start();
     clock::start(core.SYST);
 
-    let mut request = Vec::<u8, MAX_LINK>::new();
-    let mut reply = Vec::<u8, MAX_LINK>::new();
-    let mut frame = Vec::<u8, MAX_SERIAL>::new();
     let mut deepest = 0;
     loop {
-        match uart::wait_for_work(&mut request) {
+        match uart::wait_for_work(REQUEST) {
             Work::HangUp => {
                 app.lock();
                 let (size, used) = stack::high_water();
@@ -37,14 +41,9 @@ fn main() -> ! {
                     host::print(format_args!("stack: {used} of {size} bytes"));
                 }
             }
-            Work::Request(sequence) => {
-                block_on(app.handle(&request, &mut reply));
-                frame.clear();
-                // Every reply fits a frame; one that did not would be left out, and the host would ask again.
-                if !reply.is_empty() && encode_serial_raw(sequence, &reply, &mut frame).is_err() {
-                    frame.clear();
-                }
-                uart::finish(&frame);
+            Work::Request(_) => {
+                let reply = block_on(pin!(app.answer(REQUEST)));
+                uart::finish(reply);
             }
         }
     }
@@ -53,8 +52,8 @@ fn main() -> ! {
 /// Takes the flash into use. The application stays where it is put: what its making takes of the stack is free again
 /// afterwards.
 #[inline(never)]
-fn boot() -> &'static mut App<QemuEnv> {
-    let Some(place) = singleton!(: MaybeUninit<App<QemuEnv>> = MaybeUninit::uninit()) else {
+fn boot(memory: &'static mut Memory) -> &'static mut Token {
+    let Some(place) = singleton!(: MaybeUninit<Token> = MaybeUninit::uninit()) else {
         host::fail(format_args!("started twice"));
     };
     let Ok(flash) = HostFlash::open() else {
@@ -62,7 +61,7 @@ fn boot() -> &'static mut App<QemuEnv> {
             "the file token.flash is missing or has another size"
         ));
     };
-    match block_on(App::new(QemuEnv::new(), flash)) {
+    match block_on(pin!(App::with_memory(QemuEnv::new(), flash, memory))) {
         Ok(app) => place.write(app),
         Err(error) => host::fail(format_args!("{error}")),
     }

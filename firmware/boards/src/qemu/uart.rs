@@ -11,7 +11,7 @@ use cortex_m::interrupt::InterruptNumber;
 use cortex_m::peripheral::NVIC;
 use critical_section::Mutex;
 use heapless::Vec;
-use hostchat_core::icd::link::{MAX_LINK, MAX_SERIAL};
+use hostchat_core::icd::link::MAX_LINK;
 use hostchat_token::port::{Port, Work};
 
 use super::clock;
@@ -155,9 +155,9 @@ pub fn wait_for_work(request: &mut Vec<u8, MAX_LINK>) -> Work {
 }
 
 /// Sends the reply to the request under way; a host that does not read it in time loses it.
-pub fn finish(frame: &Vec<u8, MAX_SERIAL>) {
+pub fn finish(reply: &[u8]) {
     let (mut since, mut left) = (clock::uptime_ms(), usize::MAX);
-    while !with_port(|port| port.finish(frame)) {
+    while !with_port(|port| port.finish(reply)) {
         let pending = with_port(|port| port.pending());
         if pending < left {
             (since, left) = (clock::uptime_ms(), pending);

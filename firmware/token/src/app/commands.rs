@@ -1,7 +1,8 @@
 //! Commands inside the channel: decoded, checked for presence, carried out, answered.
 
-use heapless::Vec;
-use hostchat_core::icd::link::MAX_LINK;
+use core::pin::pin;
+
+use heapless::VecView;
 use hostchat_core::icd::{Command, Reply, Status, TokenError};
 use hostchat_core::wire::relay::login_items;
 use hostchat_core::wire::{Account, Bytes, RelayName, codec};
@@ -13,7 +14,7 @@ use super::{Work, touch};
 use crate::env::{Env, PresencePolicy, TouchReason};
 
 /// An encoded reply.
-pub(super) type Answer = Vec<u8, MAX_LINK>;
+pub(super) type Answer = VecView<u8>;
 
 /// What happens to the token after the reply is sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,19 +26,29 @@ pub(super) enum Flow {
 }
 
 /// Encodes a reply.
+#[inline(never)]
 pub(super) fn answer_with(reply: &Reply<'_>, answer: &mut Answer) -> Result<(), Failed> {
     codec::encode_into(reply, answer).map_err(|_| Failed(TokenError::BadRequest))
+}
+
+/// Encodes a reply around its body, which stands in `answer` already.
+#[inline(never)]
+pub(super) fn answer_around(reply: &Reply<'_>, answer: &mut Answer) -> Result<(), Failed> {
+    codec::encode_around(reply, answer).map_err(|_| Failed(TokenError::BadRequest))
 }
 
 impl<E: Env> Work<'_, E> {
     /// Carries out an encoded command and encodes the reply, which is never empty.
     pub(super) async fn command(&mut self, request: &[u8], answer: &mut Answer) -> Flow {
-        let done = match codec::decode::<Command<'_>>(request) {
-            Ok(command) => self.carry_out(command, answer).await,
+        let command = codec::decode::<Command<'_>>(request);
+        let done = match &command {
+            Ok(command) => pin!(self.carry_out(command, answer)).await,
             Err(_) => Err(Failed(TokenError::BadRequest)),
         };
+        self.room.answers.clear();
         done.unwrap_or_else(|Failed(error)| {
             // A failed command leaves neither plaintext nor envelope behind in its answer.
+            answer.fill(0);
             let _ = codec::encode_into(&Reply::Failed(error), answer);
             Flow::Stay
         })
@@ -45,7 +56,7 @@ impl<E: Env> Work<'_, E> {
 
     async fn carry_out(
         &mut self,
-        command: Command<'_>,
+        command: &Command<'_>,
         answer: &mut Answer,
     ) -> Result<Flow, Failed> {
         if self.env.presence() == PresencePolicy::Everything
@@ -67,7 +78,7 @@ impl<E: Env> Work<'_, E> {
                     PinPassword::from_bytes(new_prs.0),
                     PinWrap::from_bytes(new_wrap.0),
                 );
-                self.change_pin(&PinWrap::from_bytes(wrap.0), &new_salt, &new.0, &new.1)
+                pin!(self.change_pin(&PinWrap::from_bytes(wrap.0), new_salt, &new.0, &new.1))
                     .await?;
                 answer_with(&Reply::Done, answer)?;
                 return Ok(Flow::PinChanged);
@@ -78,7 +89,7 @@ impl<E: Env> Work<'_, E> {
             }
             Command::Wipe => {
                 self.press(TouchReason::Wipe).await?;
-                self.store.wipe().await?;
+                pin!(self.store.wipe()).await?;
                 answer_with(&Reply::Done, answer)?;
                 return Ok(Flow::Wiped);
             }
@@ -87,18 +98,21 @@ impl<E: Env> Work<'_, E> {
                 dialled,
                 challenge,
                 exporter,
-            } => Reply::Signature(self.login(&account, &dialled, &challenge, &exporter)),
-            Command::NewPrekey { kind, now } => Reply::Prekey(self.new_prekey(kind, now).await?),
+            } => Reply::Signature(self.login(account, dialled, challenge, exporter)),
+            Command::NewPrekey { kind, now } => {
+                pin!(self.new_prekey(*kind, *now, answer)).await?;
+                return Ok(Flow::Stay);
+            }
             Command::PairBegin {
                 own,
                 peer,
                 accept_changed,
-            } => Reply::Code(self.pair_begin(own, peer, accept_changed).await?),
+            } => Reply::Code(pin!(self.pair_begin(own, peer, *accept_changed)).await?),
             Command::PairOffer => {
                 self.pair_offer(answer)?;
                 return Ok(Flow::Stay);
             }
-            Command::PairConfirm { answer: message } => self.pair_confirm(&message).await?,
+            Command::PairConfirm { answer: message } => pin!(self.pair_confirm(message)).await?,
             Command::PairEnd => {
                 self.keyring.code = None;
                 Reply::Done
@@ -109,8 +123,7 @@ impl<E: Env> Work<'_, E> {
                 code,
                 accept_changed,
             } => {
-                self.pair_answer(&own, &offer, &code.0, accept_changed, answer)
-                    .await?;
+                pin!(self.pair_answer(own, offer, &code.0, *accept_changed, answer)).await?;
                 return Ok(Flow::Stay);
             }
             Command::Start {
@@ -119,12 +132,9 @@ impl<E: Env> Work<'_, E> {
                 bundle,
                 now,
                 accept_changed,
-            } => {
-                self.start(&own, &peer, &bundle, now, accept_changed)
-                    .await?
-            }
+            } => pin!(self.start(own, peer, bundle, *now, *accept_changed)).await?,
             Command::Seal { peer, content } => {
-                self.seal(&peer, content, answer).await?;
+                pin!(self.seal(peer, content, answer)).await?;
                 return Ok(Flow::Stay);
             }
             Command::Open {
@@ -132,11 +142,11 @@ impl<E: Env> Work<'_, E> {
                 envelope,
                 accept_changed,
             } => {
-                self.open(&own, envelope, accept_changed, answer).await?;
+                pin!(self.open(own, envelope, *accept_changed, answer)).await?;
                 return Ok(Flow::Stay);
             }
             Command::Commit { hash } => {
-                self.commit(&hash).await?;
+                pin!(self.commit(hash)).await?;
                 Reply::Done
             }
             Command::Discard => {
@@ -144,10 +154,10 @@ impl<E: Env> Work<'_, E> {
                 Reply::Done
             }
             Command::NextContact { after } => {
-                Reply::Contact(self.next_contact(after.as_ref()).await?)
+                Reply::Contact(pin!(self.next_contact(after.as_ref())).await?)
             }
             Command::Forget { peer } => {
-                self.forget(&peer).await?;
+                pin!(self.forget(peer)).await?;
                 Reply::Done
             }
             Command::StorageKey => {
@@ -219,7 +229,7 @@ impl<E: Env> Work<'_, E> {
     fn status(&mut self) -> Status {
         let last_resort = self.keyring.prekeys.newest_last_resort();
         Status {
-            sessions: self.keyring.cards.len() as u16,
+            sessions: self.room.cards.len() as u16,
             sessions_max: self.sessions_max() as u16,
             one_time_prekeys: self.keyring.prekeys.one_time_count() as u16,
             last_resort_id: last_resort.map_or(0, |prekey| prekey.id),

@@ -17,11 +17,9 @@ use rand_core::{CryptoRng, Rng as _};
 use zeroize::Zeroize as _;
 
 use super::fields::Fields;
-use super::marks::Marks;
 use super::messages::Uncommitted;
 use super::pairing::HeldCode;
 use super::prekeys::Prekeys;
-use super::sessions::Cards;
 use crate::env::Env;
 use crate::flash::Flash;
 use crate::records::RecordId;
@@ -211,13 +209,17 @@ pub(super) async fn set_tries<F: Flash>(store: &mut Store<F>, tries: u8) -> Resu
     store.put_plain(RecordId::TRIES, &[tries]).await
 }
 
-/// What the master key opened: in RAM from the unlock to the lock.
+/// What an unlock ends with.
+pub(super) struct Keys {
+    pub(super) master: MasterKey,
+    identity: IdentityKeys,
+}
+
+/// What the master key opened, and what commands keep beside it: in RAM from the unlock to the lock.
 pub(super) struct Keyring {
     pub(super) master: MasterKey,
     pub(super) identity: IdentityKeys,
-    pub(super) cards: Cards,
     pub(super) prekeys: Prekeys,
-    pub(super) marks: Marks,
     pub(super) uncommitted: Option<Uncommitted>,
     pub(super) code: Option<HeldCode>,
     /// The host's clock when it last said it, seconds since 1970; 0: not yet.
@@ -226,22 +228,7 @@ pub(super) struct Keyring {
     pub(super) pending: u8,
 }
 
-impl Keyring {
-    /// A keyring without sessions and prekeys.
-    pub(super) fn new(master: MasterKey, identity: IdentityKeys) -> Self {
-        Self {
-            master,
-            identity,
-            cards: Cards::new(),
-            prekeys: Prekeys::new(),
-            marks: Marks::new(),
-            uncommitted: None,
-            code: None,
-            host_time: 0,
-            pending: 0,
-        }
-    }
-
+impl Keys {
     /// Makes a new identity and stores it.
     pub(super) async fn create<F: Flash, R: CryptoRng>(
         store: &mut Store<F>,
@@ -266,7 +253,7 @@ impl Keyring {
                 length,
             )
             .await?;
-        Ok(Self::new(master, identity))
+        Ok(Self { master, identity })
     }
 
     /// Reads the identity.
@@ -283,7 +270,25 @@ impl Keyring {
         fields.version(VERSION)?;
         let identity = IdentityKeys::load(fields.rest()).map_err(|_| StoreError::Damaged);
         buffer.zeroize();
-        Ok(Self::new(master, identity?))
+        Ok(Self {
+            master,
+            identity: identity?,
+        })
+    }
+}
+
+impl Keyring {
+    /// A keyring without prekeys.
+    pub(super) fn new(Keys { master, identity }: Keys) -> Self {
+        Self {
+            master,
+            identity,
+            prekeys: Prekeys::new(),
+            uncommitted: None,
+            code: None,
+            host_time: 0,
+            pending: 0,
+        }
     }
 
     /// The key that seals the host's own store: the same for each PIN, gone with the master key.

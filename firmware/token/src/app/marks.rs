@@ -32,8 +32,12 @@ pub(super) fn shorten(mark: &[u8; 32]) -> Mark {
 }
 
 impl Marks {
-    pub(super) fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self(Vec::new())
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
     }
 
     pub(super) fn has(&self, prekey: u32, mark: &Mark) -> bool {

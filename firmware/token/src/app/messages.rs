@@ -6,17 +6,19 @@
 //! commit  room.next ──PERSIST──▶ what follows from it (sessions.rs, redo)
 //! ```
 
+use core::pin::pin;
+
 use hostchat_core::crypto::hash::sha256;
 use hostchat_core::handshake::{PrekeySecret, first};
 use hostchat_core::icd::{Opened, OpenedKind, Reply, TokenError};
-use hostchat_core::ratchet::{self, Plaintext, Session};
+use hostchat_core::ratchet::{self, Session};
 use hostchat_core::wire::{
     Address, Bytes, Confirm, Envelope, FirstHeader, Frame, MAX_CONTENT, PrekeyBundle, PrekeyKind,
     codec,
 };
 
 use super::Work;
-use super::commands::{Answer, answer_with, rng};
+use super::commands::{Answer, answer_around, rng};
 use super::error::Failed;
 use super::keystore::Keyring;
 use super::marks::{MARKS_PER_PREKEY, shorten};
@@ -75,7 +77,7 @@ impl<E: Env> Work<'_, E> {
         }
         let address = tag_of_address(peer);
         let mut card = self
-            .keyring
+            .room
             .cards
             .current(&address)
             .ok_or(Failed(TokenError::UnknownContact))?;
@@ -87,33 +89,26 @@ impl<E: Env> Work<'_, E> {
         {
             return Err(Failed(TokenError::Uncommitted));
         }
-        let contact = self.load_session(&card).await?;
+        let contact = pin!(self.load_session(&card)).await?;
         let rng = rng(self.env)?;
-        let sealed = self
-            .room
-            .current
-            .seal(content, rng, &mut self.room.envelope);
+        let sealed = self.room.current.seal(content, rng, answer);
         card.sealed = true;
         let stored = match sealed {
-            Ok(message_id) => self
-                .store_session(card, &contact, Place::Current, Growth::Update)
-                .await
-                .map(|()| message_id),
+            Ok(message_id) => {
+                pin!(self.store_session(card, &contact, Place::Current, Growth::Update))
+                    .await
+                    .map(|()| message_id)
+            }
             Err(error) => Err(error.into()),
         };
         self.room.current.clear();
-        let released = match stored {
-            Ok(message_id) => answer_with(
-                &Reply::Sealed {
-                    message_id,
-                    envelope: &self.room.envelope,
-                },
-                answer,
-            ),
-            Err(error) => Err(error),
-        };
-        self.room.envelope.clear();
-        released
+        answer_around(
+            &Reply::Sealed {
+                message_id: stored?,
+                envelope: &[],
+            },
+            answer,
+        )
     }
 
     /// Begins a session without a code.
@@ -133,7 +128,7 @@ impl<E: Env> Work<'_, E> {
         };
         let address = contact.address_tag();
         self.check_room(&address)?;
-        self.accept_identity(&contact, accept_changed).await?;
+        pin!(self.accept_identity(&contact, accept_changed)).await?;
         let rng = rng(self.env)?;
         start_session(
             self.keyring,
@@ -147,12 +142,10 @@ impl<E: Env> Work<'_, E> {
         )?;
         let session = *self.room.current.id();
         let card = self.new_card(&contact, session, Origin::Started, false)?;
-        let stored = self
-            .store_session(card, &contact, Place::Current, Growth::New)
-            .await;
+        let stored = pin!(self.store_session(card, &contact, Place::Current, Growth::New)).await;
         self.room.current.clear();
         stored?;
-        self.redo().await?;
+        pin!(self.redo()).await?;
         Ok(Reply::Established {
             peer: bundle.identity,
             session,
@@ -183,10 +176,10 @@ impl<E: Env> Work<'_, E> {
         answer: &mut Answer,
     ) -> Result<(), Failed> {
         self.discard();
-        let opened = self.open_envelope(own, envelope, accept_changed).await;
+        let opened = pin!(self.open_envelope(own, envelope, accept_changed, answer)).await;
         self.room.current.clear();
         let shown = match (opened, &self.keyring.uncommitted) {
-            (Ok(found), Some(open)) => answer_with(
+            (Ok(found), Some(open)) => answer_around(
                 &Reply::Opened(Opened {
                     kind: found.kind,
                     hash: open.hash,
@@ -196,15 +189,13 @@ impl<E: Env> Work<'_, E> {
                     message_id: found.opened.message_id,
                     missing: found.opened.missing,
                     reply_due: found.reply_due,
-                    content: &self.room.plain,
+                    content: &[],
                 }),
                 answer,
             ),
             (Ok(_), None) => Err(Failed(TokenError::BadRequest)),
             (Err(error), _) => Err(error),
         };
-        self.room.plain.fill(0);
-        self.room.plain.clear();
         if shown.is_err() {
             self.discard();
         }
@@ -216,32 +207,35 @@ impl<E: Env> Work<'_, E> {
         own: &Address,
         envelope: &[u8],
         accept_changed: bool,
+        plain: &mut Answer,
     ) -> Result<Found, Failed> {
         let envelope = codec::decode::<Envelope<'_>>(envelope)?;
         let bytes = envelope.frame().ok_or(Failed(TokenError::Malformed))?;
         let frame = Frame::parse(bytes)?;
         // A session that is there opens its frames whatever stands before them: the prefix repeats until a reply.
-        if let Some(card) = self.keyring.cards.by_session(&frame.header.session) {
-            return self.open_message(card, bytes).await;
+        if let Some(card) = self.room.cards.by_session(&frame.header.session) {
+            return pin!(self.open_message(card, bytes, plain)).await;
         }
         match &envelope {
             Envelope::Confirmed { confirm, .. } => {
-                self.open_confirmed(confirm, bytes, accept_changed).await
+                pin!(self.open_confirmed(confirm, bytes, accept_changed, plain)).await
             }
             Envelope::First { header, .. } => {
-                self.open_first(own, header, bytes, accept_changed).await
+                pin!(self.open_first(own, header, bytes, accept_changed, plain)).await
             }
             _ => Err(Failed(TokenError::UnknownSession)),
         }
     }
 
-    async fn open_message(&mut self, card: Card, frame: &[u8]) -> Result<Found, Failed> {
-        let contact = self.load_session(&card).await?;
-        let opened = self
-            .room
-            .current
-            .open(&mut self.room.next, frame, &mut self.room.plain)?;
-        let verified = self.keyring.cards.verified(&card.address, &card.identity);
+    async fn open_message(
+        &mut self,
+        card: Card,
+        frame: &[u8],
+        plain: &mut Answer,
+    ) -> Result<Found, Failed> {
+        let contact = pin!(self.load_session(&card)).await?;
+        let opened = self.room.current.open(&mut self.room.next, frame, plain)?;
+        let verified = self.room.cards.verified(&card.address, &card.identity);
         let found = Found {
             kind: OpenedKind::Message,
             opened,
@@ -262,16 +256,17 @@ impl<E: Env> Work<'_, E> {
         confirm: &Confirm,
         frame: &[u8],
         accept_changed: bool,
+        plain: &mut Answer,
     ) -> Result<Found, Failed> {
-        let (pending, changed_accepted) = self.pending(&confirm.sid).await?;
-        let opened = pending.open(confirm, frame, &mut self.room.next, &mut self.room.plain)?;
+        let (pending, changed_accepted) = pin!(self.pending(&confirm.sid)).await?;
+        let opened = pending.open(confirm, frame, &mut self.room.next, plain)?;
         let contact = Contact {
             address: pending.peer_address().clone(),
             identity: *pending.peer().claim(),
         };
         self.check_room(&contact.address_tag())?;
         if !changed_accepted {
-            self.accept_identity(&contact, accept_changed).await?;
+            pin!(self.accept_identity(&contact, accept_changed)).await?;
         }
         let target = Target::New {
             origin: Origin::Typed(confirm.sid),
@@ -287,28 +282,28 @@ impl<E: Env> Work<'_, E> {
         header: &FirstHeader,
         frame: &[u8],
         accept_changed: bool,
+        plain: &mut Answer,
     ) -> Result<Found, Failed> {
         first::check_header(&self.keyring.identity, own, header)?;
         let mark = shorten(&first::mark(header)?);
         let prekey = header.last_resort;
         let used = |card: &Card| card.origin == Origin::LastResort(prekey, mark);
-        if self.keyring.marks.has(prekey, &mark) || self.keyring.cards.iter().any(used) {
+        if self.room.marks.has(prekey, &mark) || self.room.cards.iter().any(used) {
             return Err(Failed(TokenError::Replayed));
         }
         let origin = match header.one_time {
             Some(id) => Origin::OneTime(id),
             None => Origin::LastResort(prekey, mark),
         };
-        let known = self.keyring.marks.count(prekey) + self.keyring.cards.marks(prekey);
+        let known = self.room.marks.count(prekey) + self.room.cards.marks(prekey);
         if header.one_time.is_none() && known >= MARKS_PER_PREKEY {
             return Err(Failed(TokenError::ReplayMemoryFull));
         }
-        let last_resort = self.prekey_secret(PrekeyKind::LastResort, prekey).await?;
+        let last_resort = pin!(self.prekey_secret(PrekeyKind::LastResort, prekey)).await?;
         let one_time = match header.one_time {
-            Some(id) => Some(self.prekey_secret(PrekeyKind::OneTime, id).await?),
+            Some(id) => Some(pin!(self.prekey_secret(PrekeyKind::OneTime, id)).await?),
             None => None,
         };
-        let (next, plain) = (&mut self.room.next, &mut self.room.plain);
         let opened = accept_first(
             self.keyring,
             own,
@@ -316,7 +311,7 @@ impl<E: Env> Work<'_, E> {
             &last_resort,
             one_time.as_ref(),
             frame,
-            next,
+            &mut self.room.next,
             plain,
         )?;
         let contact = Contact {
@@ -324,9 +319,9 @@ impl<E: Env> Work<'_, E> {
             identity: header.identity,
         };
         self.check_room(&contact.address_tag())?;
-        self.accept_identity(&contact, accept_changed).await?;
+        pin!(self.accept_identity(&contact, accept_changed)).await?;
         let verified = self
-            .keyring
+            .room
             .cards
             .verified(&contact.address_tag(), &tag_of_identity(&contact.identity));
         let target = Target::New { origin, verified };
@@ -367,17 +362,16 @@ impl<E: Env> Work<'_, E> {
         let stored = match &open.target {
             Target::Existing(card) => {
                 let mut card = *card;
-                let current = self.keyring.cards.current(&card.address);
+                let current = self.room.cards.current(&card.address);
                 if current.is_some_and(|current| current.record != card.record) {
-                    card.used = self.keyring.cards.next_used();
+                    card.used = self.room.cards.next_used();
                 }
-                self.store_session(card, &open.contact, Place::Next, Growth::Update)
-                    .await
+                pin!(self.store_session(card, &open.contact, Place::Next, Growth::Update)).await
             }
             Target::New { origin, verified } => {
                 match self.new_card(&open.contact, *self.room.next.id(), *origin, *verified) {
                     Ok(card) => {
-                        self.store_session(card, &open.contact, Place::Next, Growth::New)
+                        pin!(self.store_session(card, &open.contact, Place::Next, Growth::New))
                             .await
                     }
                     Err(error) => Err(error),
@@ -390,7 +384,7 @@ impl<E: Env> Work<'_, E> {
         }
         self.room.next.clear();
         if matches!(open.target, Target::New { .. }) {
-            self.redo().await?;
+            pin!(self.redo()).await?;
         }
         Ok(())
     }
@@ -399,8 +393,6 @@ impl<E: Env> Work<'_, E> {
     pub(super) fn discard(&mut self) {
         self.keyring.uncommitted = None;
         self.room.next.clear();
-        self.room.plain.fill(0);
-        self.room.plain.clear();
     }
 }
 
@@ -443,7 +435,7 @@ fn accept_first(
     one_time: Option<&PrekeySecret>,
     frame: &[u8],
     session: &mut Session,
-    plain: &mut Plaintext,
+    plain: &mut Answer,
 ) -> Result<ratchet::Opened, Failed> {
     let accepted = first::accept(
         &keyring.identity,

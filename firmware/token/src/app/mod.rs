@@ -6,6 +6,9 @@
 //!                                                                        └──▶ store: PERSIST
 //! ```
 //!
+//! A future that is awaited lies on the stack twice while it is made; the large ones are pinned where they are made
+//! (`pin!`), since ML-KEM leaves little room on a board.
+//!
 //! Invariant: what a reply shows is durable before the reply leaves, and a request that is refused changes nothing but
 //! what it is charged for.
 
@@ -22,12 +25,17 @@ mod sessions;
 mod tests;
 mod unlock;
 
-use heapless::Vec;
+use core::borrow::BorrowMut;
+use core::pin::pin;
+
+use heapless::{Vec, VecView};
 use hostchat_core::crypto::hash::sha256;
+use hostchat_core::crypto::siv::TAG_LEN;
+use hostchat_core::error::{Error, Misuse};
 use hostchat_core::icd::link::{FromToken, Lifecycle, MAX_LINK, ToToken};
 use hostchat_core::icd::{Channel, LinkError};
-use hostchat_core::ratchet::{Plaintext, Session};
-use hostchat_core::wire::{EnvelopeBytes, codec};
+use hostchat_core::ratchet::Session;
+use hostchat_core::wire::codec;
 use zeroize::Zeroize as _;
 
 use crate::env::{Env, Touch, TouchReason};
@@ -35,11 +43,17 @@ use crate::records::RecordId;
 use crate::store::{MAX_STORED, Store, StoreError};
 use commands::Flow;
 use keystore::{Keyring, PublicPin};
+use marks::Marks;
+use pairing::Answers;
+use sessions::Cards;
 
 pub use error::StartError;
 
 /// The token application on one flash.
-pub struct App<E: Env> {
+///
+/// Its large buffers are part of it, or lent to it: a board puts its [`Memory`] into a static place, which the stack
+/// would be too small to move it to.
+pub struct App<E: Env, M = Memory> {
     env: E,
     store: Store<E::Flash>,
     pin: PublicPin,
@@ -49,12 +63,17 @@ pub struct App<E: Env> {
     run: Option<unlock::Run>,
     channel: Option<Channel>,
     keyring: Option<Keyring>,
-    room: Room,
-    last: LastReply,
+    memory: M,
     last_request_ms: u64,
 }
 
-/// Buffers that commands work in, too large for a stack.
+/// The large buffers of an [`App`]. Empty it is all zeros, so that a static one takes no space in an image.
+pub struct Memory {
+    room: Room,
+    replies: Replies,
+}
+
+/// Buffers and tables that commands work in, too large for a stack.
 struct Room {
     /// The session that a command works on.
     current: Session,
@@ -62,15 +81,24 @@ struct Room {
     next: Session,
     /// A record on its way to or from the store.
     record: [u8; MAX_STORED],
-    plain: Plaintext,
-    envelope: EnvelopeBytes,
+    cards: Cards,
+    marks: Marks,
+    /// The pairing record, while a command works on it.
+    answers: Answers,
 }
 
-/// The last executed request and its reply: a byte-identical repeat gets the same reply and is not executed again.
-struct LastReply {
+/// The reply to the last executed request, which a byte-identical repeat gets again without being executed again.
+struct Replies {
+    /// Hash of the last executed request.
     request: Option<[u8; 32]>,
-    reply: Vec<u8, MAX_LINK>,
+    /// Its reply; a command's answer is put together and sealed here.
+    last: Vec<u8, MAX_LINK>,
+    /// A reply to a request that was not executed, which leaves the last one as it is.
+    short: Vec<u8, SHORT>,
 }
+
+/// Longest reply outside the channel: a [`FromToken::Hello`].
+const SHORT: usize = 96;
 
 /// What the commands of an unlocked token work with.
 struct Work<'a, E: Env> {
@@ -82,15 +110,54 @@ struct Work<'a, E: Env> {
     pressed: bool,
 }
 
+impl Memory {
+    /// Nothing yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            room: Room {
+                current: Session::empty(),
+                next: Session::empty(),
+                record: [0; MAX_STORED],
+                cards: Cards::new(),
+                marks: Marks::new(),
+                answers: Answers::new(),
+            },
+            replies: Replies {
+                request: None,
+                last: Vec::new(),
+                short: Vec::new(),
+            },
+        }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<E: Env> App<E> {
+    /// As [`App::with_memory`], with buffers of its own.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn new(env: E, flash: E::Flash) -> Result<Self, StartError> {
+        Self::with_memory(env, flash, Memory::new()).await
+    }
+}
+
+impl<E: Env, M: BorrowMut<Memory>> App<E, M> {
     /// Takes a flash into use; finishes what a power cut left half-done.
     ///
     /// # Errors
     ///
     /// [`StartError`] if the flash fails or has sizes that do not work. A damaged flash is no error: the token says
     /// so ([`Lifecycle::Damaged`]) and can be reset.
-    pub async fn new(mut env: E, flash: E::Flash) -> Result<Self, StartError> {
-        let mut store = Store::mount(flash).await?;
+    pub async fn with_memory(mut env: E, flash: E::Flash, memory: M) -> Result<Self, StartError> {
+        let mut store = pin!(Store::mount(flash)).await?;
         if store.has(RecordId::PIN) && keystore::tries(&mut store).await == Ok(0) {
             store.wipe().await?;
         }
@@ -104,17 +171,7 @@ impl<E: Env> App<E> {
             run: None,
             channel: None,
             keyring: None,
-            room: Room {
-                current: Session::empty(),
-                next: Session::empty(),
-                record: [0; MAX_STORED],
-                plain: Plaintext::new(),
-                envelope: EnvelopeBytes::new(),
-            },
-            last: LastReply {
-                request: None,
-                reply: Vec::new(),
-            },
+            memory,
             last_request_ms,
         })
     }
@@ -125,58 +182,79 @@ impl<E: Env> App<E> {
     /// handles, since it concerns the request under way.
     pub async fn handle(&mut self, request: &[u8], reply: &mut Vec<u8, MAX_LINK>) {
         reply.clear();
+        match Vec::<u8, MAX_LINK>::from_slice(request) {
+            Ok(mut request) => {
+                let answer = self.answer(&mut request).await;
+                // It fits: it lies in a buffer that is no larger.
+                let _ = reply.extend_from_slice(answer);
+            }
+            Err(_) => put(&FromToken::Refused(LinkError::BadRequest), reply),
+        }
+    }
+
+    /// As [`App::handle`], without copies: the request is decrypted where it stands, and wiped, and the reply stays where
+    /// it was made, until the next request.
+    pub async fn answer<'a>(&'a mut self, request: &mut [u8]) -> &'a [u8] {
         self.lock_if_idle();
         self.last_request_ms = self.env.now().ms;
+        let hash = sha256(&[request]);
         let Ok(message) = codec::decode::<ToToken<'_>>(request) else {
-            return refuse(LinkError::BadRequest, reply);
+            return self.show(&FromToken::Refused(LinkError::BadRequest));
         };
-        match message {
-            ToToken::Cancel => return,
+        let executed = match message {
+            ToToken::Cancel => return &[],
             ToToken::Hello => {
-                let hello = FromToken::Hello(self.hello().await);
-                return put(&hello, reply);
+                let hello = self.hello().await;
+                return self.show(&FromToken::Hello(hello));
             }
             ToToken::Reset => {
-                let answer = self
-                    .reset()
-                    .await
-                    .map_or_else(FromToken::Refused, |()| FromToken::Done);
-                return put(&answer, reply);
+                let reset = self.reset().await;
+                return self.show(&reset.map_or_else(FromToken::Refused, |()| FromToken::Done));
             }
-            ToToken::UnlockStart { .. } | ToToken::UnlockFinish { .. } | ToToken::Sealed { .. } => {
+            ToToken::UnlockStart { .. } | ToToken::UnlockFinish { .. } | ToToken::Sealed { .. }
+                if self.memory.borrow().replies.request == Some(hash) =>
+            {
+                return &self.memory.borrow().replies.last;
             }
-        }
-        let hash = sha256(&[request]);
-        if self.last.request == Some(hash) {
-            // The reply was cut to fit when it was kept; its copy fits as well.
-            let _ = reply.extend_from_slice(&self.last.reply);
-            return;
-        }
-        let executed = match message {
             ToToken::UnlockStart {
                 init,
                 sid,
                 share,
                 version,
-            } => self.unlock_start(init, sid, share, version, reply).await,
-            ToToken::UnlockFinish { tag, body } => self.unlock_finish(&tag, body, reply).await,
-            ToToken::Sealed { counter, body } => self.sealed(counter, body, reply).await,
-            ToToken::Hello | ToToken::Cancel | ToToken::Reset => Executed::No,
+            } => pin!(self.unlock_start(init, sid, share, version)).await,
+            ToToken::UnlockFinish { tag, body } => pin!(self.unlock_finish(&tag, body)).await,
+            ToToken::Sealed { counter, body } => {
+                let front = request.len() - body.len();
+                let body = request.get_mut(front..).unwrap_or_default();
+                pin!(self.sealed(counter, body)).await
+            }
         };
-        if executed == Executed::Yes {
-            self.last.request = Some(hash);
-            self.last.reply.clone_from(reply);
+        match executed {
+            Ok(()) => {
+                let replies = &mut self.memory.borrow_mut().replies;
+                replies.request = Some(hash);
+                &replies.last
+            }
+            Err(error) => self.show(&FromToken::Refused(error)),
         }
+    }
+
+    /// Shows a reply that is not the one to an executed request.
+    fn show(&mut self, reply: &FromToken<'_>) -> &[u8] {
+        let short = &mut self.memory.borrow_mut().replies.short;
+        put(reply, short);
+        short
+    }
+
+    /// Makes the reply to an executed request.
+    fn reply(&mut self, reply: &FromToken<'_>) {
+        put(reply, self.memory.borrow_mut().replies.begin());
     }
 
     /// Forgets all keys in RAM, the code of a pairing and the channel: at a DTR drop, reset, suspend.
     pub fn lock(&mut self) {
-        self.run = None;
-        self.channel = None;
-        self.keyring = None;
-        self.room.wipe();
-        self.last.request = None;
-        self.last.reply.clear();
+        self.forget_keys();
+        self.memory.borrow_mut().replies.begin();
     }
 
     /// Locks the token if no request came for longer than [`Env::idle_lock_ms`]; for a transport to call now and then, so
@@ -214,39 +292,38 @@ impl<E: Env> App<E> {
         }
     }
 
-    /// A command inside the channel.
-    async fn sealed(
-        &mut self,
-        counter: u64,
-        body: &[u8],
-        reply: &mut Vec<u8, MAX_LINK>,
-    ) -> Executed {
+    /// All of a lock but the last reply: a repeat of the request that locked gets it again.
+    fn forget_keys(&mut self) {
+        self.run = None;
+        self.channel = None;
+        self.keyring = None;
+        self.memory.borrow_mut().room.wipe();
+    }
+
+    /// A command inside the channel. An error says that it was not executed.
+    async fn sealed(&mut self, counter: u64, body: &mut [u8]) -> Result<(), LinkError> {
         let (Some(channel), Some(keyring)) = (self.channel.as_mut(), self.keyring.as_mut()) else {
-            refuse(LinkError::Locked, reply);
-            return Executed::No;
+            return Err(LinkError::Locked);
         };
-        let mut request = Vec::<u8, MAX_LINK>::new();
-        if channel.open(counter, body, &mut request).is_err() {
-            refuse(LinkError::BadRequest, reply);
-            return Executed::No;
-        }
-        let mut answer = Vec::<u8, MAX_LINK>::new();
+        let Ok(request) = channel.open_in_place(counter, body) else {
+            return Err(LinkError::BadRequest);
+        };
+        let Memory { room, replies } = self.memory.borrow_mut();
         let mut work = Work {
             env: &mut self.env,
             store: &mut self.store,
             keyring,
-            room: &mut self.room,
+            room,
             pressed: false,
         };
-        let flow = work.command(&request, &mut answer).await;
+        let flow = pin!(work.command(request, replies.begin())).await;
         request.zeroize();
-        self.reply_sealed(&answer, reply);
-        answer.zeroize();
+        self.seal_reply();
         match flow {
             Flow::Stay => {}
-            Flow::Lock => self.lock(),
+            Flow::Lock => self.forget_keys(),
             Flow::Wiped => {
-                self.lock();
+                self.forget_keys();
                 // A token that cannot draw a new id stays without one until it can.
                 let _ = self.reload_pin().await;
             }
@@ -254,25 +331,16 @@ impl<E: Env> App<E> {
                 let _ = self.reload_pin().await;
             }
         }
-        Executed::Yes
+        Ok(())
     }
 
-    /// Seals an encoded reply into the channel.
-    fn reply_sealed(&mut self, answer: &[u8], reply: &mut Vec<u8, MAX_LINK>) {
-        let mut body = Vec::<u8, MAX_LINK>::new();
-        match self
-            .channel
-            .as_mut()
-            .map(|channel| channel.seal(answer, &mut body))
-        {
-            Some(Ok(counter)) => put(
-                &FromToken::Sealed {
-                    counter,
-                    body: &body,
-                },
-                reply,
-            ),
-            _ => refuse(LinkError::Locked, reply),
+    /// Seals the last reply, where it stands, into the channel.
+    fn seal_reply(&mut self) {
+        let reply = &mut self.memory.borrow_mut().replies.last;
+        let channel = self.channel.as_mut();
+        if !channel.is_some_and(|channel| seal(channel, reply).is_ok()) {
+            reply.fill(0);
+            put(&FromToken::Refused(LinkError::Locked), reply);
         }
     }
 
@@ -282,21 +350,23 @@ impl<E: Env> App<E> {
     }
 }
 
-/// Whether a request was executed, so that a repeat must not be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Executed {
-    Yes,
-    No,
-}
-
 impl Room {
     fn wipe(&mut self) {
         self.current.clear();
         self.next.clear();
         self.record.zeroize();
-        self.plain.fill(0);
-        self.plain.clear();
-        self.envelope.clear();
+        self.cards.clear();
+        self.marks.clear();
+        self.answers.clear();
+    }
+}
+
+impl Replies {
+    /// Makes room for the reply to a request that is executed: there is no repeat of the one before it any more.
+    fn begin(&mut self) -> &mut VecView<u8> {
+        self.request = None;
+        self.last.clear();
+        &mut self.last
     }
 }
 
@@ -309,13 +379,20 @@ async fn touch<E: Env>(env: &mut E, reason: TouchReason) -> Result<(), LinkError
     }
 }
 
-fn refuse(error: LinkError, reply: &mut Vec<u8, MAX_LINK>) {
-    put(&FromToken::Refused(error), reply);
-}
-
-fn put(message: &FromToken<'_>, reply: &mut Vec<u8, MAX_LINK>) {
-    // Every reply fits MAX_LINK: the longest is an opened first message with the longest content.
+fn put(message: &FromToken<'_>, reply: &mut VecView<u8>) {
+    // Every reply fits its buffer: the longest is an opened first message with the longest content.
     if codec::encode_into(message, reply).is_err() {
         let _ = codec::encode_into(&FromToken::Refused(LinkError::BadRequest), reply);
     }
+}
+
+/// Makes an answer a [`FromToken::Sealed`].
+fn seal(channel: &mut Channel, reply: &mut VecView<u8>) -> Result<(), Error> {
+    let length = reply.len();
+    reply
+        .resize(TAG_LEN + length, 0)
+        .map_err(|_| Misuse::BufferTooSmall)?;
+    reply.copy_within(..length, TAG_LEN);
+    let counter = channel.seal_in_place(reply)?;
+    codec::encode_around(&FromToken::Sealed { counter, body: &[] }, reply)
 }

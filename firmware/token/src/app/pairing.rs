@@ -7,21 +7,23 @@
 //! The initiator's code lives in RAM only. An answer is charged, and what it needs to be completed is stored, in one
 //! write before it leaves.
 
+use core::pin::pin;
+
 use heapless::Vec;
+use hostchat_core::handshake::IdentityKeys;
 use hostchat_core::handshake::code::Code;
-use hostchat_core::handshake::pair::{Initiator, Pending, check_offer, respond};
+use hostchat_core::handshake::pair::{Initiator, Pending, Responder, check_offer};
 use hostchat_core::icd::{Answered, Offered, Reply, TokenError};
 use hostchat_core::ratchet::Session;
 use hostchat_core::secret::CryptoRng;
-use hostchat_core::wire::{Address, Bytes, Identity, PairAnswer, PairOffer};
+use hostchat_core::wire::{Address, Bytes, PairAnswer, PairOffer};
 use zeroize::Zeroize as _;
 
-use super::Work;
 use super::commands::{Answer, answer_with, rng};
 use super::error::Failed;
 use super::fields::{Fields, Put};
-use super::keystore::Keyring;
 use super::sessions::{Contact, Origin, Place, tag_of_address, tag_of_identity};
+use super::{Room, Work};
 use crate::env::{Env, TouchReason, Uptime};
 use crate::records::RecordId;
 use crate::store::{Growth, SEAL_OVERHEAD, StoreError};
@@ -78,25 +80,39 @@ impl Drop for Waiting {
     }
 }
 
-#[derive(Default)]
-struct Answers {
+/// The pairing record.
+pub(super) struct Answers {
     attempts: Vec<Attempt, ANSWERS>,
     waiting: Vec<Waiting, ANSWERS>,
     seen: Vec<Bytes<16>, SEEN>,
 }
 
 impl Answers {
-    fn parse(content: &[u8]) -> Result<Self, StoreError> {
+    pub(super) const fn new() -> Self {
+        Self {
+            attempts: Vec::new(),
+            waiting: Vec::new(),
+            seen: Vec::new(),
+        }
+    }
+
+    /// Forgets them in RAM.
+    pub(super) fn clear(&mut self) {
+        self.attempts.clear();
+        self.waiting.clear();
+        self.seen.clear();
+    }
+
+    fn parse(&mut self, content: &[u8]) -> Result<(), StoreError> {
+        self.clear();
         let mut fields = Fields::new(content);
-        let mut answers = Self::default();
         fields.version(VERSION)?;
         for _ in 0..fields.byte()? {
             let attempt = Attempt {
                 sid: Bytes(fields.array()?),
                 at: uptime(&mut fields)?,
             };
-            answers
-                .attempts
+            self.attempts
                 .push(attempt)
                 .map_err(|_| StoreError::Damaged)?;
         }
@@ -107,8 +123,7 @@ impl Answers {
                 at: uptime(&mut fields)?,
                 state: Vec::from_slice(fields.slice()?).map_err(|_| StoreError::Damaged)?,
             };
-            answers
-                .waiting
+            self.waiting
                 .push(waiting)
                 .map_err(|_| StoreError::Damaged)?;
         }
@@ -117,12 +132,11 @@ impl Answers {
             return Err(StoreError::Damaged);
         }
         for sid in sids {
-            answers
-                .seen
+            self.seen
                 .push(Bytes(*sid))
                 .map_err(|_| StoreError::Damaged)?;
         }
-        Ok(answers)
+        Ok(())
     }
 
     fn write(&self, out: &mut [u8]) -> Result<usize, StoreError> {
@@ -162,6 +176,14 @@ impl Answers {
         }
     }
 
+    /// Drops the answers of which `over` says so; tells whether there were any.
+    fn forget(&mut self, over: impl Fn(&Pending) -> bool) -> bool {
+        let before = self.waiting.len();
+        self.waiting
+            .retain(|waiting| !Pending::load(&waiting.state).is_ok_and(|pending| over(&pending)));
+        self.waiting.len() < before
+    }
+
     /// Remembers a sid; the oldest is forgotten.
     fn see(&mut self, sid: Bytes<16>) {
         if self.seen.is_full() {
@@ -195,16 +217,16 @@ impl<E: Env> Work<'_, E> {
     /// Draws a code, with a press.
     pub(super) async fn pair_begin(
         &mut self,
-        own: Address,
-        peer: Address,
+        own: &Address,
+        peer: &Address,
         accept_changed: bool,
     ) -> Result<Bytes<6>, Failed> {
         self.keyring.code = None;
         if own == peer {
             return Err(Failed(TokenError::WrongAddress));
         }
-        self.check_room(&tag_of_address(&peer))?;
-        self.press(TouchReason::ShowCode).await?;
+        self.check_room(&tag_of_address(peer))?;
+        pin!(self.press(TouchReason::ShowCode)).await?;
         let code = Code::generate(rng(self.env)?);
         let digits = Bytes(*code.expose_digits());
         let now = self.env.now();
@@ -213,8 +235,8 @@ impl<E: Env> Work<'_, E> {
             ms: now.ms.saturating_add(TEN_MINUTES_MS),
         };
         self.keyring.code = Some(HeldCode {
-            own,
-            peer,
+            own: own.clone(),
+            peer: peer.clone(),
             code,
             accept_changed,
             deadline,
@@ -227,19 +249,18 @@ impl<E: Env> Work<'_, E> {
     /// Starts a run, which is charged.
     pub(super) fn pair_offer(&mut self, answer: &mut Answer) -> Result<(), Failed> {
         let now = self.env.now();
-        let held = self
-            .keyring
-            .code
-            .take()
-            .filter(|held| held.is_live(now) && held.runs > 0);
-        let mut held = held.ok_or(Failed(TokenError::NoCode))?;
-        held.runs -= 1;
-        let rng = rng(self.env)?;
-        let (run, offer) = start_run(self.keyring, &held, rng)?;
-        held.run = Some(run);
-        let runs_left = held.runs;
-        self.keyring.code = Some(held);
-        answer_with(&Reply::Offered(Offered { offer, runs_left }), answer)
+        let live = |held: &&mut HeldCode| held.is_live(now) && held.runs > 0;
+        let begun = match (self.keyring.code.as_mut().filter(live), rng(self.env)) {
+            (None, _) => Err(Failed(TokenError::NoCode)),
+            (_, Err(error)) => Err(error),
+            (Some(held), Ok(rng)) => {
+                begin_run(&self.keyring.identity, held, rng).and_then(|()| show_offer(held, answer))
+            }
+        };
+        if begun.is_err() {
+            self.keyring.code = None;
+        }
+        begun
     }
 
     /// Takes message 2: right ends the pairing with a session, wrong ends the run.
@@ -248,49 +269,45 @@ impl<E: Env> Work<'_, E> {
         answer: &PairAnswer,
     ) -> Result<Reply<'static>, Failed> {
         let now = self.env.now();
-        let mut held = self
-            .keyring
-            .code
-            .take()
-            .filter(|held| held.is_live(now))
-            .ok_or(Failed(TokenError::NoCode))?;
-        let Some(run) = held.run.take() else {
-            self.keyring.code = Some(held);
+        let live = |held: &&mut HeldCode| held.is_live(now);
+        let Some(held) = self.keyring.code.as_mut().filter(live) else {
+            self.keyring.code = None;
             return Err(Failed(TokenError::NoCode));
         };
+        let run = held.run.as_ref().ok_or(Failed(TokenError::NoCode))?;
         if *run.sid() != answer.sid {
-            held.run = Some(run);
-            self.keyring.code = Some(held);
             return Err(Failed(TokenError::UnknownSession));
         }
-        let rng = rng(self.env)?;
-        let Ok(identity) = finish_run(self.keyring, run, answer, &mut self.room.current, rng)
-        else {
-            let runs_left = held.runs;
-            // With no run left the code is dead.
-            self.keyring.code = (runs_left > 0).then_some(held);
-            return Err(Failed(TokenError::WrongCode { runs_left }));
-        };
+        let (runs_left, accept_changed) = (held.runs, held.accept_changed);
+        let finished = rng(self.env).map(|rng| {
+            finish_run(
+                &self.keyring.identity,
+                held,
+                answer,
+                &mut self.room.current,
+                rng,
+            )
+        });
+        // Without another run the code is dead, and it has done its work when a run succeeded.
+        if !matches!(finished, Ok(Err(_)) if runs_left > 0) {
+            self.keyring.code = None;
+        }
+        let contact = finished?.map_err(|_| Failed(TokenError::WrongCode { runs_left }))?;
         let session = *self.room.current.id();
-        let contact = Contact {
-            address: held.peer.clone(),
-            identity: *identity.claim(),
-        };
         let changed = self.identity_changed(&contact.address_tag(), &contact.identity_tag());
-        let stored = if changed && !held.accept_changed {
+        let stored = if changed && !accept_changed {
             Err(Failed(TokenError::IdentityChanged))
         } else {
             match self.new_card(&contact, session, Origin::Shown(answer.sid), true) {
                 Ok(card) => {
-                    self.store_session(card, &contact, Place::Current, Growth::New)
-                        .await
+                    pin!(self.store_session(card, &contact, Place::Current, Growth::New)).await
                 }
                 Err(error) => Err(error),
             }
         };
         self.room.current.clear();
         stored?;
-        self.redo().await?;
+        pin!(self.redo()).await?;
         Ok(Reply::Established {
             peer: contact.identity,
             session,
@@ -313,19 +330,18 @@ impl<E: Env> Work<'_, E> {
             identity: *identity.claim(),
         };
         let (address, peer) = (contact.address_tag(), tag_of_identity(&contact.identity));
-        let mut answers = self.answers().await?;
-        if self.was_answered(&answers, &offer.sid) {
+        pin!(self.read_answers()).await?;
+        if self.was_answered(&offer.sid) {
             return Err(Failed(TokenError::Replayed));
         }
         self.check_room(&address)?;
         let now = self.env.now();
+        let answers = &mut self.room.answers;
         answers.forget_old(now, self.keyring.host_time);
         // A new answer to the same peer takes the place of the one before.
-        answers.waiting.retain(|waiting| {
-            !Pending::load(&waiting.state).is_ok_and(|pending| {
-                *pending.peer_address() == contact.address
-                    && tag_of_identity(pending.peer().claim()) == peer
-            })
+        answers.forget(|pending| {
+            *pending.peer_address() == contact.address
+                && tag_of_identity(pending.peer().claim()) == peer
         });
         if let (true, Some(oldest)) = (answers.attempts.is_full(), answers.attempts.first()) {
             let left = TEN_MINUTES_MS.saturating_sub(age(oldest.at, now));
@@ -339,42 +355,35 @@ impl<E: Env> Work<'_, E> {
         if self.identity_changed(&address, &peer) && !accept_changed {
             return Err(Failed(TokenError::IdentityChanged));
         }
-        self.press(TouchReason::AnswerCode).await?;
+        pin!(self.press(TouchReason::AnswerCode)).await?;
 
-        let rng = rng(self.env)?;
-        let (pending, message) = answer_run(self.keyring, own, &code, offer, rng)?;
-        drop(code);
         let at = self.env.now();
-        let mut state = Vec::<u8, { Pending::MAX_LEN }>::new();
-        let _ = state.resize(Pending::MAX_LEN, 0);
-        let length = pending.store(&mut state)?;
-        state.truncate(length);
-        let waiting = Waiting {
+        let rng = rng(self.env)?;
+        let responder = begin_answer(&self.keyring.identity, own, offer, rng)?;
+        let charge = Charge {
             changed_accepted: accept_changed,
             answered: self.keyring.host_time,
             at,
-            state,
         };
-        let attempt = Attempt { sid: offer.sid, at };
-        let pushed = answers.attempts.push(attempt).is_ok() & answers.waiting.push(waiting).is_ok();
-        if !pushed {
-            return Err(Failed(TokenError::TooManyPending));
-        }
-        answers.see(offer.sid);
-        self.save_answers(&answers, Growth::New).await?;
-        let answers_left = (ANSWERS - answers.attempts.len()) as u8;
-        answer_with(
-            &Reply::Answered(Answered {
-                answer: message,
-                answers_left,
-            }),
+        let answers = &mut self.room.answers;
+        end_answer(
+            &self.keyring.identity,
+            responder,
+            &code,
+            offer,
+            charge,
+            answers,
             answer,
-        )
+            rng,
+        )?;
+        drop(code);
+        pin!(self.save_answers(Growth::New)).await
     }
 
     /// The answer that message 3 belongs to, and whether a changed identity was accepted when it was given.
     pub(super) async fn pending(&mut self, sid: &Bytes<16>) -> Result<(Pending, bool), Failed> {
-        let mut answers = self.answers().await?;
+        pin!(self.read_answers()).await?;
+        let answers = &mut self.room.answers;
         answers.forget_old(self.env.now(), self.keyring.host_time);
         for waiting in &answers.waiting {
             let pending = Pending::load(&waiting.state).map_err(|_| StoreError::Damaged)?;
@@ -386,114 +395,186 @@ impl<E: Env> Work<'_, E> {
     }
 
     /// Forgets the answers whose sessions are there, and what they were charged.
-    pub(super) async fn confirm_pending(&mut self, sids: &[Bytes<16>]) -> Result<(), Failed> {
-        let mut answers = self.answers().await?;
-        let before = answers.waiting.len() + answers.attempts.len();
-        answers
-            .attempts
-            .retain(|attempt| !sids.contains(&attempt.sid));
-        answers.waiting.retain(|waiting| {
-            !Pending::load(&waiting.state).is_ok_and(|pending| sids.contains(pending.sid()))
-        });
-        if answers.waiting.len() + answers.attempts.len() == before {
-            return Ok(());
+    pub(super) async fn confirm_pending(&mut self) -> Result<(), Failed> {
+        pin!(self.read_answers()).await?;
+        if self.room.forget_confirmed() {
+            pin!(self.save_answers(Growth::Update)).await?;
         }
-        self.save_answers(&answers, Growth::Update).await
+        Ok(())
     }
 
     /// Forgets the answers to an address; they stay charged. Tells whether there were any.
     pub(super) async fn forget_pending(&mut self, peer: &Address) -> Result<bool, Failed> {
-        let mut answers = self.answers().await?;
-        let before = answers.waiting.len();
-        answers.waiting.retain(|waiting| {
-            !Pending::load(&waiting.state).is_ok_and(|pending| pending.peer_address() == peer)
-        });
-        if answers.waiting.len() == before {
-            return Ok(false);
+        pin!(self.read_answers()).await?;
+        let answers = &mut self.room.answers;
+        let forgotten = answers.forget(|pending| pending.peer_address() == peer);
+        if forgotten {
+            pin!(self.save_answers(Growth::Update)).await?;
         }
-        self.save_answers(&answers, Growth::Update).await?;
-        Ok(true)
+        Ok(forgotten)
     }
 
     /// Counts the answers that wait, for the status.
     pub(super) async fn count_pending(&mut self) -> Result<(), Failed> {
-        self.keyring.pending = self.answers().await?.waiting.len() as u8;
+        pin!(self.read_answers()).await?;
+        self.keyring.pending = self.room.answers.waiting.len() as u8;
         Ok(())
     }
 
-    fn was_answered(&self, answers: &Answers, sid: &Bytes<16>) -> bool {
-        answers.seen.contains(sid)
-            || self.keyring.cards.iter().any(
+    fn was_answered(&self, sid: &Bytes<16>) -> bool {
+        self.room.answers.seen.contains(sid)
+            || self.room.cards.iter().any(
                 |card| matches!(card.origin, Origin::Typed(of) | Origin::Shown(of) if of == *sid),
             )
     }
 
-    async fn answers(&mut self) -> Result<Answers, Failed> {
+    /// Reads the pairing record to `room.answers`.
+    async fn read_answers(&mut self) -> Result<(), Failed> {
+        self.room.answers.clear();
         let buffer = &mut self.room.record;
-        let Some(length) = self
-            .store
-            .read_sealed(&self.keyring.master, RecordId::PAIRING, buffer)
-            .await?
-        else {
-            return Ok(Answers::default());
-        };
-        let answers = Answers::parse(
+        let Some(length) = pin!(self.store.read_sealed(
+            &self.keyring.master,
+            RecordId::PAIRING,
             buffer
-                .get(SEAL_OVERHEAD..SEAL_OVERHEAD + length)
-                .unwrap_or_default(),
-        );
+        ))
+        .await?
+        else {
+            return Ok(());
+        };
+        let content = buffer.get(SEAL_OVERHEAD..SEAL_OVERHEAD + length);
+        let parsed = self.room.answers.parse(content.unwrap_or_default());
         buffer.zeroize();
-        Ok(answers?)
+        Ok(parsed?)
     }
 
-    async fn save_answers(&mut self, answers: &Answers, growth: Growth) -> Result<(), Failed> {
-        let length = answers.write(&mut self.room.record[SEAL_OVERHEAD..])?;
+    /// Stores `room.answers` as the pairing record.
+    async fn save_answers(&mut self, growth: Growth) -> Result<(), Failed> {
+        let length = self
+            .room
+            .answers
+            .write(&mut self.room.record[SEAL_OVERHEAD..])?;
         let (rng, master) = (rng(self.env)?, &self.keyring.master);
         let buffer = &mut self.room.record;
-        self.store
-            .put_sealed(rng, master, RecordId::PAIRING, growth, buffer, length)
-            .await?;
-        self.keyring.pending = answers.waiting.len() as u8;
+        pin!(
+            self.store
+                .put_sealed(rng, master, RecordId::PAIRING, growth, buffer, length)
+        )
+        .await?;
+        self.keyring.pending = self.room.answers.waiting.len() as u8;
         Ok(())
     }
 }
 
-/// ML-KEM needs much stack, which is given back before the next `await`.
-#[inline(never)]
-fn start_run<R: CryptoRng>(
-    keyring: &Keyring,
-    held: &HeldCode,
-    rng: &mut R,
-) -> Result<(Initiator, PairOffer), Failed> {
-    Ok(Initiator::offer(
-        &keyring.identity,
-        &held.own,
-        &held.peer,
-        &held.code,
-        rng,
-    )?)
+impl Room {
+    /// Forgets the answers whose sessions are there; tells whether there were any.
+    fn forget_confirmed(&mut self) -> bool {
+        let before = self.answers.attempts.len();
+        let cards = &self.cards;
+        self.answers
+            .attempts
+            .retain(|attempt| !cards.answered(&attempt.sid));
+        let forgotten = self.answers.forget(|pending| cards.answered(pending.sid()));
+        forgotten || self.answers.attempts.len() < before
+    }
 }
 
-/// As [`start_run`].
+/// When an answer is given, and what goes with it.
+struct Charge {
+    changed_accepted: bool,
+    answered: u64,
+    at: Uptime,
+}
+
+/// ML-KEM needs much stack, which is given back before the next `await`.
+#[inline(never)]
+fn begin_run<R: CryptoRng>(
+    identity: &IdentityKeys,
+    held: &mut HeldCode,
+    rng: &mut R,
+) -> Result<(), Failed> {
+    held.runs -= 1;
+    held.run = None;
+    let run = Initiator::start(identity, &held.own, &held.peer, &held.code, rng)?;
+    held.run = Some(run);
+    Ok(())
+}
+
+#[inline(never)]
+fn show_offer(held: &HeldCode, answer: &mut Answer) -> Result<(), Failed> {
+    let run = held.run.as_ref().ok_or(Failed(TokenError::NoCode))?;
+    let offered = Offered {
+        offer: run.message().clone(),
+        runs_left: held.runs,
+    };
+    answer_with(&Reply::Offered(offered), answer)
+}
+
+/// As [`begin_run`]; whatever comes of it, the run is over.
 #[inline(never)]
 fn finish_run<R: CryptoRng>(
-    keyring: &Keyring,
-    run: Initiator,
+    identity: &IdentityKeys,
+    held: &mut HeldCode,
     answer: &PairAnswer,
     session: &mut Session,
     rng: &mut R,
-) -> Result<Identity, Failed> {
-    Ok(run.confirm(&keyring.identity, answer, session, rng)?)
+) -> Result<Contact, Failed> {
+    let run = held.run.take().ok_or(Failed(TokenError::NoCode))?;
+    let peer = run.confirm(identity, answer, session, rng)?;
+    Ok(Contact {
+        address: held.peer.clone(),
+        identity: *peer.claim(),
+    })
 }
 
-/// As [`start_run`].
+/// As [`begin_run`].
 #[inline(never)]
-fn answer_run<R: CryptoRng>(
-    keyring: &Keyring,
+fn begin_answer<R: CryptoRng>(
+    identity: &IdentityKeys,
     own: &Address,
-    code: &Code,
     offer: &PairOffer,
     rng: &mut R,
-) -> Result<(Pending, PairAnswer), Failed> {
-    Ok(respond(&keyring.identity, own, code, offer, rng)?)
+) -> Result<Responder, Failed> {
+    Ok(Responder::begin(identity, own, offer, rng)?)
+}
+
+/// Makes message 2, notes it in `answers` and shows it.
+#[inline(never)]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "keys, inputs and outputs of a step"
+)]
+fn end_answer<R: CryptoRng>(
+    identity: &IdentityKeys,
+    responder: Responder,
+    code: &Code,
+    offer: &PairOffer,
+    charge: Charge,
+    answers: &mut Answers,
+    shown: &mut Answer,
+    rng: &mut R,
+) -> Result<(), Failed> {
+    let (pending, message) = responder.answer(identity, code, offer, rng)?;
+    let mut state = Vec::new();
+    let _ = state.resize(Pending::MAX_LEN, 0);
+    let length = pending.store(&mut state)?;
+    state.truncate(length);
+    let waiting = Waiting {
+        changed_accepted: charge.changed_accepted,
+        answered: charge.answered,
+        at: charge.at,
+        state,
+    };
+    let attempt = Attempt {
+        sid: offer.sid,
+        at: charge.at,
+    };
+    if answers.attempts.push(attempt).is_err() || answers.waiting.push(waiting).is_err() {
+        return Err(Failed(TokenError::TooManyPending));
+    }
+    answers.see(offer.sid);
+    let answered = Answered {
+        answer: message,
+        answers_left: (ANSWERS - answers.attempts.len()) as u8,
+    };
+    answer_with(&Reply::Answered(answered), shown)
 }

@@ -1,12 +1,14 @@
 //! Prekeys: what others need to write first (protocol.md, "First message without a code").
 
+use core::pin::pin;
+
 use hostchat_core::handshake::{IdentityKeys, PrekeySecret};
-use hostchat_core::icd::TokenError;
+use hostchat_core::icd::{Reply, TokenError};
 use hostchat_core::wire::{Prekey, PrekeyKind};
 use zeroize::Zeroize as _;
 
 use super::Work;
-use super::commands::rng;
+use super::commands::{Answer, answer_with, rng};
 use super::error::Failed;
 use super::fields::Fields;
 use crate::env::Env;
@@ -97,7 +99,8 @@ impl<E: Env> Work<'_, E> {
         &mut self,
         kind: PrekeyKind,
         now: u64,
-    ) -> Result<Prekey, Failed> {
+        answer: &mut Answer,
+    ) -> Result<(), Failed> {
         self.keyring.host_time = now;
         let index = match kind {
             PrekeyKind::OneTime => self
@@ -107,9 +110,9 @@ impl<E: Env> Work<'_, E> {
                 .iter()
                 .position(Option::is_none)
                 .ok_or(Failed(TokenError::PrekeysFull))?,
-            PrekeyKind::LastResort => self.room_for_last_resort(now).await?,
+            PrekeyKind::LastResort => pin!(self.room_for_last_resort(now)).await?,
         };
-        let id = self.next_prekey_id().await?;
+        let id = pin!(self.next_prekey_id()).await?;
         let rng = rng(self.env)?;
         let secret = PrekeySecret::generate(kind, id, now, rng);
         let (record, place) = match kind {
@@ -127,18 +130,18 @@ impl<E: Env> Work<'_, E> {
         };
         let mut buffer = [0; SEAL_OVERHEAD + PrekeySecret::LEN];
         let length = secret.store(&mut buffer[SEAL_OVERHEAD..])?;
-        self.store
-            .put_sealed(
-                rng,
-                &self.keyring.master,
-                record,
-                Growth::New,
-                &mut buffer,
-                length,
-            )
-            .await?;
+        pin!(self.store.put_sealed(
+            rng,
+            &self.keyring.master,
+            record,
+            Growth::New,
+            &mut buffer,
+            length,
+        ))
+        .await?;
         *place = Some(PrekeyCard { id, issued: now });
-        Ok(public_half(&secret, &self.keyring.identity))
+        let prekey = public_half(&secret, &self.keyring.identity);
+        answer_with(&Reply::Prekey(prekey), answer)
     }
 
     /// Reads the secret of a prekey.
@@ -153,10 +156,11 @@ impl<E: Env> Work<'_, E> {
             .record(kind, id)
             .ok_or(Failed(TokenError::Prekey))?;
         let mut buffer = [0; SEAL_OVERHEAD + PrekeySecret::LEN];
-        let read = self
-            .store
-            .read_sealed(&self.keyring.master, record, &mut buffer)
-            .await?;
+        let read = pin!(
+            self.store
+                .read_sealed(&self.keyring.master, record, &mut buffer)
+        )
+        .await?;
         let length = read.ok_or(Failed(TokenError::Prekey))?;
         let content = buffer
             .get(SEAL_OVERHEAD..SEAL_OVERHEAD + length)
@@ -180,7 +184,7 @@ impl<E: Env> Work<'_, E> {
         let mut prekeys = Prekeys::new();
         for (index, record) in RecordId::one_times().enumerate() {
             if let (Some(card), Some(place)) = (
-                self.prekey_card(record).await?,
+                pin!(self.prekey_card(record)).await?,
                 prekeys.one_time.get_mut(index),
             ) {
                 *place = Some(card);
@@ -188,18 +192,19 @@ impl<E: Env> Work<'_, E> {
         }
         for (index, record) in RecordId::last_resorts().enumerate() {
             if let (Some(card), Some(place)) = (
-                self.prekey_card(record).await?,
+                pin!(self.prekey_card(record)).await?,
                 prekeys.last_resort.get_mut(index),
             ) {
                 *place = Some(card);
             }
         }
         let mut buffer = [0; SEAL_OVERHEAD + 5];
-        if self
-            .store
-            .read_sealed(&self.keyring.master, RecordId::PREKEYS, &mut buffer)
-            .await?
-            .is_some()
+        if pin!(
+            self.store
+                .read_sealed(&self.keyring.master, RecordId::PREKEYS, &mut buffer)
+        )
+        .await?
+        .is_some()
         {
             let mut fields = Fields::new(&buffer[SEAL_OVERHEAD..]);
             fields.version(VERSION)?;
@@ -213,11 +218,12 @@ impl<E: Env> Work<'_, E> {
 
     async fn prekey_card(&mut self, record: RecordId) -> Result<Option<PrekeyCard>, Failed> {
         let mut buffer = [0; SEAL_OVERHEAD + PrekeySecret::LEN];
-        let read = match self
-            .store
-            .read_sealed(&self.keyring.master, record, &mut buffer)
-            .await
-        {
+        let read = pin!(
+            self.store
+                .read_sealed(&self.keyring.master, record, &mut buffer)
+        )
+        .await;
+        let read = match read {
             Err(StoreError::Damaged) => {
                 self.store.delete(record).await?;
                 None
@@ -247,16 +253,15 @@ impl<E: Env> Work<'_, E> {
             buffer[SEAL_OVERHEAD] = VERSION;
             buffer[SEAL_OVERHEAD + 1..].copy_from_slice(&reserved.to_le_bytes());
             let (rng, master) = (rng(self.env)?, &self.keyring.master);
-            self.store
-                .put_sealed(
-                    rng,
-                    master,
-                    RecordId::PREKEYS,
-                    Growth::Update,
-                    &mut buffer,
-                    5,
-                )
-                .await?;
+            pin!(self.store.put_sealed(
+                rng,
+                master,
+                RecordId::PREKEYS,
+                Growth::Update,
+                &mut buffer,
+                5,
+            ))
+            .await?;
             self.keyring.prekeys.reserved = reserved;
         }
         self.keyring.prekeys.next = next;
@@ -268,19 +273,18 @@ impl<E: Env> Work<'_, E> {
         let newest = self.keyring.prekeys.newest_last_resort();
         for card in self.keyring.prekeys.last_resort.into_iter().flatten() {
             if card.issued.saturating_add(LIFETIME) < now && Some(card) != newest {
-                self.delete_prekey(PrekeyKind::LastResort, card.id).await?;
+                pin!(self.delete_prekey(PrekeyKind::LastResort, card.id)).await?;
             }
         }
         let cards = self.keyring.prekeys.last_resort;
         if cards.iter().all(Option::is_some)
             && let Some(oldest) = cards.iter().flatten().min_by_key(|card| card.id)
         {
-            self.delete_prekey(PrekeyKind::LastResort, oldest.id)
-                .await?;
+            pin!(self.delete_prekey(PrekeyKind::LastResort, oldest.id)).await?;
         }
         let (prekeys, rng) = (&self.keyring.prekeys, rng(self.env)?);
         let alive = |id| prekeys.has_last_resort(id);
-        self.keyring
+        self.room
             .marks
             .retain(
                 alive,

@@ -5,6 +5,8 @@
 //! pending pairing goes, older sessions go) is done after it, and done again at the next unlock if a power cut came
 //! between.
 
+use core::pin::pin;
+
 use heapless::{String, Vec};
 use hostchat_core::crypto::hash::sha256;
 use hostchat_core::icd::{ContactInfo, TokenError};
@@ -12,11 +14,11 @@ use hostchat_core::ratchet::Session;
 use hostchat_core::wire::{Address, Bytes, IdentityClaim, PrekeyKind, SessionId};
 use zeroize::Zeroize as _;
 
-use super::Work;
 use super::commands::rng;
 use super::error::Failed;
 use super::fields::{Fields, Put};
 use super::marks::Mark;
+use super::{Room, Work};
 use crate::env::Env;
 use crate::records::{MAX_SESSIONS, RecordId};
 use crate::store::{Growth, SEAL_OVERHEAD, StoreError};
@@ -101,8 +103,12 @@ fn shorten(hash: [u8; 32]) -> Tag {
 pub(super) struct Cards(Vec<Card, MAX_CARDS>);
 
 impl Cards {
-    pub(super) fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self(Vec::new())
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
     }
 
     pub(super) fn len(&self) -> usize {
@@ -111,6 +117,15 @@ impl Cards {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Card> {
         self.0.iter()
+    }
+
+    fn origin(&self, at: usize) -> Option<Origin> {
+        self.0.get(at).map(|card| card.origin)
+    }
+
+    /// Whether a session is there that began with our answer to this run.
+    pub(super) fn answered(&self, sid: &Bytes<16>) -> bool {
+        self.0.iter().any(|card| card.origin == Origin::Typed(*sid))
     }
 
     /// The session of this id.
@@ -204,7 +219,7 @@ impl<E: Env> Work<'_, E> {
 
     /// Checks that another session of this contact has a place.
     pub(super) fn check_room(&self, address: &Tag) -> Result<(), Failed> {
-        let cards = &self.keyring.cards;
+        let cards = &self.room.cards;
         let goes = cards.count(address) >= PER_CONTACT;
         if goes || cards.len() < self.sessions_max() {
             Ok(())
@@ -215,7 +230,7 @@ impl<E: Env> Work<'_, E> {
 
     /// Tells whether another identity than this one is known behind an address.
     pub(super) fn identity_changed(&self, address: &Tag, identity: &Tag) -> bool {
-        self.keyring
+        self.room
             .cards
             .current(address)
             .is_some_and(|current| current.identity != *identity)
@@ -232,15 +247,15 @@ impl<E: Env> Work<'_, E> {
         let (address, identity) = (contact.address_tag(), contact.identity_tag());
         Ok(Card {
             record: self
-                .keyring
+                .room
                 .cards
                 .free_record()
                 .ok_or(Failed(TokenError::SessionsFull))?,
             session,
             address,
             identity,
-            used: self.keyring.cards.next_used(),
-            verified: verified || self.keyring.cards.verified(&address, &identity),
+            used: self.room.cards.next_used(),
+            verified: verified || self.room.cards.verified(&address, &identity),
             sealed: false,
             origin,
         })
@@ -265,61 +280,43 @@ impl<E: Env> Work<'_, E> {
             &mut self.room.record[SEAL_OVERHEAD..],
         )?;
         let (rng, master) = (rng(self.env)?, &self.keyring.master);
-        self.store
-            .put_sealed(
-                rng,
-                master,
-                card.record,
-                growth,
-                &mut self.room.record,
-                length,
-            )
-            .await?;
-        self.keyring.cards.put(card)?;
+        pin!(self.store.put_sealed(
+            rng,
+            master,
+            card.record,
+            growth,
+            &mut self.room.record,
+            length,
+        ))
+        .await?;
+        self.room.cards.put(card)?;
         Ok(())
     }
 
     /// Loads a session into `room.current`.
     pub(super) async fn load_session(&mut self, card: &Card) -> Result<Contact, Failed> {
         let master = &self.keyring.master;
-        let read = self
-            .store
-            .read_sealed(master, card.record, &mut self.room.record)
-            .await?;
+        let read = pin!(
+            self.store
+                .read_sealed(master, card.record, &mut self.room.record)
+        )
+        .await?;
         let length = read.ok_or(Failed(TokenError::Storage))?;
-        let content = self
-            .room
-            .record
-            .get(SEAL_OVERHEAD..SEAL_OVERHEAD + length)
-            .ok_or(StoreError::Damaged)?;
-        let loaded = decode(card.record, content).and_then(|(_, contact, session)| {
-            self.room
-                .current
-                .load(session)
-                .map_err(|_| StoreError::Damaged)?;
-            Ok(contact)
-        });
+        let loaded = self.room.load(card.record, length);
         self.room.record.zeroize();
         Ok(loaded?)
     }
 
     /// Does what follows from a session being there: idempotent, in any order.
     pub(super) async fn redo(&mut self) -> Result<(), Failed> {
-        let mut sids = Vec::<Bytes<16>, MAX_CARDS>::new();
-        let mut one_times = Vec::<u32, MAX_CARDS>::new();
-        for card in self.keyring.cards.iter() {
-            match card.origin {
-                Origin::Typed(sid) => drop(sids.push(sid)),
-                Origin::OneTime(id) => drop(one_times.push(id)),
-                Origin::Started | Origin::Shown(_) | Origin::LastResort(..) => {}
+        for at in 0..self.room.cards.len() {
+            if let Some(Origin::OneTime(id)) = self.room.cards.origin(at) {
+                self.delete_prekey(PrekeyKind::OneTime, id).await?;
             }
         }
-        for id in one_times {
-            self.delete_prekey(PrekeyKind::OneTime, id).await?;
-        }
-        self.confirm_pending(&sids).await?;
-        while let Some(card) = self.keyring.cards.over() {
-            self.delete_session(&card).await?;
+        pin!(self.confirm_pending()).await?;
+        while let Some(card) = self.room.cards.over() {
+            pin!(self.delete_session(&card)).await?;
         }
         Ok(())
     }
@@ -329,21 +326,20 @@ impl<E: Env> Work<'_, E> {
         if let Origin::LastResort(prekey, mark) = card.origin
             && self.keyring.prekeys.has_last_resort(prekey)
         {
-            let (rng, keyring) = (rng(self.env)?, &mut *self.keyring);
-            let kept = (prekey, mark);
-            keyring
+            let rng = rng(self.env)?;
+            self.room
                 .marks
                 .keep(
-                    kept,
+                    (prekey, mark),
                     self.store,
                     rng,
-                    &keyring.master,
+                    &self.keyring.master,
                     &mut self.room.record,
                 )
                 .await?;
         }
         self.store.delete(card.record).await?;
-        self.keyring.cards.remove(card.record);
+        self.room.cards.remove(card.record);
         if self
             .keyring
             .uncommitted
@@ -359,7 +355,7 @@ impl<E: Env> Work<'_, E> {
     pub(super) async fn forget(&mut self, peer: &Address) -> Result<(), Failed> {
         let address = tag_of_address(peer);
         let waited = self.forget_pending(peer).await?;
-        if self.keyring.cards.count(&address) == 0 && !waited {
+        if self.room.cards.count(&address) == 0 && !waited {
             return Err(Failed(TokenError::UnknownContact));
         }
         if self
@@ -370,8 +366,8 @@ impl<E: Env> Work<'_, E> {
         {
             self.discard();
         }
-        while let Some(card) = self.keyring.cards.current(&address) {
-            self.delete_session(&card).await?;
+        while let Some(card) = self.room.cards.current(&address) {
+            pin!(self.delete_session(&card)).await?;
         }
         Ok(())
     }
@@ -384,7 +380,7 @@ impl<E: Env> Work<'_, E> {
         let after = after.map(tag_of_address);
         let later = |card: &&Card| after.is_none_or(|after| card.address > after);
         let Some(address) = self
-            .keyring
+            .room
             .cards
             .iter()
             .filter(later)
@@ -394,27 +390,27 @@ impl<E: Env> Work<'_, E> {
             return Ok(None);
         };
         let current = self
-            .keyring
+            .room
             .cards
             .current(&address)
             .ok_or(Failed(TokenError::UnknownContact))?;
-        let contact = self.load_session(&current).await?;
+        let contact = pin!(self.load_session(&current)).await?;
         self.room.current.clear();
         Ok(Some(ContactInfo {
             address: contact.address,
             identity: contact.identity,
-            verified: self.keyring.cards.verified(&address, &current.identity),
+            verified: self.room.cards.verified(&address, &current.identity),
             session: current.session,
-            sessions: self.keyring.cards.count(&address) as u8,
+            sessions: self.room.cards.count(&address) as u8,
             note: String::new(),
         }))
     }
 
     /// Learns at an unlock what there is, and redoes what a power cut kept from being done.
     pub(super) async fn take_stock(&mut self) -> Result<(), Failed> {
-        self.load_prekeys().await?;
+        pin!(self.load_prekeys()).await?;
         let marks = self
-            .keyring
+            .room
             .marks
             .load(self.store, &self.keyring.master, &mut self.room.record)
             .await;
@@ -424,29 +420,49 @@ impl<E: Env> Work<'_, E> {
             if !self.store.has(record) {
                 continue;
             }
-            let read = self
-                .store
-                .read_sealed(&self.keyring.master, record, &mut self.room.record)
-                .await;
-            let card = match read {
-                Ok(length) => {
-                    let content = SEAL_OVERHEAD..SEAL_OVERHEAD + length.unwrap_or(0);
-                    decode(record, self.room.record.get(content).unwrap_or_default())
-                        .map(|(card, _, _)| card)
-                }
-                Err(error) => Err(error),
-            };
+            let read = pin!(self.store.read_sealed(
+                &self.keyring.master,
+                record,
+                &mut self.room.record
+            ))
+            .await;
+            let card = read.and_then(|length| self.room.card(record, length.unwrap_or(0)));
             self.room.record.zeroize();
             match card {
-                Ok(card) => self.keyring.cards.put(card)?,
+                Ok(card) => self.room.cards.put(card)?,
                 // A session that cannot be read helps nobody, and its place does.
                 Err(StoreError::Damaged) => self.store.delete(record).await?,
                 Err(error) => return Err(error.into()),
             }
         }
-        self.redo().await?;
-        self.count_pending().await
+        pin!(self.redo()).await?;
+        pin!(self.count_pending()).await
     }
+}
+
+impl Room {
+    /// Takes the session of `length` bytes in `record` to `current`.
+    #[inline(never)]
+    fn load(&mut self, record: RecordId, length: usize) -> Result<Contact, StoreError> {
+        let (_, contact, session) = decode(record, opened(&self.record, length)?)?;
+        self.current
+            .load(session)
+            .map_err(|_| StoreError::Damaged)?;
+        Ok(contact)
+    }
+
+    /// What RAM knows of the session of `length` bytes in `record`.
+    #[inline(never)]
+    fn card(&self, record: RecordId, length: usize) -> Result<Card, StoreError> {
+        decode(record, opened(&self.record, length)?).map(|(card, _, _)| card)
+    }
+}
+
+/// The content of a record of `length` bytes that was read.
+fn opened(record: &[u8], length: usize) -> Result<&[u8], StoreError> {
+    record
+        .get(SEAL_OVERHEAD..SEAL_OVERHEAD + length)
+        .ok_or(StoreError::Damaged)
 }
 
 fn encode(

@@ -211,11 +211,12 @@ fn a_lock_leaves_no_secret_in_ram() {
         app.keyring.is_none()
             && app.channel.is_none()
             && app.run.is_none()
-            && app.last.request.is_none()
+            && app.memory.replies.request.is_none()
     );
-    assert!(app.room.current.is_empty() && app.room.next.is_empty());
-    assert!(app.room.record.iter().all(|byte| *byte == 0));
-    assert!(app.room.plain.is_empty() && app.room.envelope.is_empty() && app.last.reply.is_empty());
+    let room = &app.memory.room;
+    assert!(room.current.is_empty() && room.next.is_empty());
+    assert!(room.record.iter().all(|byte| *byte == 0));
+    assert!(room.cards.len() == 0 && app.memory.replies.last.is_empty());
 }
 
 #[test]

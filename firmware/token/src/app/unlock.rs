@@ -1,7 +1,10 @@
 //! Outside the channel: hello, unlock, initialisation, reset (protocol.md, "Host to token").
 
+use core::borrow::BorrowMut;
+use core::pin::pin;
+
 use heapless::{String, Vec};
-use hostchat_core::icd::link::{Hello, Lifecycle, MAX_LINK};
+use hostchat_core::icd::link::{FromToken, Hello, Lifecycle};
 use hostchat_core::icd::{
     LinkError, MAX_TRIES, MAX_TRIES_PER_POWER_CYCLE, Reply, TRIES_THAT_NEED_TOUCH, TokenUnlock,
     UnlockKind,
@@ -10,9 +13,9 @@ use hostchat_core::wire::{Bytes, PROTOCOL_VERSION, codec};
 use zeroize::Zeroize as _;
 
 use super::keystore::{
-    Keyring, PinPassword, PinWrap, PublicPin, open_box, put_pin, set_tries, tries,
+    Keyring, Keys, PinPassword, PinWrap, PublicPin, open_box, put_pin, set_tries, tries,
 };
-use super::{App, Executed, Work, put, refuse, touch};
+use super::{App, Memory, Work, touch};
 use crate::env::{Env, TouchReason};
 use crate::records::RecordId;
 use crate::store::{MasterKey, StoreError};
@@ -26,7 +29,7 @@ pub(super) struct Run {
     unlock: TokenUnlock,
 }
 
-impl<E: Env> App<E> {
+impl<E: Env, M: BorrowMut<Memory>> App<E, M> {
     pub(super) async fn hello(&mut self) -> Hello {
         self.pin.draw(&mut self.env);
         let (tries, tries_now) = self.tries_left().await.unwrap_or_default();
@@ -55,26 +58,19 @@ impl<E: Env> App<E> {
         Ok(())
     }
 
+    /// Message 1. An error says that it was not executed.
     pub(super) async fn unlock_start(
         &mut self,
         init: bool,
         sid: Bytes<16>,
         share: Bytes<32>,
         version: u8,
-        reply: &mut Vec<u8, MAX_LINK>,
-    ) -> Executed {
+    ) -> Result<(), LinkError> {
         self.run = None;
-        let answered = match version {
-            PROTOCOL_VERSION if init => self.init_start(sid, share, version, reply).await,
-            PROTOCOL_VERSION => self.pin_start(sid, share, version, reply).await,
+        match version {
+            PROTOCOL_VERSION if init => self.init_start(sid, share, version).await,
+            PROTOCOL_VERSION => self.pin_start(sid, share, version).await,
             _ => Err(LinkError::Version),
-        };
-        match answered {
-            Ok(()) => Executed::Yes,
-            Err(error) => {
-                refuse(error, reply);
-                Executed::No
-            }
         }
     }
 
@@ -83,7 +79,6 @@ impl<E: Env> App<E> {
         sid: Bytes<16>,
         share: Bytes<32>,
         version: u8,
-        reply: &mut Vec<u8, MAX_LINK>,
     ) -> Result<(), LinkError> {
         match self.lifecycle() {
             Lifecycle::Blank => {}
@@ -94,7 +89,7 @@ impl<E: Env> App<E> {
             return Err(LinkError::Random);
         }
         touch(&mut self.env, TouchReason::Init).await?;
-        self.answer(UnlockKind::Init, sid, share, version, reply)
+        self.pake(UnlockKind::Init, sid, share, version)
     }
 
     async fn pin_start(
@@ -102,7 +97,6 @@ impl<E: Env> App<E> {
         sid: Bytes<16>,
         share: Bytes<32>,
         version: u8,
-        reply: &mut Vec<u8, MAX_LINK>,
     ) -> Result<(), LinkError> {
         match self.lifecycle() {
             Lifecycle::Ready => {}
@@ -113,7 +107,7 @@ impl<E: Env> App<E> {
             return Err(LinkError::Random);
         }
         self.charge().await?;
-        self.answer(UnlockKind::Unlock, sid, share, version, reply)
+        self.pake(UnlockKind::Unlock, sid, share, version)
     }
 
     /// Takes a try away, durably, before anything leaves that tells the caller whether it guessed right.
@@ -137,13 +131,12 @@ impl<E: Env> App<E> {
         Ok(())
     }
 
-    fn answer(
+    fn pake(
         &mut self,
         kind: UnlockKind,
         sid: Bytes<16>,
         share: Bytes<32>,
         version: u8,
-        reply: &mut Vec<u8, MAX_LINK>,
     ) -> Result<(), LinkError> {
         let password: &[u8] = match (kind, &self.pin.password) {
             (UnlockKind::Init, _) => &[],
@@ -155,51 +148,51 @@ impl<E: Env> App<E> {
         let answered = TokenUnlock::answer(kind, id, salt, password, sid, share, version, rng);
         let (unlock, answer) = answered.map_err(|_| LinkError::BadRequest)?;
         self.run = Some(Run { kind, unlock });
-        put(&answer, reply);
+        self.reply(&answer);
         Ok(())
     }
 
+    /// Message 3. An error says that it was not executed.
     pub(super) async fn unlock_finish(
         &mut self,
         tag: &Bytes<32>,
         body: &[u8],
-        reply: &mut Vec<u8, MAX_LINK>,
-    ) -> Executed {
+    ) -> Result<(), LinkError> {
         let Some(Run { kind, unlock }) = self.run.take() else {
-            refuse(LinkError::BadRequest, reply);
-            return Executed::No;
+            return Err(LinkError::BadRequest);
         };
         let mut secret = Vec::<u8, 64>::new();
         let finished = unlock.finish(tag, body, &mut secret);
         let opened = match (kind, &finished) {
-            (UnlockKind::Init, Ok(_)) => self.initialise(&secret).await,
+            (UnlockKind::Init, Ok(_)) => pin!(self.initialise(&secret)).await,
             (UnlockKind::Init, Err(_)) => Err(LinkError::BadRequest),
-            (UnlockKind::Unlock, Ok(_)) => self.open(&secret).await,
+            (UnlockKind::Unlock, Ok(_)) => pin!(self.open(&secret)).await,
             (UnlockKind::Unlock, Err(_)) => Err(self.wrong_pin().await),
         };
         secret.zeroize();
-        match (opened, finished) {
-            (Ok(keyring), Ok(channel)) => {
+        let unlocked = match (opened, finished) {
+            (Ok(keys), Ok(channel)) => {
                 self.lock();
-                self.keyring = Some(keyring);
+                self.keyring = Some(Keyring::new(keys));
                 self.channel = Some(channel);
-                if let Err(error) = self.take_stock().await {
-                    self.lock();
-                    refuse(error, reply);
-                    return Executed::Yes;
-                }
-                let mut done = Vec::<u8, 8>::new();
-                let _ = codec::encode_into(&Reply::Done, &mut done);
-                self.reply_sealed(&done, reply);
+                pin!(self.take_stock()).await
             }
-            (Err(error), _) => refuse(error, reply),
-            (Ok(_), Err(_)) => refuse(LinkError::BadRequest, reply),
+            (Err(error), _) => Err(error),
+            (Ok(_), Err(_)) => Err(LinkError::BadRequest),
+        };
+        match unlocked {
+            Ok(()) => {
+                let reply = self.memory.borrow_mut().replies.begin();
+                let _ = codec::encode_into(&Reply::Done, reply);
+                self.seal_reply();
+            }
+            Err(error) => self.reply(&FromToken::Refused(error)),
         }
-        Executed::Yes
+        Ok(())
     }
 
     /// The last step of an initialisation: new keys, the PIN record last, which makes them count.
-    async fn initialise(&mut self, secret: &[u8]) -> Result<Keyring, LinkError> {
+    async fn initialise(&mut self, secret: &[u8]) -> Result<Keys, LinkError> {
         if self.lifecycle() != Lifecycle::Blank {
             return Err(LinkError::NotBlank);
         }
@@ -214,27 +207,35 @@ impl<E: Env> App<E> {
         }
         let rng = self.env.rng().ok_or(LinkError::Random)?;
         let master = MasterKey::generate(rng);
-        let keyring = Keyring::create(&mut self.store, rng, master).await?;
+        let keys = pin!(Keys::create(&mut self.store, rng, master)).await?;
         set_tries(&mut self.store, MAX_TRIES).await?;
         let ids = (&self.pin.token_id, &self.pin.salt);
-        put_pin(&mut self.store, rng, ids, &password, &wrap, &keyring.master).await?;
+        pin!(put_pin(
+            &mut self.store,
+            rng,
+            ids,
+            &password,
+            &wrap,
+            &keys.master
+        ))
+        .await?;
         self.reload_pin().await?;
-        Ok(keyring)
+        Ok(keys)
     }
 
     /// The last step of an unlock: the right W opens the box, and the tries are given back.
-    async fn open(&mut self, secret: &[u8]) -> Result<Keyring, LinkError> {
+    async fn open(&mut self, secret: &[u8]) -> Result<Keys, LinkError> {
         let Ok(wrap) = PinWrap::from_slice(secret) else {
             return Err(self.wrong_pin().await);
         };
-        let Some(master) = open_box(&mut self.store, &wrap).await? else {
+        let Some(master) = pin!(open_box(&mut self.store, &wrap)).await? else {
             return Err(self.wrong_pin().await);
         };
         if self.env.wipes() {
             set_tries(&mut self.store, MAX_TRIES).await?;
             self.tries_now = MAX_TRIES_PER_POWER_CYCLE;
         }
-        Ok(Keyring::open(&mut self.store, master).await?)
+        Ok(pin!(Keys::open(&mut self.store, master)).await?)
     }
 
     /// The try stays charged; after the last one every key is destroyed.
@@ -272,9 +273,13 @@ impl<E: Env> App<E> {
             env: &mut self.env,
             store: &mut self.store,
             keyring,
-            room: &mut self.room,
+            room: &mut self.memory.borrow_mut().room,
             pressed: false,
         };
-        work.take_stock().await.map_err(|_| LinkError::Storage)
+        let taken = pin!(work.take_stock()).await;
+        if taken.is_err() {
+            self.lock();
+        }
+        taken.map_err(|_| LinkError::Storage)
     }
 }

@@ -17,6 +17,7 @@ mod seal;
 mod tests;
 
 use core::fmt;
+use core::pin::pin;
 
 use rand_core::CryptoRng;
 use sequential_storage::cache::Cache;
@@ -211,7 +212,7 @@ impl<F: Flash> Store<F> {
     /// `Full` with nothing changed; `Flash`: the old or the new version stands, the next mount tells.
     pub(crate) async fn commit(&mut self, fresh: Fresh, stored: &[u8]) -> Result<(), StoreError> {
         let Fresh { id, generation, .. } = fresh;
-        let result = self.replace(id, generation, Some(stored), true).await;
+        let result = pin!(self.replace(id, generation, Some(stored), true)).await;
         if result == Err(StoreError::Full) {
             let Guarded { flash, slots } = self.guarded()?;
             let abandoned = slots.abandon(flash).await;
@@ -236,7 +237,7 @@ impl<F: Flash> Store<F> {
             .generation
             .checked_add(1)
             .ok_or(StoreError::Full)?;
-        let result = self.replace(id, generation, Some(bytes), false).await;
+        let result = pin!(self.replace(id, generation, Some(bytes), false)).await;
         self.note(result)
     }
 
@@ -250,7 +251,7 @@ impl<F: Flash> Store<F> {
         if !entry.live() {
             return Ok(());
         }
-        let result = self.replace(id, entry.generation, None, false).await;
+        let result = pin!(self.replace(id, entry.generation, None, false)).await;
         self.note(result)?;
         let Guarded { flash, slots } = self.guarded()?;
         let mut done = slots.destroy(flash, id).await.map_err(StoreError::from);
@@ -277,8 +278,7 @@ impl<F: Flash> Store<F> {
         let length = usize::from(entry.length);
         let out = out.get_mut(..length).ok_or(StoreError::Damaged)?;
         let (in_blocks, inline) = out.split_at_mut(length.min(entry.blocks() * BLOCK));
-        let header = self
-            .header(id, Some(inline))
+        let header = pin!(self.header(id, Some(inline)))
             .await?
             .ok_or(StoreError::Damaged)?;
         if header.generation != entry.generation || header.length != entry.length {
@@ -364,7 +364,7 @@ impl<F: Flash> Store<F> {
 
     async fn store_item(&mut self, key: u32, bytes: &[u8]) -> Result<(), StoreError> {
         let map = self.map.as_mut().ok_or(StoreError::Flash)?;
-        Ok(map.store_item(&mut self.buffer, &key, &bytes).await?)
+        Ok(pin!(map.store_item(&mut self.buffer, &key, &bytes)).await?)
     }
 
     /// Writes blocks and header of a version, or a header that says deleted.
@@ -376,7 +376,7 @@ impl<F: Flash> Store<F> {
         slotted: bool,
     ) -> Result<(), StoreError> {
         let old = if self.directory[id.index()].blocks() > 0 {
-            self.header(id, None).await?
+            pin!(self.header(id, None)).await?
         } else {
             None
         };
@@ -393,8 +393,7 @@ impl<F: Flash> Store<F> {
         }
         for (block, part) in blocks.iter().zip(in_blocks.chunks(BLOCK)) {
             self.stale.set(*block, true);
-            self.store_item(BLOCK_KEYS + u32::from(*block), part)
-                .await?;
+            pin!(self.store_item(BLOCK_KEYS + u32::from(*block), part)).await?;
         }
         self.flush().await?;
 
@@ -405,7 +404,7 @@ impl<F: Flash> Store<F> {
         };
         let item =
             encode_header(generation, length, slotted, &blocks, inline).ok_or(StoreError::Full)?;
-        self.store_item(u32::from(id.owner()), &item).await?;
+        pin!(self.store_item(u32::from(id.owner()), &item)).await?;
         self.flush().await?;
 
         self.directory[id.index()] = Entry {
@@ -443,7 +442,7 @@ impl<F: Flash> Store<F> {
         }
         for block in 0..BLOCKS as u16 {
             if self.stale.has(block) {
-                let emptied = self.store_item(BLOCK_KEYS + u32::from(block), &[]).await;
+                let emptied = pin!(self.store_item(BLOCK_KEYS + u32::from(block), &[])).await;
                 self.note(emptied)?;
                 self.stale.set(block, false);
             }

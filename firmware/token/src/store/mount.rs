@@ -1,5 +1,7 @@
 //! The boot: finishes what a power cut left half-done and learns what is there.
 
+use core::pin::pin;
+
 use sequential_storage::map::MapStorage;
 
 use super::format::{BLOCK_KEYS, BLOCKS, Blocks, DELETED, Entry, Header, ITEM_BUFFER};
@@ -17,7 +19,7 @@ impl<F: Flash> Store<F> {
     /// `Flash`, `Geometry`.
     pub(crate) async fn mount(mut flash: F) -> Result<Self, StoreError> {
         let layout = Layout::of(&flash).map_err(|_| StoreError::Geometry)?;
-        let (mut slots, unfinished) = Slots::mount(&mut flash, &layout).await?;
+        let (mut slots, unfinished) = pin!(Slots::mount(&mut flash, &layout)).await?;
         if unfinished.wiping {
             slots.resume_wipe(&mut flash).await?;
             erase_store(&mut flash, &layout).await?;
@@ -43,7 +45,8 @@ impl<F: Flash> Store<F> {
             failed: false,
             damaged: false,
         };
-        match store.take_stock().await {
+        let taken = pin!(store.take_stock()).await;
+        match taken {
             Err(StoreError::Damaged) => store.damaged = true,
             result => result?,
         }

@@ -1,5 +1,7 @@
 //! Sealing of records: AES-SIV under the master key and the slot key of this version, tag before the content.
 
+use core::pin::pin;
+
 use hostchat_core::crypto::kdf::hkdf;
 use hostchat_core::crypto::label;
 use hostchat_core::crypto::siv::{SivKey, TAG_LEN};
@@ -45,10 +47,11 @@ impl<F: Flash> Store<F> {
         length: usize,
     ) -> Result<(), StoreError> {
         let whole = buffer.get_mut(..TAG_LEN + length).ok_or(StoreError::Full)?;
-        let result = match self.begin(rng, id, whole.len(), growth).await {
+        let begun = pin!(self.begin(rng, id, whole.len(), growth)).await;
+        let result = match begun {
             Ok(fresh) => {
                 seal(master, &fresh, whole);
-                self.commit(fresh, whole).await
+                pin!(self.commit(fresh, whole)).await
             }
             Err(error) => Err(error),
         };
@@ -67,10 +70,10 @@ impl<F: Flash> Store<F> {
         id: RecordId,
         buffer: &mut [u8],
     ) -> Result<Option<usize>, StoreError> {
-        let Some(length) = self.read(id, buffer).await? else {
+        let Some(length) = pin!(self.read(id, buffer)).await? else {
             return Ok(None);
         };
-        let slot = self.slot_key(id).await?;
+        let slot = pin!(self.slot_key(id)).await?;
         let generation = self.generation(id);
         let whole = buffer.get_mut(..length).ok_or(StoreError::Damaged)?;
         open(master, &slot, id, generation, whole)?;
