@@ -7,6 +7,7 @@ mod check;
 mod firmware;
 mod setup;
 mod step;
+mod target;
 mod token;
 
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use clap::{Parser, Subcommand};
 
 use crate::firmware::Board;
 use crate::step::{Failed, Step, cargo};
+use crate::target::Emulator;
 use crate::token::TokenArguments;
 
 #[derive(Parser)]
@@ -36,6 +38,9 @@ enum Chore {
         /// Runs only the steps whose name contains this.
         #[arg(long, value_name = "PART")]
         only: Option<String>,
+        /// Runs only what runs on a chip: the core's vectors and the token's scenarios in this emulator.
+        #[arg(long, value_enum, conflicts_with = "only")]
+        on: Option<Emulator>,
     },
     /// Runs the tests with large counts (kills, schedules, sequences): the same code, hours instead of minutes.
     Nightly,
@@ -59,7 +64,11 @@ enum Chore {
 fn main() -> ExitCode {
     let result = match Arguments::parse().chore {
         Chore::Demo => demo(),
-        Chore::Test { only } => test(only.as_deref()),
+        Chore::Test {
+            only: _,
+            on: Some(Emulator::Qemu),
+        } => test_on_qemu(),
+        Chore::Test { only, on: None } => test(only.as_deref()),
         Chore::Nightly => nightly(),
         Chore::Bench { part } => bench(part.as_deref()),
         Chore::Ci => test(None),
@@ -131,6 +140,7 @@ fn test(only: Option<&str>) -> Result<(), Failed> {
     steps.extend(check::chips());
     // The tests start this image in the emulator.
     steps.push(cargo("emulator", &[]).with(token::emulator));
+    steps.extend(target::steps());
     steps.push(firmware::lint_step(Board::Qemu));
     steps.push(firmware::build_step(Board::Qemu));
     steps.push(cargo("programs", &["build", "--workspace", "--bins"]));
@@ -176,6 +186,11 @@ fn test(only: Option<&str>) -> Result<(), Failed> {
         started.elapsed().as_secs()
     );
     Ok(())
+}
+
+fn test_on_qemu() -> Result<(), Failed> {
+    token::emulator()?;
+    target::steps().into_iter().try_for_each(Step::run)
 }
 
 fn nightly() -> Result<(), Failed> {
