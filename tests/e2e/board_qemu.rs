@@ -119,6 +119,54 @@ fn the_image_pairs_talks_is_killed_and_goes_on_from_its_flash() {
     assert!(!board.link.exists(), "the link is gone with the token");
 }
 
+/// The stack of the image, less what an interrupt at the wrong moment needs. It was 52 KiB when this was written, 36 of them
+/// ML-KEM's.
+const MOST_STACK: usize = 55 * 1024;
+
+/// Two boards do everything that takes much stack: each shows a code and types one, begins a session without a code and
+/// accepts one, seals, opens, commits and makes prekeys.
+#[test]
+fn everything_fits_the_stack_of_a_microcontroller() {
+    let world = World::new();
+    let relay = world.relay();
+    let boards = ["alice", "bob"].map(|name| Board::start(&world, name));
+    let [alice, bob] = ["alice", "bob"].map(|name| {
+        let home = world.bare_home(name, Some(world.path(&format!("{name}.tty"))));
+        home.init(&relay);
+        home
+    });
+    let (carol, dave) = (world.home("carol", &relay), world.home("dave", &relay));
+    pair(&world, &alice, &bob);
+    pair(&world, &bob, &carol);
+    let long = "x".repeat(4000);
+    for (from, to) in [(&alice, &bob), (&bob, &alice), (&alice, &dave)] {
+        from.run(&["send", &to.name, &long]).ok();
+        let accepting = ["accept", &from.name, "--json"];
+        let told = if to.name == "dave" {
+            to.run(&accepting).ok()
+        } else {
+            to.run(&["recv", "--json"]).ok()
+        };
+        assert_eq!(texts(&told), [long.as_str()]);
+    }
+    dave.run(&["send", "bob", "without a code"]).ok();
+    let accepted = bob.run(&["accept", "dave", "--json"]).ok();
+    assert_eq!(texts(&accepted), ["without a code"]);
+
+    for board in boards {
+        let ended = board.running.expect("it runs").stop();
+        let used = ended.err.lines().filter_map(stack_used).max();
+        println!("stack: {used:?} bytes");
+        assert!(used.is_some_and(|used| used <= MOST_STACK), "{ended}");
+    }
+}
+
+/// Reads `stack: USED of SIZE bytes`, which the image prints when a host goes away.
+fn stack_used(line: &str) -> Option<usize> {
+    let (used, _) = line.strip_prefix("stack: ")?.split_once(' ')?;
+    used.parse().ok()
+}
+
 #[test]
 fn a_broken_source_of_random_numbers_makes_no_keys() {
     let world = World::new();

@@ -88,23 +88,6 @@ impl Initiator {
     /// # Errors
     ///
     /// [`Peer::WrongAddress`] if both addresses are one.
-    pub fn start<R: CryptoRng + ?Sized>(
-        keys: &IdentityKeys,
-        own: &Address,
-        peer: &Address,
-        code: &Code,
-        rng: &mut R,
-    ) -> Result<Self, Error> {
-        let mut run = Self::without_kem(keys, own, peer, code, rng)?;
-        run.offer.public.kem.0 = run.kem.encapsulation_key();
-        Ok(run)
-    }
-
-    /// Starts a run and copies message 1 out of it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::start`].
     pub fn offer<R: CryptoRng + ?Sized>(
         keys: &IdentityKeys,
         own: &Address,
@@ -112,14 +95,20 @@ impl Initiator {
         code: &Code,
         rng: &mut R,
     ) -> Result<(Self, PairOffer), Error> {
-        let run = Self::start(keys, own, peer, code, rng)?;
-        let offer = run.message().clone();
+        let mut run = Self::prepare(keys, own, peer, code, rng)?;
+        let offer = run.complete().clone();
         Ok((run, offer))
     }
 
-    /// Everything but the public half of the ML-KEM key, so that nothing of it lies below ML-KEM on the stack.
+    /// The first half of [`Self::offer`]: everything but the public half of the ML-KEM key.
+    ///
+    /// Apart from the other half it leaves nothing below ML-KEM on the stack of a token.
+    ///
+    /// # Errors
+    ///
+    /// As there.
     #[inline(never)]
-    fn without_kem<R: CryptoRng + ?Sized>(
+    pub fn prepare<R: CryptoRng + ?Sized>(
         keys: &IdentityKeys,
         own: &Address,
         peer: &Address,
@@ -155,7 +144,13 @@ impl Initiator {
         })
     }
 
-    /// Message 1.
+    /// The second half of [`Self::offer`]: gives message 1.
+    pub fn complete(&mut self) -> &PairOffer {
+        self.offer.public.kem.0 = self.kem.encapsulation_key();
+        &self.offer
+    }
+
+    /// Message 1, once it is complete.
     #[must_use]
     pub fn message(&self) -> &PairOffer {
         &self.offer
@@ -187,6 +182,30 @@ impl Initiator {
         session: &mut Session,
         rng: &mut R,
     ) -> Result<Identity, Error> {
+        let encapsulated = self.decapsulate(answer);
+        self.confirm_with(&encapsulated, keys, answer, session, rng)
+    }
+
+    /// The first half of [`Self::confirm`], which is ML-KEM and nothing else.
+    #[must_use]
+    pub fn decapsulate(&self, answer: &PairAnswer) -> kem::SharedSecret {
+        self.kem.decapsulate(&answer.public.kem.0)
+    }
+
+    /// The second half of [`Self::confirm`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[inline(never)]
+    pub fn confirm_with<R: CryptoRng + ?Sized>(
+        self,
+        encapsulated: &kem::SharedSecret,
+        keys: &IdentityKeys,
+        answer: &PairAnswer,
+        session: &mut Session,
+        rng: &mut R,
+    ) -> Result<Identity, Error> {
         let (own, theirs) = (&self.offer.public, &answer.public);
         if answer.sid != self.offer.sid {
             return Err(Peer::Unknown.into());
@@ -197,23 +216,6 @@ impl Initiator {
         }
         let peer = keys.check_peer(&theirs.identity)?;
 
-        let encapsulated = self.kem.decapsulate(&theirs.kem.0);
-        self.finish(keys, answer, &peer, &encapsulated, session, rng)?;
-        Ok(peer)
-    }
-
-    /// Everything after ML-KEM, so that nothing of it lies below ML-KEM on the stack.
-    #[inline(never)]
-    fn finish<R: CryptoRng + ?Sized>(
-        self,
-        keys: &IdentityKeys,
-        answer: &PairAnswer,
-        peer: &Identity,
-        encapsulated: &kem::SharedSecret,
-        session: &mut Session,
-        rng: &mut R,
-    ) -> Result<(), Error> {
-        let (own, theirs) = (&self.offer.public, &answer.public);
         let (ad_a, ad_b) = (associated_data(own)?, associated_data(theirs)?);
         let isk = self
             .cpace
@@ -241,7 +243,7 @@ impl Initiator {
             Prefix::confirmed(confirm)?,
             rng,
         );
-        Ok(())
+        Ok(peer)
     }
 }
 

@@ -285,6 +285,13 @@ impl Deframer {
         }
     }
 
+    /// Drops what was received of a frame, in place: a deframer is large.
+    pub fn reset(&mut self) {
+        self.buffer.clear();
+        (self.left, self.begun, self.handed_over) = (0, false, false);
+        (self.zero_follows, self.fault) = (false, None);
+    }
+
     /// Takes one byte; when it ends a frame, returns the sequence and the message.
     ///
     /// `None` while no frame is complete. A frame that is too long or damaged gives its error once, at its end, and
@@ -308,6 +315,13 @@ impl Deframer {
             None if unfinished => Err(Error::Decode(Decode::Truncated)),
             None => Self::check(&self.buffer),
         })
+    }
+
+    /// The message that the last push returned, until the next one.
+    #[must_use]
+    pub fn message(&self) -> Option<&[u8]> {
+        let (_, message) = Self::check(&self.buffer).ok()?;
+        self.handed_over.then_some(message)
     }
 
     fn take(&mut self, byte: u8) {

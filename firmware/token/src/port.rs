@@ -31,10 +31,13 @@ pub enum Work {
     Request(u8),
 }
 
+/// Bytes that are kept while a request waits for the main loop, which is at once: a `Cancel` or two.
+const EARLY: usize = 64;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
-    /// A request waits for the main loop.
+    /// A request waits in the deframer for the main loop.
     Waiting(u8),
     /// The main loop works on it.
     UnderWay(u8),
@@ -43,8 +46,9 @@ enum State {
 /// The port. Interrupts and the main loop share it behind a critical section.
 pub struct Port {
     deframer: Deframer,
-    request: Vec<u8, MAX_LINK>,
     state: State,
+    /// What came while a request waits in the deframer.
+    early: Deque<u8, EARLY>,
     out: Deque<u8, OUT>,
     touch_needed: bool,
     cancelled: bool,
@@ -63,8 +67,8 @@ impl Port {
     pub const fn new() -> Self {
         Self {
             deframer: Deframer::new(),
-            request: Vec::new(),
             state: State::Idle,
+            early: Deque::new(),
             out: Deque::new(),
             touch_needed: false,
             cancelled: false,
@@ -74,18 +78,19 @@ impl Port {
 
     /// Takes a byte from the host. Noise and damaged frames are dropped: the host asks again.
     pub fn handle_byte(&mut self, byte: u8) {
+        if matches!(self.state, State::Waiting(_)) {
+            // A host that sends more than fits does not keep to one request at a time.
+            let _ = self.early.push_back(byte);
+            return;
+        }
         let Some(Ok((sequence, message))) = self.deframer.push(byte) else {
             return;
         };
         if matches!(codec::decode(message), Ok(ToToken::Cancel)) {
             self.cancelled = true;
         } else if self.state == State::Idle {
-            // A deframed message is never longer than MAX_LINK.
-            self.request.clear();
-            if self.request.extend_from_slice(message).is_ok() {
-                self.state = State::Waiting(sequence);
-                self.cancelled = false;
-            }
+            self.state = State::Waiting(sequence);
+            self.cancelled = false;
         } else {
             self.send(sequence, &FromToken::Refused(LinkError::Busy));
         }
@@ -93,7 +98,8 @@ impl Port {
 
     /// The host closed the port: what was half received or not yet sent is dropped, a wait for a press ends.
     pub fn handle_hang_up(&mut self) {
-        self.deframer = Deframer::new();
+        self.deframer.reset();
+        self.early.clear();
         self.out.clear();
         self.cancelled = true;
         self.hung_up = true;
@@ -128,10 +134,14 @@ impl Port {
                 return Some(Work::HangUp);
             }
             if let State::Waiting(sequence) = self.state {
-                request.clone_from(&self.request);
-                self.request.fill(0);
-                self.request.clear();
+                request.clear();
+                // A deframed message is never longer than MAX_LINK.
+                let message = self.deframer.message().unwrap_or_default();
+                let _ = request.extend_from_slice(message);
                 self.state = State::UnderWay(sequence);
+                while let Some(byte) = self.early.pop_front() {
+                    self.handle_byte(byte);
+                }
                 return Some(Work::Request(sequence));
             }
         }
@@ -279,6 +289,19 @@ mod tests {
             !port.is_cancelled(),
             "a new request is not cancelled by the old cancel"
         );
+    }
+
+    #[test]
+    fn a_cancel_right_behind_its_request_reaches_it() {
+        let (mut port, mut request) = (Port::new(), Vec::new());
+        feed(&mut port, 1, REQUEST);
+        feed(&mut port, 2, &cancel());
+        for _ in 0..2 * EARLY {
+            port.handle_byte(0xA5);
+        }
+        assert_eq!(port.take_work(&mut request), Some(Work::Request(1)));
+        assert_eq!(request, REQUEST);
+        assert!(port.is_cancelled());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `cargo xtask firmware`: builds a board's image and shows how large it is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
@@ -109,7 +109,32 @@ pub(crate) fn firmware(board: Board) -> Result<(), Failed> {
     build_step(board).run()?;
     let path = image(board);
     let shown = std::fs::canonicalize(&path).unwrap_or(path);
-    debian_packages(&[("size", "binutils")])?;
     println!("\n{}", shown.display());
-    program("sizes", "size", &[&shown.to_string_lossy()]).run()
+    show_sizes(&shown)
+}
+
+/// Shows what an image takes of flash and RAM, the stack's region included.
+fn show_sizes(image: &Path) -> Result<(), Failed> {
+    debian_packages(&[("size", "binutils"), ("nm", "binutils")])?;
+    let image = image.to_string_lossy();
+    program("sizes", "size", &[&image]).run()?;
+
+    let symbols = program("symbols", "nm", &[&image]).output()?;
+    let address = |name: &str| {
+        let line = symbols.lines().find(|line| line.ends_with(name))?;
+        u64::from_str_radix(line.split(' ').next()?, 16).ok()
+    };
+    let length = |from, to| Some(address(to)?.saturating_sub(address(from)?));
+    if let (Some(statics), Some(stack)) = (
+        length(" __sdata", " __ebss"),
+        length(" _stack_end", " _stack_start"),
+    ) {
+        let kib = |bytes: u64| bytes.div_ceil(1024);
+        println!(
+            "RAM: statics {} KiB, stack at most {} KiB",
+            kib(statics),
+            kib(stack)
+        );
+    }
+    Ok(())
 }

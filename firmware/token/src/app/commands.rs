@@ -3,6 +3,7 @@
 use core::pin::pin;
 
 use heapless::VecView;
+use hostchat_core::error::Error;
 use hostchat_core::icd::{Command, Reply, Status, TokenError};
 use hostchat_core::wire::relay::login_items;
 use hostchat_core::wire::{Account, Bytes, RelayName, codec};
@@ -10,7 +11,7 @@ use rand_core::Rng as _;
 
 use super::error::Failed;
 use super::keystore::{PinPassword, PinWrap, open_box, put_pin};
-use super::{Work, touch};
+use super::{Work, apart, touch};
 use crate::env::{Env, PresencePolicy, TouchReason};
 
 /// An encoded reply.
@@ -25,10 +26,20 @@ pub(super) enum Flow {
     PinChanged,
 }
 
+#[inline(never)]
+fn decode(request: &[u8]) -> Result<Command<'_>, Error> {
+    codec::decode(request)
+}
+
 /// Encodes a reply.
 #[inline(never)]
 pub(super) fn answer_with(reply: &Reply<'_>, answer: &mut Answer) -> Result<(), Failed> {
     codec::encode_into(reply, answer).map_err(|_| Failed(TokenError::BadRequest))
+}
+
+#[inline(never)]
+fn answer_done(answer: &mut Answer) -> Result<(), Failed> {
+    answer_with(&Reply::Done, answer)
 }
 
 /// Encodes a reply around its body, which stands in `answer` already.
@@ -40,9 +51,9 @@ pub(super) fn answer_around(reply: &Reply<'_>, answer: &mut Answer) -> Result<()
 impl<E: Env> Work<'_, E> {
     /// Carries out an encoded command and encodes the reply, which is never empty.
     pub(super) async fn command(&mut self, request: &[u8], answer: &mut Answer) -> Flow {
-        let command = codec::decode::<Command<'_>>(request);
+        let command = decode(request);
         let done = match &command {
-            Ok(command) => pin!(self.carry_out(command, answer)).await,
+            Ok(command) => apart(pin!(self.carry_out(command, answer))).await,
             Err(_) => Err(Failed(TokenError::BadRequest)),
         };
         self.room.answers.clear();
@@ -64,9 +75,7 @@ impl<E: Env> Work<'_, E> {
         {
             self.press(TouchReason::EveryCommand).await?;
         }
-        let reply = match command {
-            Command::Status => Reply::Status(self.status()),
-            Command::Identity => Reply::Identity(*self.keyring.identity.public().claim()),
+        match command {
             Command::ChangePin {
                 wrap,
                 new_salt,
@@ -78,44 +87,29 @@ impl<E: Env> Work<'_, E> {
                     PinPassword::from_bytes(new_prs.0),
                     PinWrap::from_bytes(new_wrap.0),
                 );
-                pin!(self.change_pin(&PinWrap::from_bytes(wrap.0), new_salt, &new.0, &new.1))
-                    .await?;
-                answer_with(&Reply::Done, answer)?;
+                let wrap = PinWrap::from_bytes(wrap.0);
+                apart(pin!(self.change_pin(&wrap, new_salt, &new.0, &new.1))).await?;
+                answer_done(answer)?;
                 return Ok(Flow::PinChanged);
-            }
-            Command::Lock => {
-                answer_with(&Reply::Done, answer)?;
-                return Ok(Flow::Lock);
             }
             Command::Wipe => {
                 self.press(TouchReason::Wipe).await?;
-                pin!(self.store.wipe()).await?;
-                answer_with(&Reply::Done, answer)?;
+                apart(pin!(self.store.wipe())).await?;
+                answer_done(answer)?;
                 return Ok(Flow::Wiped);
             }
-            Command::Login {
-                account,
-                dialled,
-                challenge,
-                exporter,
-            } => Reply::Signature(self.login(account, dialled, challenge, exporter)),
             Command::NewPrekey { kind, now } => {
-                pin!(self.new_prekey(*kind, *now, answer)).await?;
-                return Ok(Flow::Stay);
+                apart(pin!(self.new_prekey(*kind, *now, answer))).await?;
             }
             Command::PairBegin {
                 own,
                 peer,
                 accept_changed,
-            } => Reply::Code(pin!(self.pair_begin(own, peer, *accept_changed)).await?),
-            Command::PairOffer => {
-                self.pair_offer(answer)?;
-                return Ok(Flow::Stay);
+            } => {
+                apart(pin!(self.pair_begin(own, peer, *accept_changed, answer))).await?;
             }
-            Command::PairConfirm { answer: message } => pin!(self.pair_confirm(message)).await?,
-            Command::PairEnd => {
-                self.keyring.code = None;
-                Reply::Done
+            Command::PairConfirm { answer: message } => {
+                apart(pin!(self.pair_confirm(message, answer))).await?;
             }
             Command::PairAnswer {
                 own,
@@ -123,8 +117,15 @@ impl<E: Env> Work<'_, E> {
                 code,
                 accept_changed,
             } => {
-                pin!(self.pair_answer(own, offer, &code.0, *accept_changed, answer)).await?;
-                return Ok(Flow::Stay);
+                let accept_changed = *accept_changed;
+                apart(pin!(self.pair_answer(
+                    own,
+                    offer,
+                    &code.0,
+                    accept_changed,
+                    answer
+                )))
+                .await?;
             }
             Command::Start {
                 own,
@@ -132,32 +133,82 @@ impl<E: Env> Work<'_, E> {
                 bundle,
                 now,
                 accept_changed,
-            } => pin!(self.start(own, peer, bundle, *now, *accept_changed)).await?,
+            } => {
+                let (now, accept_changed) = (*now, *accept_changed);
+                apart(pin!(self.start(
+                    own,
+                    peer,
+                    bundle,
+                    now,
+                    accept_changed,
+                    answer
+                )))
+                .await?;
+            }
             Command::Seal { peer, content } => {
-                pin!(self.seal(peer, content, answer)).await?;
-                return Ok(Flow::Stay);
+                apart(pin!(self.seal(peer, content, answer))).await?;
             }
             Command::Open {
                 own,
                 envelope,
                 accept_changed,
             } => {
-                pin!(self.open(own, envelope, *accept_changed, answer)).await?;
-                return Ok(Flow::Stay);
+                apart(pin!(self.open(own, envelope, *accept_changed, answer))).await?;
             }
             Command::Commit { hash } => {
-                pin!(self.commit(hash)).await?;
+                apart(pin!(self.commit(hash))).await?;
+                answer_done(answer)?;
+            }
+            Command::NextContact { after } => {
+                apart(pin!(self.next_contact(after.as_ref(), answer))).await?;
+            }
+            Command::Forget { peer } => {
+                apart(pin!(self.forget(peer))).await?;
+                answer_done(answer)?;
+            }
+            Command::Status
+            | Command::Identity
+            | Command::Lock
+            | Command::Login { .. }
+            | Command::PairOffer
+            | Command::PairEnd
+            | Command::Discard
+            | Command::StorageKey
+            | Command::Random => return self.carry_out_at_once(command, answer),
+        }
+        Ok(Flow::Stay)
+    }
+
+    /// Carries out a command that waits for nothing.
+    #[inline(never)]
+    fn carry_out_at_once(
+        &mut self,
+        command: &Command<'_>,
+        answer: &mut Answer,
+    ) -> Result<Flow, Failed> {
+        let reply = match command {
+            Command::Status => Reply::Status(self.status()),
+            Command::Identity => Reply::Identity(*self.keyring.identity.public().claim()),
+            Command::Lock => {
+                answer_done(answer)?;
+                return Ok(Flow::Lock);
+            }
+            Command::Login {
+                account,
+                dialled,
+                challenge,
+                exporter,
+            } => Reply::Signature(self.login(account, dialled, challenge, exporter)),
+            Command::PairOffer => {
+                self.pair_offer(answer)?;
+                return Ok(Flow::Stay);
+            }
+            Command::PairEnd => {
+                self.keyring.code = None;
                 Reply::Done
             }
             Command::Discard => {
                 self.discard();
-                Reply::Done
-            }
-            Command::NextContact { after } => {
-                Reply::Contact(pin!(self.next_contact(after.as_ref())).await?)
-            }
-            Command::Forget { peer } => {
-                pin!(self.forget(peer)).await?;
                 Reply::Done
             }
             Command::StorageKey => {
@@ -168,6 +219,7 @@ impl<E: Env> Work<'_, E> {
                 rng(self.env)?.fill_bytes(&mut random.0);
                 Reply::Random(random)
             }
+            _ => return Err(Failed(TokenError::BadRequest)),
         };
         answer_with(&reply, answer)?;
         Ok(Flow::Stay)

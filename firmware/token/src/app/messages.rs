@@ -17,12 +17,12 @@ use hostchat_core::wire::{
     codec,
 };
 
-use super::Work;
-use super::commands::{Answer, answer_around, rng};
+use super::commands::{Answer, answer_around, answer_with, rng};
 use super::error::Failed;
 use super::keystore::Keyring;
 use super::marks::{MARKS_PER_PREKEY, shorten};
 use super::sessions::{Card, Contact, Origin, Place, Tag, tag_of_address, tag_of_identity};
+use super::{Work, apart};
 use crate::env::{Env, TouchReason};
 use crate::records::RecordId;
 use crate::store::Growth;
@@ -119,7 +119,8 @@ impl<E: Env> Work<'_, E> {
         bundle: &PrekeyBundle,
         now: u64,
         accept_changed: bool,
-    ) -> Result<Reply<'static>, Failed> {
+        answer: &mut Answer,
+    ) -> Result<(), Failed> {
         self.keyring.host_time = now;
         let identity = bundle.identity.verify()?;
         let contact = Contact {
@@ -146,10 +147,13 @@ impl<E: Env> Work<'_, E> {
         self.room.current.clear();
         stored?;
         pin!(self.redo()).await?;
-        Ok(Reply::Established {
-            peer: bundle.identity,
-            session,
-        })
+        answer_with(
+            &Reply::Established {
+                peer: bundle.identity,
+                session,
+            },
+            answer,
+        )
     }
 
     /// Refuses another identity behind a known address, unless the user accepts it, with a press.
@@ -214,14 +218,27 @@ impl<E: Env> Work<'_, E> {
         let frame = Frame::parse(bytes)?;
         // A session that is there opens its frames whatever stands before them: the prefix repeats until a reply.
         if let Some(card) = self.room.cards.by_session(&frame.header.session) {
-            return pin!(self.open_message(card, bytes, plain)).await;
+            return apart(pin!(self.open_message(card, bytes, plain))).await;
         }
         match &envelope {
             Envelope::Confirmed { confirm, .. } => {
-                pin!(self.open_confirmed(confirm, bytes, accept_changed, plain)).await
+                apart(pin!(self.open_confirmed(
+                    confirm,
+                    bytes,
+                    accept_changed,
+                    plain
+                )))
+                .await
             }
             Envelope::First { header, .. } => {
-                pin!(self.open_first(own, header, bytes, accept_changed, plain)).await
+                apart(pin!(self.open_first(
+                    own,
+                    header,
+                    bytes,
+                    accept_changed,
+                    plain
+                )))
+                .await
             }
             _ => Err(Failed(TokenError::UnknownSession)),
         }

@@ -6,12 +6,14 @@
 //!                                                                        └──▶ store: PERSIST
 //! ```
 //!
-//! A future that is awaited lies on the stack twice while it is made; the large ones are pinned where they are made
-//! (`pin!`), since ML-KEM leaves little room on a board.
+//! ML-KEM leaves little room on a board's stack. So futures are pinned where they are made (`pin!`): a moved one lies on
+//! the stack twice. Each command is polled in a frame of its own (`apart`), and what computes without awaiting is
+//! never inlined.
 //!
 //! Invariant: what a reply shows is durable before the reply leaves, and a request that is refused changes nothing but
 //! what it is charged for.
 
+mod answers;
 mod commands;
 mod error;
 mod fields;
@@ -26,7 +28,9 @@ mod tests;
 mod unlock;
 
 use core::borrow::BorrowMut;
-use core::pin::pin;
+use core::future::poll_fn;
+use core::pin::{Pin, pin};
+use core::task::{Context, Poll};
 
 use heapless::{Vec, VecView};
 use hostchat_core::crypto::hash::sha256;
@@ -41,10 +45,10 @@ use zeroize::Zeroize as _;
 use crate::env::{Env, Touch, TouchReason};
 use crate::records::RecordId;
 use crate::store::{MAX_STORED, Store, StoreError};
+use answers::Answers;
 use commands::Flow;
 use keystore::{Keyring, PublicPin};
 use marks::Marks;
-use pairing::Answers;
 use sessions::Cards;
 
 pub use error::StartError;
@@ -204,11 +208,11 @@ impl<E: Env, M: BorrowMut<Memory>> App<E, M> {
         let executed = match message {
             ToToken::Cancel => return &[],
             ToToken::Hello => {
-                let hello = self.hello().await;
+                let hello = apart(pin!(self.hello())).await;
                 return self.show(&FromToken::Hello(hello));
             }
             ToToken::Reset => {
-                let reset = self.reset().await;
+                let reset = apart(pin!(self.reset())).await;
                 return self.show(&reset.map_or_else(FromToken::Refused, |()| FromToken::Done));
             }
             ToToken::UnlockStart { .. } | ToToken::UnlockFinish { .. } | ToToken::Sealed { .. }
@@ -221,12 +225,14 @@ impl<E: Env, M: BorrowMut<Memory>> App<E, M> {
                 sid,
                 share,
                 version,
-            } => pin!(self.unlock_start(init, sid, share, version)).await,
-            ToToken::UnlockFinish { tag, body } => pin!(self.unlock_finish(&tag, body)).await,
+            } => apart(pin!(self.unlock_start(init, sid, share, version))).await,
+            ToToken::UnlockFinish { tag, body } => {
+                apart(pin!(self.unlock_finish(&tag, body))).await
+            }
             ToToken::Sealed { counter, body } => {
                 let front = request.len() - body.len();
                 let body = request.get_mut(front..).unwrap_or_default();
-                pin!(self.sealed(counter, body)).await
+                apart(pin!(self.sealed(counter, body))).await
             }
         };
         match executed {
@@ -338,7 +344,7 @@ impl<E: Env, M: BorrowMut<Memory>> App<E, M> {
     fn seal_reply(&mut self) {
         let reply = &mut self.memory.borrow_mut().replies.last;
         let channel = self.channel.as_mut();
-        if !channel.is_some_and(|channel| seal(channel, reply).is_ok()) {
+        if channel.is_none_or(|channel| seal(channel, reply).is_err()) {
             reply.fill(0);
             put(&FromToken::Refused(LinkError::Locked), reply);
         }
@@ -368,6 +374,17 @@ impl Replies {
         self.last.clear();
         &mut self.last
     }
+}
+
+/// Awaits `future` in a stack frame of its own, so that what one command needs of the stack does not lie below ML-KEM in
+/// another. It is to be pinned where it is made (`pin!`), else it would lie in two frames.
+async fn apart<F: Future>(mut future: Pin<&mut F>) -> F::Output {
+    poll_fn(|context| poll_apart(future.as_mut(), context)).await
+}
+
+#[inline(never)]
+fn poll_apart<F: Future>(future: Pin<&mut F>, context: &mut Context<'_>) -> Poll<F::Output> {
+    future.poll(context)
 }
 
 /// Asks for a press; a request needs one at most.

@@ -1,15 +1,12 @@
 //! Pairing with a code: runs at the one end, charged answers at the other (protocol.md, "Pairing with a code").
 //!
-//! ```text
-//! PAIRING record = | 1 | attempts: sid, epoch, uptime | pending: flags, times, handshake state | sids seen |
-//! ```
-//!
 //! The initiator's code lives in RAM only. An answer is charged, and what it needs to be completed is stored, in one
 //! write before it leaves.
 
 use core::pin::pin;
 
 use heapless::Vec;
+use hostchat_core::crypto::kem::SharedSecret;
 use hostchat_core::handshake::IdentityKeys;
 use hostchat_core::handshake::code::Code;
 use hostchat_core::handshake::pair::{Initiator, Pending, Responder, check_offer};
@@ -19,26 +16,17 @@ use hostchat_core::secret::CryptoRng;
 use hostchat_core::wire::{Address, Bytes, PairAnswer, PairOffer};
 use zeroize::Zeroize as _;
 
+use super::answers::{ANSWERS, Answers, Attempt, TEN_MINUTES_MS, Waiting, age};
 use super::commands::{Answer, answer_with, rng};
 use super::error::Failed;
-use super::fields::{Fields, Put};
 use super::sessions::{Contact, Origin, Place, tag_of_address, tag_of_identity};
 use super::{Room, Work};
 use crate::env::{Env, TouchReason, Uptime};
 use crate::records::RecordId;
 use crate::store::{Growth, SEAL_OVERHEAD, StoreError};
 
-const VERSION: u8 = 1;
 /// Runs of one code.
 const RUNS: u8 = 3;
-/// Life of a code, and the time in which three unconfirmed answers are possible.
-const TEN_MINUTES_MS: u64 = 10 * 60 * 1000;
-/// Unconfirmed answers in ten minutes, and answers that wait at the same time.
-const ANSWERS: usize = 3;
-/// How long an answer waits for its confirmation, in seconds: 30 days.
-const PENDING_LIFETIME: u64 = 30 * 24 * 60 * 60;
-/// Sids that are remembered after their answer is forgotten.
-const SEEN: usize = 32;
 
 /// A code that is shown: in RAM only, so that a restart kills it.
 pub(super) struct HeldCode {
@@ -58,161 +46,6 @@ impl HeldCode {
     }
 }
 
-/// An unconfirmed answer.
-#[derive(Clone, Copy)]
-struct Attempt {
-    sid: Bytes<16>,
-    at: Uptime,
-}
-
-/// An answer that waits for message 3; the handshake's state is kept as it is stored.
-struct Waiting {
-    changed_accepted: bool,
-    /// Host's clock at the answer, 0 if the host had not said it.
-    answered: u64,
-    at: Uptime,
-    state: Vec<u8, { Pending::MAX_LEN }>,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.state.zeroize();
-    }
-}
-
-/// The pairing record.
-pub(super) struct Answers {
-    attempts: Vec<Attempt, ANSWERS>,
-    waiting: Vec<Waiting, ANSWERS>,
-    seen: Vec<Bytes<16>, SEEN>,
-}
-
-impl Answers {
-    pub(super) const fn new() -> Self {
-        Self {
-            attempts: Vec::new(),
-            waiting: Vec::new(),
-            seen: Vec::new(),
-        }
-    }
-
-    /// Forgets them in RAM.
-    pub(super) fn clear(&mut self) {
-        self.attempts.clear();
-        self.waiting.clear();
-        self.seen.clear();
-    }
-
-    fn parse(&mut self, content: &[u8]) -> Result<(), StoreError> {
-        self.clear();
-        let mut fields = Fields::new(content);
-        fields.version(VERSION)?;
-        for _ in 0..fields.byte()? {
-            let attempt = Attempt {
-                sid: Bytes(fields.array()?),
-                at: uptime(&mut fields)?,
-            };
-            self.attempts
-                .push(attempt)
-                .map_err(|_| StoreError::Damaged)?;
-        }
-        for _ in 0..fields.byte()? {
-            let waiting = Waiting {
-                changed_accepted: fields.byte()? != 0,
-                answered: fields.u64()?,
-                at: uptime(&mut fields)?,
-                state: Vec::from_slice(fields.slice()?).map_err(|_| StoreError::Damaged)?,
-            };
-            self.waiting
-                .push(waiting)
-                .map_err(|_| StoreError::Damaged)?;
-        }
-        let (sids, rest) = fields.rest().as_chunks::<16>();
-        if !rest.is_empty() {
-            return Err(StoreError::Damaged);
-        }
-        for sid in sids {
-            self.seen
-                .push(Bytes(*sid))
-                .map_err(|_| StoreError::Damaged)?;
-        }
-        Ok(())
-    }
-
-    fn write(&self, out: &mut [u8]) -> Result<usize, StoreError> {
-        let mut put = Put::new(out);
-        put.bytes(&[VERSION, self.attempts.len() as u8])?;
-        for attempt in &self.attempts {
-            put.bytes(&attempt.sid.0)?;
-            put_uptime(&mut put, attempt.at)?;
-        }
-        put.bytes(&[self.waiting.len() as u8])?;
-        for waiting in &self.waiting {
-            put.bytes(&[u8::from(waiting.changed_accepted)])?;
-            put.bytes(&waiting.answered.to_le_bytes())?;
-            put_uptime(&mut put, waiting.at)?;
-            put.slice(&waiting.state)?;
-        }
-        for sid in &self.seen {
-            put.bytes(&sid.0)?;
-        }
-        Ok(put.length())
-    }
-
-    /// Drops what is over. An attempt of another power cycle counts as made when this one began.
-    fn forget_old(&mut self, now: Uptime, host_time: u64) {
-        self.attempts
-            .retain(|attempt| age(attempt.at, now) < TEN_MINUTES_MS);
-        self.waiting.retain(|waiting| {
-            let by_host = waiting.answered != 0
-                && host_time.saturating_sub(waiting.answered) > PENDING_LIFETIME;
-            let by_uptime = age(waiting.at, now) > PENDING_LIFETIME * 1000;
-            !by_host && !by_uptime
-        });
-        for waiting in &mut self.waiting {
-            if waiting.answered == 0 {
-                waiting.answered = host_time;
-            }
-        }
-    }
-
-    /// Drops the answers of which `over` says so; tells whether there were any.
-    fn forget(&mut self, over: impl Fn(&Pending) -> bool) -> bool {
-        let before = self.waiting.len();
-        self.waiting
-            .retain(|waiting| !Pending::load(&waiting.state).is_ok_and(|pending| over(&pending)));
-        self.waiting.len() < before
-    }
-
-    /// Remembers a sid; the oldest is forgotten.
-    fn see(&mut self, sid: Bytes<16>) {
-        if self.seen.is_full() {
-            self.seen.remove(0);
-        }
-        let _ = self.seen.push(sid);
-    }
-}
-
-fn age(at: Uptime, now: Uptime) -> u64 {
-    if at.epoch == now.epoch {
-        now.ms.saturating_sub(at.ms)
-    } else {
-        now.ms
-    }
-}
-
-fn uptime(fields: &mut Fields<'_>) -> Result<Uptime, StoreError> {
-    Ok(Uptime {
-        epoch: fields.u32()?,
-        ms: fields.u64()?,
-    })
-}
-
-fn put_uptime(put: &mut Put<'_>, at: Uptime) -> Result<(), StoreError> {
-    put.bytes(&at.epoch.to_le_bytes())?;
-    put.bytes(&at.ms.to_le_bytes())
-}
-
 impl<E: Env> Work<'_, E> {
     /// Draws a code, with a press.
     pub(super) async fn pair_begin(
@@ -220,7 +53,8 @@ impl<E: Env> Work<'_, E> {
         own: &Address,
         peer: &Address,
         accept_changed: bool,
-    ) -> Result<Bytes<6>, Failed> {
+        answer: &mut Answer,
+    ) -> Result<(), Failed> {
         self.keyring.code = None;
         if own == peer {
             return Err(Failed(TokenError::WrongAddress));
@@ -243,7 +77,7 @@ impl<E: Env> Work<'_, E> {
             runs: RUNS,
             run: None,
         });
-        Ok(digits)
+        answer_with(&Reply::Code(digits), answer)
     }
 
     /// Starts a run, which is charged.
@@ -266,8 +100,9 @@ impl<E: Env> Work<'_, E> {
     /// Takes message 2: right ends the pairing with a session, wrong ends the run.
     pub(super) async fn pair_confirm(
         &mut self,
-        answer: &PairAnswer,
-    ) -> Result<Reply<'static>, Failed> {
+        message: &PairAnswer,
+        answer: &mut Answer,
+    ) -> Result<(), Failed> {
         let now = self.env.now();
         let live = |held: &&mut HeldCode| held.is_live(now);
         let Some(held) = self.keyring.code.as_mut().filter(live) else {
@@ -275,7 +110,7 @@ impl<E: Env> Work<'_, E> {
             return Err(Failed(TokenError::NoCode));
         };
         let run = held.run.as_ref().ok_or(Failed(TokenError::NoCode))?;
-        if *run.sid() != answer.sid {
+        if *run.sid() != message.sid {
             return Err(Failed(TokenError::UnknownSession));
         }
         let (runs_left, accept_changed) = (held.runs, held.accept_changed);
@@ -283,7 +118,7 @@ impl<E: Env> Work<'_, E> {
             finish_run(
                 &self.keyring.identity,
                 held,
-                answer,
+                message,
                 &mut self.room.current,
                 rng,
             )
@@ -298,7 +133,7 @@ impl<E: Env> Work<'_, E> {
         let stored = if changed && !accept_changed {
             Err(Failed(TokenError::IdentityChanged))
         } else {
-            match self.new_card(&contact, session, Origin::Shown(answer.sid), true) {
+            match self.new_card(&contact, session, Origin::Shown(message.sid), true) {
                 Ok(card) => {
                     pin!(self.store_session(card, &contact, Place::Current, Growth::New)).await
                 }
@@ -308,10 +143,13 @@ impl<E: Env> Work<'_, E> {
         self.room.current.clear();
         stored?;
         pin!(self.redo()).await?;
-        Ok(Reply::Established {
-            peer: contact.identity,
-            session,
-        })
+        answer_with(
+            &Reply::Established {
+                peer: contact.identity,
+                session,
+            },
+            answer,
+        )
     }
 
     /// Answers message 1 under the typed code, with a press; the answer is charged and stored before it leaves.
@@ -494,7 +332,20 @@ fn begin_run<R: CryptoRng>(
 ) -> Result<(), Failed> {
     held.runs -= 1;
     held.run = None;
-    let run = Initiator::start(identity, &held.own, &held.peer, &held.code, rng)?;
+    prepare_run(identity, held, rng)?;
+    if let Some(run) = &mut held.run {
+        run.complete();
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn prepare_run<R: CryptoRng>(
+    identity: &IdentityKeys,
+    held: &mut HeldCode,
+    rng: &mut R,
+) -> Result<(), Failed> {
+    let run = Initiator::prepare(identity, &held.own, &held.peer, &held.code, rng)?;
     held.run = Some(run);
     Ok(())
 }
@@ -518,8 +369,22 @@ fn finish_run<R: CryptoRng>(
     session: &mut Session,
     rng: &mut R,
 ) -> Result<Contact, Failed> {
+    let run = held.run.as_ref().ok_or(Failed(TokenError::NoCode))?;
+    let encapsulated = run.decapsulate(answer);
+    end_run(identity, held, &encapsulated, answer, session, rng)
+}
+
+#[inline(never)]
+fn end_run<R: CryptoRng>(
+    identity: &IdentityKeys,
+    held: &mut HeldCode,
+    encapsulated: &SharedSecret,
+    answer: &PairAnswer,
+    session: &mut Session,
+    rng: &mut R,
+) -> Result<Contact, Failed> {
     let run = held.run.take().ok_or(Failed(TokenError::NoCode))?;
-    let peer = run.confirm(identity, answer, session, rng)?;
+    let peer = run.confirm_with(encapsulated, identity, answer, session, rng)?;
     Ok(Contact {
         address: held.peer.clone(),
         identity: *peer.claim(),

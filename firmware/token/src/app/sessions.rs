@@ -9,12 +9,12 @@ use core::pin::pin;
 
 use heapless::{String, Vec};
 use hostchat_core::crypto::hash::sha256;
-use hostchat_core::icd::{ContactInfo, TokenError};
+use hostchat_core::icd::{ContactInfo, Reply, TokenError};
 use hostchat_core::ratchet::Session;
 use hostchat_core::wire::{Address, Bytes, IdentityClaim, PrekeyKind, SessionId};
 use zeroize::Zeroize as _;
 
-use super::commands::rng;
+use super::commands::{Answer, answer_with, rng};
 use super::error::Failed;
 use super::fields::{Fields, Put};
 use super::marks::Mark;
@@ -372,11 +372,12 @@ impl<E: Env> Work<'_, E> {
         Ok(())
     }
 
-    /// The contact after a given one, in the order of their tags.
+    /// Shows the contact after a given one, in the order of their tags.
     pub(super) async fn next_contact(
         &mut self,
         after: Option<&Address>,
-    ) -> Result<Option<ContactInfo>, Failed> {
+        answer: &mut Answer,
+    ) -> Result<(), Failed> {
         let after = after.map(tag_of_address);
         let later = |card: &&Card| after.is_none_or(|after| card.address > after);
         let Some(address) = self
@@ -387,7 +388,7 @@ impl<E: Env> Work<'_, E> {
             .map(|card| card.address)
             .min()
         else {
-            return Ok(None);
+            return answer_with(&Reply::Contact(None), answer);
         };
         let current = self
             .room
@@ -396,14 +397,15 @@ impl<E: Env> Work<'_, E> {
             .ok_or(Failed(TokenError::UnknownContact))?;
         let contact = pin!(self.load_session(&current)).await?;
         self.room.current.clear();
-        Ok(Some(ContactInfo {
+        let info = ContactInfo {
             address: contact.address,
             identity: contact.identity,
             verified: self.room.cards.verified(&address, &current.identity),
             session: current.session,
             sessions: self.room.cards.count(&address) as u8,
             note: String::new(),
-        }))
+        };
+        answer_with(&Reply::Contact(Some(info)), answer)
     }
 
     /// Learns at an unlock what there is, and redoes what a power cut kept from being done.

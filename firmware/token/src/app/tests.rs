@@ -221,13 +221,17 @@ fn a_lock_leaves_no_secret_in_ram() {
 
 #[test]
 fn the_application_fits_a_microcontroller() {
-    let size = size_of::<crate::App<crate::testing::TestEnv>>();
-    assert!(size < 100 * 1024, "{size} bytes");
+    use crate::app::{App, Memory};
+
+    let memory = size_of::<Memory>();
+    let app = size_of::<App<crate::testing::TestEnv, &mut Memory>>();
     let mut bench = Bench::blank(1);
-    let app = bench.app().unwrap();
-    let mut reply = heapless::Vec::new();
-    let future = size_of_val(&app.handle(&[], &mut reply));
-    println!("application {size} bytes, one request under way {future} bytes");
-    assert!(future < 64 * 1024, "{future} bytes");
+    let request = size_of_val(&bench.app().unwrap().answer(&mut []));
+    println!(
+        "memory {memory} bytes, application {app} bytes, one request under way {request} bytes"
+    );
+    assert!(memory <= 66 * 1024, "{memory} bytes");
+    assert!(app <= 20 * 1024, "{app} bytes");
+    assert!(request <= 8 * 1024, "{request} bytes");
     assert!(RecordId::all().count() == MAX_RECORDS);
 }

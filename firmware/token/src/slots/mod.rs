@@ -65,7 +65,9 @@ struct Page {
     sequence: u32,
     /// First slot that was never written.
     cursor: u32,
-    /// Holds a half-written slot.
+    /// The slot at the cursor may have been hit by a cut program that changed no bit.
+    suspect: bool,
+    /// Holds a half-written slot, or one that has to go and whose zeroing may have begun.
     torn: bool,
     /// Was erased since the power came on: a page that only looks blank may be one whose erase was cut off.
     erased: bool,
@@ -76,6 +78,7 @@ impl Page {
         Self {
             sequence: 0,
             cursor: 0,
+            suspect: false,
             torn: false,
             erased: false,
         }
@@ -172,12 +175,14 @@ impl Slots {
             }
             last = Some(index);
         }
-        // The first blank slot may have been hit by a cut program that changed no bit: it is passed over.
-        self.pages[page].cursor = last.map_or(1, |last| last + 2);
+        self.pages[page].cursor = last.map_or(0, |last| last + 1);
+        self.pages[page].suspect = true;
         Ok(())
     }
 
-    /// Keeps the slots that `keep` recognises, zeroes all others, and copies pages with torn slots.
+    /// Keeps the slots that `keep` recognises; copies pages that hold others, or torn ones, and erases the old.
+    ///
+    /// The others are not zeroed: a power cut may have hit their zeroing, and a word is programmed twice at most.
     pub(crate) async fn adopt<F: Flash>(
         &mut self,
         flash: &mut F,
@@ -197,7 +202,7 @@ impl Slots {
                     .map(|id| &mut self.live[id.index()]);
                 match place {
                     Some(place @ None) => *place = Some(Entry { generation, at }),
-                    _ => zero::<F>(flash, at).await?,
+                    _ => self.pages[page].torn = true,
                 }
             }
         }
@@ -338,17 +343,15 @@ impl Slots {
         &mut self,
         flash: &mut F,
     ) -> Result<(), SlotError<F::Error>> {
-        for page in (0..self.count).filter(|page| self.pages[*page].sequence != 0) {
-            for index in 0..Self::per_page::<F>() {
-                let at = self.slot_address::<F>(page, index);
-                match read_slot(flash, at).await? {
-                    Found::Valid { owner, .. } if owner != WIPING => zero::<F>(flash, at).await?,
-                    _ => {}
-                }
-            }
+        let noted = self.intent.map(|at| self.page_of::<F>(at));
+        for page in (0..self.count).filter(|page| Some(*page) != noted) {
+            self.erase_page(flash, page).await?;
         }
-        flash.sync().await?;
-        Ok(())
+        // No slot is live: the note alone is copied. Zeroing could be the third time that a word is programmed.
+        match noted {
+            Some(page) => self.compact(flash, page).await,
+            None => Ok(()),
+        }
     }
 
     /// Erases the slot area, the page with the note of the wipe last.
@@ -410,10 +413,19 @@ impl Slots {
         loop {
             let active = (0..self.count).max_by_key(|page| self.pages[*page].sequence);
             if let Some(page) = active.filter(|page| self.pages[*page].sequence != 0) {
-                let cursor = self.pages[page].cursor;
-                if cursor + reserve < per_page {
+                let Page {
+                    cursor, suspect, ..
+                } = self.pages[page];
+                if cursor + u32::from(suspect) + reserve < per_page {
+                    let at = self.slot_address::<F>(page, cursor);
                     self.pages[page].cursor = cursor + 1;
-                    return Ok(self.slot_address::<F>(page, cursor));
+                    if !suspect {
+                        return Ok(at);
+                    }
+                    // Zeros show the next boot that this slot is passed over, and that it may suspect the one behind it.
+                    self.pages[page].suspect = false;
+                    zero::<F>(flash, at).await?;
+                    continue;
                 }
             }
             let blank = |page: &usize| self.pages[*page].sequence == 0;

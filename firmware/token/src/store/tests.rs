@@ -127,7 +127,7 @@ fn read_all(store: &mut Store<RamFlash>) -> Model {
 
 fn tears(salt: u64) -> [Tear; 4] {
     [
-        Tear::Nothing,
+        Tear::Pulse,
         Tear::Complete,
         Tear::Bits(salt),
         Tear::Bits(!salt),

@@ -22,6 +22,8 @@ const PROGRAMS: u8 = 2;
 pub enum Tear {
     /// Nothing happened yet.
     Nothing,
+    /// As `Nothing`, but a word felt the pulse: it counts as programmed.
+    Pulse,
     /// It was just complete.
     Complete,
     /// Some bits changed, drawn from this seed; an erased page is a mixture of old, blank and half-blank words.
@@ -222,7 +224,10 @@ impl RamFlash {
             let cleared = !wanted & random.as_mut().map_or(0xFF, |random| random.byte());
             *byte &= !cleared;
         }
-        let unchanged = tear == Some(Tear::Nothing) || (tear.is_some() && new == old);
+        if matches!(tear, Some(Tear::Nothing | Tear::Pulse)) {
+            new = old;
+        }
+        let unchanged = tear == Some(Tear::Nothing);
         if !unchanged {
             if count >= PROGRAMS {
                 panic!(
@@ -257,7 +262,7 @@ impl RamFlash {
             programs,
         });
         match tear {
-            Some(Tear::Nothing) => {}
+            Some(Tear::Nothing | Tear::Pulse) => {}
             Some(Tear::Bits(seed)) => {
                 let mut random = Random(seed ^ at as u64);
                 // One page in four comes out almost blank, one almost untouched, the others mixed.

@@ -36,7 +36,7 @@ fn cut_everywhere<T>(
     for at in (0..operations).filter(|at| is_cut(*at, &erases)) {
         let seed = at.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         for tear in [
-            Tear::Nothing,
+            Tear::Pulse,
             Tear::Complete,
             Tear::Bits(seed),
             Tear::Bits(!seed),
