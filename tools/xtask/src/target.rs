@@ -244,7 +244,7 @@ fn compare_with_host(shown: &str) -> Result<(), Failed> {
         )));
     }
     println!(
-        "{} files of public vectors: as many as on the host",
+        "{} counts of public vectors: as on the host",
         chip.len()
     );
     Ok(())
