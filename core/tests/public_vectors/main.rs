@@ -37,7 +37,6 @@ use crate::host::text;
 
 /// Reads a text file of the repository.
 #[cfg(test)]
-#[expect(clippy::panic, reason = "no file, no test")]
 fn text(path: &str) -> String {
     let path = format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))

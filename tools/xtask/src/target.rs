@@ -243,10 +243,7 @@ fn compare_with_host(shown: &str) -> Result<(), Failed> {
             chip.join("\n")
         )));
     }
-    println!(
-        "{} counts of public vectors: as on the host",
-        chip.len()
-    );
+    println!("{} counts of public vectors: as on the host", chip.len());
     Ok(())
 }
 
