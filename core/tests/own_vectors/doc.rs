@@ -1,7 +1,12 @@
 //! A JSON document whose fields keep their order, and the comparison with the file.
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write as _;
+
+use super::FOLDER;
 
 /// A value of a vector file.
 pub(crate) enum Node {
@@ -55,17 +60,13 @@ impl Doc {
         let mut text = String::new();
         write(&Node::Map(self), 0, &mut text);
         text.push('\n');
-        let path: PathBuf = [
-            env!("CARGO_MANIFEST_DIR"),
-            "tests/vectors/own",
-            &format!("{name}.json"),
-        ]
-        .iter()
-        .collect();
+        let path = format!("{FOLDER}/{name}.json");
+        #[cfg(test)]
         if std::env::var_os("HOSTCHAT_REGENERATE").is_some_and(|value| value == "1") {
-            std::fs::write(&path, &text).unwrap();
+            let path = format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"));
+            std::fs::write(path, &text).unwrap();
         }
-        let file = std::fs::read_to_string(&path).unwrap();
+        let file = super::text(&path);
         let differs = file
             .lines()
             .zip(text.lines())

@@ -1,13 +1,16 @@
 //! First messages without a code, with and without a one-time prekey.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use hostchat_core::crypto::kem::{KemSecret, danger_encapsulate_with};
 use hostchat_core::handshake::{PrekeySecret, first};
 use hostchat_core::ratchet::{Plaintext, Session};
 use hostchat_core::wire::{Address, Envelope, EnvelopeBytes, PrekeyBundle, PrekeyKind, codec};
 
-use crate::doc::Doc;
-use crate::identity::{ALICE, BOB, identity, person, prekey};
-use crate::second::{
+use super::doc::Doc;
+use super::identity::{ALICE, BOB, identity, person, prekey};
+use super::second::{
     Script, array, drawn, expand, extract, header, lv, lv_cat, seal_frame, sha256, varint, x25519,
     x25519_public,
 };
@@ -175,8 +178,8 @@ fn case(with_one_time: bool) -> Doc {
         .hex("message", envelope)
 }
 
-#[test]
-fn first_messages() {
+#[cfg_attr(test, test)]
+pub(crate) fn first_messages() {
     Doc::about("First messages without a code; identities and prekeys are those of identity.json (SPEC section 8).")
         .text("address_a", ADDRESS_A)
         .text("address_b", ADDRESS_B)

@@ -1,11 +1,15 @@
 //! Identities, fingerprints, safety numbers, prekeys.
 
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use hostchat_core::crypto::sign::SigningKey;
 use hostchat_core::handshake::{IdentityKeys, PrekeySecret};
 use hostchat_core::wire::{PrekeyKind, codec};
 
-use crate::doc::Doc;
-use crate::second::{Script, drawn, lv_cat, sha256, x25519_public};
+use super::doc::Doc;
+use super::second::{Script, drawn, lv_cat, sha256, x25519_public};
 
 /// The identity of a person of the vectors: its 64 secret bytes are drawn under two names.
 pub(crate) fn person(names: [&'static str; 2]) -> IdentityKeys {
@@ -39,8 +43,8 @@ fn digits(fingerprint: &[u8; 32]) -> String {
     fingerprint[..30].chunks(5).map(group).collect()
 }
 
-#[test]
-fn identities() {
+#[cfg_attr(test, test)]
+pub(crate) fn identities() {
     let mut people = Vec::new();
     for names in [ALICE, BOB] {
         let keys = person(names);
@@ -118,8 +122,8 @@ pub(crate) fn prekey(
     let signature = key.danger_sign_bytes(&signed);
     let encoded = [
         &[kind][..],
-        &crate::second::varint(u64::from(id)),
-        &crate::second::varint(issued),
+        &super::second::varint(u64::from(id)),
+        &super::second::varint(issued),
         dh,
         ek,
         &signature,
@@ -133,8 +137,8 @@ pub(crate) fn prekey(
     }
 }
 
-#[test]
-fn prekeys() {
+#[cfg_attr(test, test)]
+pub(crate) fn prekeys() {
     let keys = person(BOB);
     let mut list = Vec::new();
     for (kind, byte, id, issued, names) in [

@@ -1,13 +1,16 @@
 //! Padding, and what is no padding.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use hostchat_core::error::Error;
 use hostchat_core::wire::{MAX_CONTENT, MAX_PADDED, pad};
 
-use crate::doc::Doc;
-use crate::second::padded;
+use super::doc::Doc;
+use super::second::padded;
 
-#[test]
-fn padding() {
+#[cfg_attr(test, test)]
+pub(crate) fn padding() {
     let mut contents = Vec::new();
     for content in [&b""[..], b"hello", &[0x61; 62], &[0x61; 63], &[0; 100]] {
         let mut out = heapless::Vec::<u8, MAX_PADDED>::new();

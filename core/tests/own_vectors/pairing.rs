@@ -1,5 +1,7 @@
 //! A whole pairing: three messages and the first reply.
 
+use alloc::vec::Vec;
+
 use hostchat_core::crypto::kem::{KemSecret, danger_encapsulate_with};
 use hostchat_core::crypto::pake::Role;
 use hostchat_core::error::Error;
@@ -11,9 +13,9 @@ use hostchat_core::wire::{
 };
 use rand_chacha::rand_core::SeedableRng as _;
 
-use crate::doc::Doc;
-use crate::identity::{ALICE, BOB, identity, person};
-use crate::second::{
+use super::doc::Doc;
+use super::identity::{ALICE, BOB, identity, person};
+use super::second::{
     Pake, Script, array, drawn, expand, extract, header, hmac, lv, lv_cat, root_step, seal_frame,
     sha256, varint, x25519, x25519_public,
 };
@@ -90,8 +92,8 @@ fn run() -> Run {
     }
 }
 
-#[test]
-fn pairing() {
+#[cfg_attr(test, test)]
+pub(crate) fn pairing() {
     let run = run();
     let sid: [u8; 16] = array("pair sid");
     let (id_a, id_b) = (identity(ALICE), identity(BOB));

@@ -1,11 +1,13 @@
 //! A conversation: chains, steps, a skipped message, and frames that are refused.
 
+use alloc::vec::Vec;
+
 use hostchat_core::error::Error;
 use hostchat_core::ratchet::{MAX_STORED, Plaintext, Session};
 use hostchat_core::wire::{Envelope, EnvelopeBytes, codec};
 
-use crate::doc::Doc;
-use crate::second::{
+use super::doc::Doc;
+use super::second::{
     Script, array, drawn, header, root_step, seal_frame, varint, x25519, x25519_public,
 };
 
@@ -72,8 +74,8 @@ fn envelope(frame: &[u8]) -> Vec<u8> {
     [&[3][..], &varint(frame.len() as u64), frame].concat()
 }
 
-#[test]
-fn conversation() {
+#[cfg_attr(test, test)]
+pub(crate) fn conversation() {
     let session: [u8; 16] = array("ratchet session");
     let (rk0, ck0): ([u8; 32], [u8; 32]) = (array("ratchet root"), array("ratchet chain"));
     let ra = drawn("ratchet a1", 32);
@@ -116,7 +118,7 @@ fn conversation() {
         .enumerate()
     {
         if n == 1 {
-            skipped_key = crate::second::hmac(&chain, b"hostchat/1 message key");
+            skipped_key = super::second::hmac(&chain, b"hostchat/1 message key");
         }
         let header = header(&session, &x25519_public(&ra), 0, u32::try_from(n).unwrap());
         let sealed = seal_frame(&chain, &header, &array(id), content);

@@ -1,5 +1,7 @@
 //! The second implementation: SPEC's notation over bare bytes, and the randomness of the vectors.
 
+use alloc::vec::Vec;
+
 use hostchat_core::crypto::dh::{DhPublic, DhSecret};
 use hostchat_core::crypto::kdf::Prk;
 use hostchat_core::crypto::pake::{Cpace, Role};
@@ -7,7 +9,7 @@ use hostchat_core::crypto::siv::SivKey;
 use hostchat_core::crypto::{hash, mac};
 use rand_chacha::rand_core::{TryCryptoRng, TryRng};
 
-use crate::doc::Doc;
+use super::doc::Doc;
 
 /// Gives the bytes that a vector draws under a name: SHA-256(name ‖ counter) for counter = 0, 1, ..
 pub(crate) fn drawn(name: &str, len: usize) -> Vec<u8> {
@@ -44,7 +46,7 @@ impl Script {
 }
 
 impl TryRng for Script {
-    type Error = std::convert::Infallible;
+    type Error = core::convert::Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
         panic!("the protocol draws bytes only")
@@ -58,7 +60,7 @@ impl TryRng for Script {
         let name = self.names[self.next];
         self.next += 1;
         dst.copy_from_slice(&drawn(name, dst.len()));
-        let doc = std::mem::take(&mut self.doc);
+        let doc = core::mem::take(&mut self.doc);
         self.doc = doc.hex(name, &*dst);
         Ok(())
     }

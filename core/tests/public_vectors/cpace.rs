@@ -1,5 +1,7 @@
 //! CPace: the vectors of draft 21 for ristretto255, and what a run refuses.
 
+use alloc::vec;
+
 use hostchat_core::crypto::pake::{Cpace, Isk, Role, danger_generator, danger_scalar_mult_vfy};
 use hostchat_core::error::{Error, Peer};
 use rand_chacha::ChaCha20Rng;
@@ -9,8 +11,8 @@ use super::{Counts, array, hex, json};
 
 const BAD_POINT: Error = Error::PeerMisbehaved(Peer::BadPoint);
 
-#[test]
-fn draft_21_run() {
+#[cfg_attr(test, test)]
+pub(crate) fn draft_21_run() {
     let file = json("cpace/testvectors.json");
     let test = &file["G_Coffee25519"];
     let (prs, ci, sid) = (hex(&test["PRS"]), hex(&test["CI"]), array(&test["sid"]));
@@ -53,8 +55,8 @@ fn draft_21_run() {
     );
 }
 
-#[test]
-fn draft_21_points() {
+#[cfg_attr(test, test)]
+pub(crate) fn draft_21_points() {
     let file = json("cpace/testvectors.json");
     let test = &file["G_Coffee25519_points"];
     let valid = &test["Valid"];
@@ -83,8 +85,8 @@ fn draft_21_points() {
     counts.finish("CPace draft 21, G_Coffee25519_points", "", 1, 2, 0);
 }
 
-#[test]
-fn rfc9496_bad_encodings_are_refused_as_shares() {
+#[cfg_attr(test, test)]
+pub(crate) fn rfc9496_bad_encodings_are_refused_as_shares() {
     let file = json("ristretto255/rfc9496_ristretto255.json");
     let mut counts = Counts::default();
     for bad in file["bad_encodings"].as_array().expect("encodings") {
@@ -96,8 +98,8 @@ fn rfc9496_bad_encodings_are_refused_as_shares() {
     counts.finish("CPace with RFC 9496 bad encodings", "", 0, 29, 0);
 }
 
-#[test]
-fn own_share_coming_back_is_refused() {
+#[cfg_attr(test, test)]
+pub(crate) fn own_share_coming_back_is_refused() {
     let mut rng = ChaCha20Rng::seed_from_u64(21);
     for role in [Role::Initiator, Role::Responder] {
         for _ in 0..20 {
@@ -127,8 +129,8 @@ fn run(a: Side<'_>, b: Side<'_>, rng: &mut ChaCha20Rng) -> (Isk, Isk) {
     (isk_a.expect("good share"), isk_b.expect("good share"))
 }
 
-#[test]
-fn keys_are_equal_only_if_every_input_is() {
+#[cfg_attr(test, test)]
+pub(crate) fn keys_are_equal_only_if_every_input_is() {
     let mut rng = ChaCha20Rng::seed_from_u64(4);
     let a = Side {
         prs: b"123456",
@@ -175,8 +177,8 @@ fn keys_are_equal_only_if_every_input_is() {
     }
 }
 
-#[test]
-fn passwords_longer_than_a_hash_block_work() {
+#[cfg_attr(test, test)]
+pub(crate) fn passwords_longer_than_a_hash_block_work() {
     let mut rng = ChaCha20Rng::seed_from_u64(5);
     for length in [0, 6, 107, 108, 109, 110, 127, 128, 129, 1000] {
         let prs = vec![b'x'; length];

@@ -1,5 +1,7 @@
 //! Ed25519, strict: Wycheproof, RFC 8032, the edge cases of CCTV, and keys that must not be learnt.
 
+use alloc::vec::Vec;
+
 use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION};
 use curve25519_dalek::scalar::Scalar;
 use hostchat_core::crypto::sign::{MAX_ITEMS, SigningKey, VerifyingKey};
@@ -17,8 +19,8 @@ fn verifies(key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
         .is_ok()
 }
 
-#[test]
-fn wycheproof_ed25519() {
+#[cfg_attr(test, test)]
+pub(crate) fn wycheproof_ed25519() {
     let mut counts = Counts::default();
     for (group, test) in wycheproof(&json("wycheproof/ed25519_test.json")) {
         let passed = verifies(
@@ -31,8 +33,8 @@ fn wycheproof_ed25519() {
     counts.finish("Wycheproof ed25519", "", 88, 63, 0);
 }
 
-#[test]
-fn rfc8032_examples() {
+#[cfg_attr(test, test)]
+pub(crate) fn rfc8032_examples() {
     let mut counts = Counts::default();
     for test in json("rfc/rfc8032_ed25519.json").as_array().expect("tests") {
         let key = SigningKey::from_bytes(array(&test["secretKey"]));
@@ -45,8 +47,8 @@ fn rfc8032_examples() {
     counts.finish("RFC 8032", "", 5, 0, 0);
 }
 
-#[test]
-fn cctv_edge_cases() {
+#[cfg_attr(test, test)]
+pub(crate) fn cctv_edge_cases() {
     let (mut counts, mut crate_alone) = (Counts::default(), 0);
     for test in json("cctv/ed25519vectors.json").as_array().expect("tests") {
         let message = test["msg"].as_str().expect("text").as_bytes();
@@ -65,8 +67,8 @@ fn cctv_edge_cases() {
     counts.finish("CCTV ed25519", "", 1, 913, 0);
 }
 
-#[test]
-fn small_order_torsioned_and_non_canonical_keys_are_refused() {
+#[cfg_attr(test, test)]
+pub(crate) fn small_order_torsioned_and_non_canonical_keys_are_refused() {
     let bad_point = Error::PeerMisbehaved(Peer::BadPoint);
     let mut counts = Counts::default();
     for torsion in EIGHT_TORSION {
@@ -115,8 +117,8 @@ fn small_order_torsioned_and_non_canonical_keys_are_refused() {
     );
 }
 
-#[test]
-fn signature_covers_the_border_of_each_item() {
+#[cfg_attr(test, test)]
+pub(crate) fn signature_covers_the_border_of_each_item() {
     let key = SigningKey::from_bytes([5; 32]);
     let public = key.verifying_key();
     let signature = key.sign(&[b"label", b"", b"field"]);
@@ -150,8 +152,8 @@ fn signature_covers_the_border_of_each_item() {
     }
 }
 
-#[test]
-fn items_up_to_the_maximum_are_signed_and_more_are_refused() {
+#[cfg_attr(test, test)]
+pub(crate) fn items_up_to_the_maximum_are_signed_and_more_are_refused() {
     let key = SigningKey::from_bytes([6; 32]);
     let long = [0x33; 1300];
     let items = [long.as_slice(); MAX_ITEMS + 1];

@@ -1,5 +1,7 @@
 //! HKDF-SHA-256: Wycheproof and RFC 5869.
 
+use alloc::vec;
+
 use hostchat_core::crypto::kdf::{Prk, hkdf};
 use hostchat_core::crypto::label;
 use hostchat_core::crypto::siv::SivKey;
@@ -7,8 +9,8 @@ use hostchat_core::error::{Error, Misuse};
 
 use super::{Counts, array, hex, json, wycheproof};
 
-#[test]
-fn wycheproof_hkdf() {
+#[cfg_attr(test, test)]
+pub(crate) fn wycheproof_hkdf() {
     let mut counts = Counts::default();
     for (_, test) in wycheproof(&json("wycheproof/hkdf_sha256_test.json")) {
         let ikm = hex(&test["ikm"]);
@@ -28,8 +30,8 @@ fn wycheproof_hkdf() {
     counts.finish("Wycheproof hkdf_sha256", "", 83, 3, 0);
 }
 
-#[test]
-fn rfc5869_examples() {
+#[cfg_attr(test, test)]
+pub(crate) fn rfc5869_examples() {
     let mut counts = Counts::default();
     for test in json("rfc/rfc5869_hkdf.json")["tests"]
         .as_array()
@@ -46,8 +48,8 @@ fn rfc5869_examples() {
     counts.finish("RFC 5869 (SHA-256)", "", 3, 0, 0);
 }
 
-#[test]
-fn typed_expansion_is_expansion_with_the_label_as_info() {
+#[cfg_attr(test, test)]
+pub(crate) fn typed_expansion_is_expansion_with_the_label_as_info() {
     let prk = Prk::extract(b"salt", &[b"key material"]);
     let mut bytes = [0; 64];
     prk.danger_expand_bytes(b"hostchat/1 message siv", &mut bytes)

@@ -1,36 +1,51 @@
 //! The public test vectors of suite 1, one module per algorithm; the data and its sources are in `tests/vectors/public`.
 //!
 //! Each test prints how many vectors were valid and passed, invalid and refused, or skipped and why, and
-//! checks these counts, so that a vector cannot be lost unnoticed.
+//! checks these counts, so that a vector cannot be lost unnoticed. What runs on a chip too, `firmware/boards/check` lists: it
+//! includes this file, and reads the same data.
 #![expect(
     clippy::expect_used,
-    clippy::panic,
     reason = "a test that meets something unexpected should stop there"
 )]
 
-mod argon2id;
-mod cmac;
-mod cpace;
-mod ed25519;
-mod hkdf;
-mod hmac;
-mod mlkem;
-mod ristretto;
+extern crate alloc;
+
+pub(crate) mod argon2id;
+pub(crate) mod cmac;
+pub(crate) mod cpace;
+pub(crate) mod ed25519;
+pub(crate) mod hkdf;
+pub(crate) mod hmac;
+pub(crate) mod mlkem;
+pub(crate) mod ristretto;
+#[cfg(test)]
 mod secrets;
-mod siv;
-mod x25519;
+pub(crate) mod siv;
+#[cfg(test)]
+mod siv_oracle;
+#[cfg(test)]
+mod stretch;
+pub(crate) mod x25519;
+
+use alloc::format;
+use alloc::vec::Vec;
 
 use serde_json::Value;
 
-/// Reads a vector file.
+#[cfg(not(test))]
+use crate::host::text;
+
+/// Reads a text file of the repository.
+#[cfg(test)]
 fn text(path: &str) -> String {
-    let path = format!("{}/tests/vectors/public/{path}", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// Reads a JSON vector file.
 fn json(path: &str) -> Value {
-    serde_json::from_str(&text(path)).expect("vector file is JSON")
+    let text = text(&format!("core/tests/vectors/public/{path}"));
+    serde_json::from_str(&text).expect("vector file is JSON")
 }
 
 /// Gives the group and the test of each case of a Wycheproof file.

@@ -7,8 +7,8 @@ use sha2::{Digest as _, Sha512};
 
 use super::{Counts, array, json};
 
-#[test]
-fn rfc9496_small_multiples() {
+#[cfg_attr(test, test)]
+pub(crate) fn rfc9496_small_multiples() {
     let file = json("ristretto255/rfc9496_ristretto255.json");
     let mut counts = Counts::default();
     for (factor, encoded) in (0_u64..).zip(file["small_multiples"].as_array().expect("multiples")) {
@@ -23,8 +23,8 @@ fn rfc9496_small_multiples() {
     counts.finish("RFC 9496 small multiples", "", 16, 0, 0);
 }
 
-#[test]
-fn rfc9496_bad_encodings() {
+#[cfg_attr(test, test)]
+pub(crate) fn rfc9496_bad_encodings() {
     let file = json("ristretto255/rfc9496_ristretto255.json");
     let mut counts = Counts::default();
     for encoded in file["bad_encodings"].as_array().expect("encodings") {
@@ -37,8 +37,8 @@ fn rfc9496_bad_encodings() {
     counts.finish("RFC 9496 bad encodings", "", 0, 29, 0);
 }
 
-#[test]
-fn rfc9496_map_from_uniform_bytes() {
+#[cfg_attr(test, test)]
+pub(crate) fn rfc9496_map_from_uniform_bytes() {
     let file = json("ristretto255/rfc9496_ristretto255.json");
     let map = |uniform: &[u8; 64]| RistrettoPoint::from_uniform_bytes(uniform).compress().0;
     let mut counts = Counts::default();

@@ -1,12 +1,14 @@
 //! X25519: Wycheproof and RFC 7748.
 
+use alloc::string::ToString as _;
+
 use hostchat_core::crypto::dh::{DhPublic, DhSecret};
 use hostchat_core::error::{Error, Peer};
 
 use super::{Counts, array, json, wycheproof};
 
-#[test]
-fn wycheproof_x25519() {
+#[cfg_attr(test, test)]
+pub(crate) fn wycheproof_x25519() {
     let mut counts = Counts::default();
     for (_, test) in wycheproof(&json("wycheproof/x25519_test.json")) {
         let shared: [u8; 32] = array(&test["shared"]);
@@ -22,8 +24,8 @@ fn wycheproof_x25519() {
     counts.finish("Wycheproof x25519 (invalid = zero result)", "", 487, 31, 0);
 }
 
-#[test]
-fn rfc7748_examples() {
+#[cfg_attr(test, test)]
+pub(crate) fn rfc7748_examples() {
     let file = json("rfc/rfc7748_x25519.json");
     let mut counts = Counts::default();
     for test in file["scalarmult"].as_array().expect("tests") {
@@ -41,7 +43,7 @@ fn rfc7748_examples() {
     let mut base = [0; 32];
     base[0] = 9;
     let (mut k, mut u) = (base, base);
-    for round in 1..=1000 {
+    for round in 1..=1000_u32 {
         let shared = DhSecret::from_bytes(k)
             .agree(&DhPublic::from_bytes(u))
             .expect("a good point");
@@ -54,8 +56,8 @@ fn rfc7748_examples() {
     counts.finish("RFC 7748 (2 products; iterations 1 and 1,000)", "", 4, 0, 0);
 }
 
-#[test]
-fn public_key_is_the_product_with_the_base_point() {
+#[cfg_attr(test, test)]
+pub(crate) fn public_key_is_the_product_with_the_base_point() {
     let mut base = [0; 32];
     base[0] = 9;
     for seed in 1..=64 {
@@ -67,8 +69,8 @@ fn public_key_is_the_product_with_the_base_point() {
     }
 }
 
-#[test]
-fn low_order_points_are_refused_for_every_secret() {
+#[cfg_attr(test, test)]
+pub(crate) fn low_order_points_are_refused_for_every_secret() {
     // The points of order 1, 2, 4 and 8 on the curve and its twist, and their non-canonical encodings.
     let p = |low: u8| {
         let mut bytes = [0xff; 32];
@@ -109,8 +111,8 @@ fn low_order_points_are_refused_for_every_secret() {
     }
 }
 
-#[test]
-fn public_key_is_32_raw_bytes_on_the_wire() {
+#[cfg_attr(test, test)]
+pub(crate) fn public_key_is_32_raw_bytes_on_the_wire() {
     let public = DhSecret::from_bytes([3; 32]).public();
     let mut buf = [0; 64];
     let used = postcard::to_slice(&public, &mut buf).expect("fits");

@@ -9,13 +9,15 @@
 //!
 //! No operating system, no allocation: one [`App`] over one [`Env`] runs on boards, in the simulator (`hostchat-sim`)
 //! and inside the client as the software token (feature `std`, [`host`]). Feature `testing` adds a flash that loses its
-//! power.
+//! power; it allocates.
 //!
 //! The caller's loop: read a frame, [`App::handle`], write the reply; send keepalives meanwhile; [`App::lock`] when the
 //! host goes away.
 #![no_std]
 
-#[cfg(any(test, feature = "std", feature = "testing"))]
+#[cfg(any(test, feature = "testing"))]
+extern crate alloc;
+#[cfg(any(test, feature = "std"))]
 extern crate std;
 
 pub mod app;

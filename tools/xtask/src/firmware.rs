@@ -42,7 +42,7 @@ impl Board {
 }
 
 /// The smaller ones of several implementations of AES and SHA-2; a user's own `RUSTFLAGS` would take their place.
-const SMALL: &str = "['--cfg','aes_backend=\"soft\"','--cfg','aes_backend_soft=\"compact\"','--cfg',\
+pub(crate) const SMALL: &str = "['--cfg','aes_backend=\"soft\"','--cfg','aes_backend_soft=\"compact\"','--cfg',\
                      'sha2_backend=\"soft\"','--cfg','sha2_backend_soft=\"compact\"']";
 
 /// The step that builds the image of `board`.

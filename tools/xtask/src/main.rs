@@ -9,6 +9,7 @@ mod firmware;
 mod flash;
 mod setup;
 mod step;
+mod target;
 mod token;
 mod uf2;
 
@@ -18,6 +19,7 @@ use clap::{Parser, Subcommand};
 
 use crate::firmware::Board;
 use crate::step::{Failed, Step, cargo};
+use crate::target::Emulator;
 use crate::token::TokenArguments;
 
 #[derive(Parser)]
@@ -39,6 +41,9 @@ enum Chore {
         /// Runs only the steps whose name contains this.
         #[arg(long, value_name = "PART")]
         only: Option<String>,
+        /// Runs only what runs on a chip: the core's vectors and the token's scenarios in this emulator.
+        #[arg(long, value_enum, conflicts_with = "only")]
+        on: Option<Emulator>,
     },
     /// Runs the tests with large counts (kills, schedules, sequences): the same code, hours instead of minutes.
     Nightly,
@@ -68,7 +73,11 @@ enum Chore {
 fn main() -> ExitCode {
     let result = match Arguments::parse().chore {
         Chore::Demo => demo(),
-        Chore::Test { only } => test(only.as_deref()),
+        Chore::Test {
+            only: _,
+            on: Some(Emulator::Qemu),
+        } => test_on_qemu(),
+        Chore::Test { only, on: None } => test(only.as_deref()),
         Chore::Nightly => nightly(),
         Chore::Bench { part } => bench(part.as_deref()),
         Chore::Ci => test(None),
@@ -142,6 +151,7 @@ fn test(only: Option<&str>) -> Result<(), Failed> {
     // The tests start these images in their emulators.
     steps.push(cargo("emulators", &[]).with(emulators));
     steps.push(token::pico::test_step());
+    steps.extend(target::steps());
     steps.extend([Board::Pico, Board::Qemu].map(firmware::lint_step));
     steps.push(cargo("images", &[]).with(images));
     steps.push(cargo("programs", &["build", "--workspace", "--bins"]));
@@ -197,6 +207,11 @@ fn emulators() -> Result<(), Failed> {
 fn images() -> Result<(), Failed> {
     firmware::build(Board::Pico)?;
     firmware::build(Board::Qemu).map(drop)
+}
+
+fn test_on_qemu() -> Result<(), Failed> {
+    token::emulator(Board::Qemu)?;
+    target::steps().into_iter().try_for_each(Step::run)
 }
 
 fn nightly() -> Result<(), Failed> {

@@ -1,7 +1,7 @@
 //! A token on the bench: the host's half of its language, and its power switch.
 
-use std::boxed::Box;
-use std::vec::Vec;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use hostchat_core::icd::link::{FromToken, Hello, MAX_LINK, ToToken};
 use hostchat_core::icd::{Channel, Command, HostUnlock, LinkError, Reply, TokenError, UnlockKind};

@@ -1,8 +1,9 @@
 //! Surroundings that a test controls while the token runs.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::vec::Vec;
+use alloc::collections::VecDeque;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{RefCell, RefMut};
 
 use hostchat_core::crypto::hash::sha256;
 use rand_core::{Infallible, TryCryptoRng, TryRng};
@@ -50,7 +51,7 @@ impl Default for Control {
 /// A handle on [`Control`]; clones share it.
 #[derive(Clone, Default)]
 pub struct TestEnv {
-    control: Arc<Mutex<Control>>,
+    control: Rc<RefCell<Control>>,
     rng: TestRng,
 }
 
@@ -58,18 +59,14 @@ pub struct TestEnv {
 #[derive(Clone, Default)]
 pub struct TestRng {
     seed: u64,
-    control: Arc<Mutex<Control>>,
-}
-
-fn lock(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
-    control.lock().unwrap_or_else(PoisonError::into_inner)
+    control: Rc<RefCell<Control>>,
 }
 
 impl TestEnv {
     /// Makes surroundings whose random numbers come from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let control = Arc::<Mutex<Control>>::default();
+        let control = Rc::<RefCell<Control>>::default();
         Self {
             rng: TestRng {
                 seed,
@@ -80,8 +77,8 @@ impl TestEnv {
     }
 
     /// The controls.
-    pub fn control(&self) -> MutexGuard<'_, Control> {
-        lock(&self.control)
+    pub fn control(&self) -> RefMut<'_, Control> {
+        self.control.borrow_mut()
     }
 
     /// A copy of the surroundings as they are now, with controls of its own.
@@ -119,7 +116,7 @@ impl TryRng for TestRng {
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
         for part in bytes.chunks_mut(32) {
             let counter = {
-                let mut control = lock(&self.control);
+                let mut control = self.control.borrow_mut();
                 control.counter += 1;
                 control.counter
             };

@@ -1,8 +1,8 @@
 //! A flash in memory that behaves as badly as the real thing may.
 
+use alloc::vec;
+use alloc::vec::Vec;
 use core::fmt;
-use std::vec;
-use std::vec::Vec;
 
 use embedded_storage_async::nor_flash::{
     ErrorType, MultiwriteNorFlash, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,

@@ -1,6 +1,7 @@
 //! A RAM flash that outlives the token on it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use alloc::rc::Rc;
+use core::cell::{RefCell, RefMut};
 
 use embedded_storage_async::nor_flash::{ErrorType, MultiwriteNorFlash, NorFlash, ReadNorFlash};
 
@@ -10,18 +11,18 @@ use crate::flash::Flash;
 
 /// A handle on a [`RamFlash`]; clones share it, so that a test keeps the flash when the power is cut.
 #[derive(Clone)]
-pub struct SharedFlash(Arc<Mutex<RamFlash>>);
+pub struct SharedFlash(Rc<RefCell<RamFlash>>);
 
 impl SharedFlash {
     /// Shares a flash.
     #[must_use]
     pub fn new(flash: RamFlash) -> Self {
-        Self(Arc::new(Mutex::new(flash)))
+        Self(Rc::new(RefCell::new(flash)))
     }
 
     /// The flash itself.
-    pub fn lock(&self) -> MutexGuard<'_, RamFlash> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn lock(&self) -> RefMut<'_, RamFlash> {
+        self.0.borrow_mut()
     }
 
     /// A copy of what is on it.

@@ -12,8 +12,8 @@ fn new_bob() -> Person {
     Person::new("bob", 77)
 }
 
-#[test]
-fn a_changed_identity_stops_a_first_message_both_ways_until_accepted_with_a_press() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_changed_identity_stops_a_first_message_both_ways_until_accepted_with_a_press() {
     let (mut a, mut b) = paired();
     let mut other = new_bob();
     let bundle = other.bundle(true);
@@ -44,8 +44,8 @@ fn a_changed_identity_stops_a_first_message_both_ways_until_accepted_with_a_pres
     exchange(&mut a, &mut other, b"welcome back");
 }
 
-#[test]
-fn a_changed_identity_needs_acceptance_in_a_pairing_as_well() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_changed_identity_needs_acceptance_in_a_pairing_as_well() {
     let (mut a, b) = paired();
     let mut other = new_bob();
     let code = a.show_code(&b.address, false).unwrap();
@@ -63,8 +63,8 @@ fn a_changed_identity_needs_acceptance_in_a_pairing_as_well() {
     assert_eq!(a.contacts(), [(b.address.clone(), true, 1)]);
 }
 
-#[test]
-fn the_responder_accepts_a_changed_identity_when_it_answers() {
+#[cfg_attr(test, test)]
+pub(crate) fn the_responder_accepts_a_changed_identity_when_it_answers() {
     let (mut a, mut b) = paired();
     let mut other = new_bob();
     let code = other.show_code(&a.address, false).unwrap();
@@ -84,8 +84,8 @@ fn the_responder_accepts_a_changed_identity_when_it_answers() {
     assert_eq!(a.contacts(), [(b.address.clone(), true, 1)]);
 }
 
-#[test]
-fn an_identity_change_without_a_press_is_refused() {
+#[cfg_attr(test, test)]
+pub(crate) fn an_identity_change_without_a_press_is_refused() {
     let (mut a, b) = paired();
     let mut other = new_bob();
     let bundle = other.bundle(true);
@@ -102,8 +102,8 @@ fn an_identity_change_without_a_press_is_refused() {
     assert_eq!(a.contacts(), [(b.address.clone(), true, 1)]);
 }
 
-#[test]
-fn forgetting_a_contact_leaves_the_others_and_pending_answers_can_be_forgotten() {
+#[cfg_attr(test, test)]
+pub(crate) fn forgetting_a_contact_leaves_the_others_and_pending_answers_can_be_forgotten() {
     let (mut a, mut b) = paired();
     let mut carol = Person::new("carol", 5);
     let hello = pair_up_to_message_3(&mut a, &mut carol);
@@ -145,8 +145,8 @@ fn forgetting_a_contact_leaves_the_others_and_pending_answers_can_be_forgotten()
     assert_eq!(carol.status().pending, 0);
 }
 
-#[test]
-fn what_lasts_is_the_same_after_a_restart() {
+#[cfg_attr(test, test)]
+pub(crate) fn what_lasts_is_the_same_after_a_restart() {
     let (mut a, mut b) = paired();
     let key = |person: &mut Person| match person.bench.call(&Command::StorageKey).unwrap() {
         Reply::StorageKey(key) => key,
@@ -166,8 +166,8 @@ fn what_lasts_is_the_same_after_a_restart() {
     assert_eq!(a.contacts(), []);
 }
 
-#[test]
-fn a_login_signs_what_the_token_built_itself() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_login_signs_what_the_token_built_itself() {
     let mut a = Person::new("alice", 1);
     let identity = a.identity();
     let dialled = RelayName::parse("relay.example:7443").unwrap();
@@ -199,8 +199,8 @@ fn a_login_signs_what_the_token_built_itself() {
     }
 }
 
-#[test]
-fn random_numbers_differ() {
+#[cfg_attr(test, test)]
+pub(crate) fn random_numbers_differ() {
     let mut a = Person::new("alice", 1);
     let mut draw = || {
         a.ask(&Command::Random, |reply| match reply {

@@ -1,5 +1,8 @@
 //! Pairing, first messages, sealing, opening, committing between two tokens.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use hostchat_core::icd::{Command, OpenedKind, Reply, TokenError};
 use hostchat_core::wire::{Bytes, Envelope, MAX_CONTENT, MAX_ENVELOPE, PrekeyKind, codec};
 
@@ -11,8 +14,8 @@ fn envelope(message: &Envelope<'_>) -> Vec<u8> {
         .to_vec()
 }
 
-#[test]
-fn a_code_makes_both_verified_and_the_first_message_arrives() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_code_makes_both_verified_and_the_first_message_arrives() {
     let (mut a, mut b) = two();
     let code = a.show_code(&b.address, false).unwrap();
     assert!(code.0.iter().all(u8::is_ascii_digit));
@@ -56,8 +59,8 @@ fn a_code_makes_both_verified_and_the_first_message_arrives() {
     assert!(!b.read(&plain).unwrap().reply_due);
 }
 
-#[test]
-fn a_wrong_code_costs_a_run_and_three_kill_the_code() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_wrong_code_costs_a_run_and_three_kill_the_code() {
     let (mut a, mut b) = two();
     let code = a.show_code(&b.address, false).unwrap();
     let wrong = Bytes(
@@ -88,8 +91,8 @@ fn a_wrong_code_costs_a_run_and_three_kill_the_code() {
     assert_eq!(d.answer(&offer, code, false).unwrap().1, 2);
 }
 
-#[test]
-fn an_answer_to_another_run_does_not_end_this_one() {
+#[cfg_attr(test, test)]
+pub(crate) fn an_answer_to_another_run_does_not_end_this_one() {
     let (mut a, mut b) = two();
     let code = a.show_code(&b.address, false).unwrap();
     let (first, _) = a.offer().unwrap();
@@ -102,8 +105,8 @@ fn an_answer_to_another_run_does_not_end_this_one() {
     assert_eq!(b.read(&hello).unwrap().content, b"x");
 }
 
-#[test]
-fn an_offer_is_answered_once_and_only_by_whom_it_names() {
+#[cfg_attr(test, test)]
+pub(crate) fn an_offer_is_answered_once_and_only_by_whom_it_names() {
     let (mut a, mut b) = two();
     let code = a.show_code(&b.address, false).unwrap();
     let (offer, _) = a.offer().unwrap();
@@ -126,8 +129,8 @@ fn an_offer_is_answered_once_and_only_by_whom_it_names() {
     assert_eq!(b.answer(&offer, code, false), failed(TokenError::Replayed));
 }
 
-#[test]
-fn a_restart_or_ten_minutes_kill_the_code() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_restart_or_ten_minutes_kill_the_code() {
     let (mut a, b) = two();
     a.show_code(&b.address, false).unwrap();
     a.bench.env.control().now.ms += 10 * 60 * 1000;
@@ -142,8 +145,8 @@ fn a_restart_or_ten_minutes_kill_the_code() {
     assert_eq!(a.offer(), failed(TokenError::NoCode));
 }
 
-#[test]
-fn a_first_message_without_a_code_is_unverified_and_uses_its_prekey_once() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_first_message_without_a_code_is_unverified_and_uses_its_prekey_once() {
     let (mut a, mut b) = two();
     let bundle = b.bundle(true);
     a.start(&b.address, &bundle, false).unwrap();
@@ -171,8 +174,8 @@ fn a_first_message_without_a_code_is_unverified_and_uses_its_prekey_once() {
     );
 }
 
-#[test]
-fn a_replayed_first_message_makes_no_second_session() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_replayed_first_message_makes_no_second_session() {
     let (mut a, mut b) = two();
     let bundle = b.bundle(false);
     a.start(&b.address, &bundle, false).unwrap();
@@ -194,8 +197,8 @@ fn a_replayed_first_message_makes_no_second_session() {
     assert_eq!(b.open(&first, false), failed(TokenError::Replayed));
 }
 
-#[test]
-fn an_uncommitted_open_is_repeated_and_blocks_sealing_on_its_session() {
+#[cfg_attr(test, test)]
+pub(crate) fn an_uncommitted_open_is_repeated_and_blocks_sealing_on_its_session() {
     let (mut a, mut b) = paired();
     let envelope = a.seal(&b.address, b"once").unwrap();
     let read = b.open(&envelope, false).unwrap();
@@ -218,8 +221,8 @@ fn an_uncommitted_open_is_repeated_and_blocks_sealing_on_its_session() {
     assert_eq!(b.open(&envelope, false), failed(TokenError::Replayed));
 }
 
-#[test]
-fn a_further_open_takes_the_place_of_the_uncommitted_one() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_further_open_takes_the_place_of_the_uncommitted_one() {
     let (mut a, mut b) = paired();
     let (one, two) = (
         a.seal(&b.address, b"one").unwrap(),
@@ -233,8 +236,8 @@ fn a_further_open_takes_the_place_of_the_uncommitted_one() {
     assert_eq!(b.read(&one).unwrap().content, b"one");
 }
 
-#[test]
-fn messages_in_any_order_arrive_once_each() {
+#[cfg_attr(test, test)]
+pub(crate) fn messages_in_any_order_arrive_once_each() {
     let (mut a, mut b) = paired();
     let mut envelopes: Vec<_> = (0..20u8)
         .map(|n| (n, a.seal(&b.address, &[n; 40]).unwrap()))
@@ -250,8 +253,8 @@ fn messages_in_any_order_arrive_once_each() {
     }
 }
 
-#[test]
-fn a_refused_envelope_changes_nothing() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_refused_envelope_changes_nothing() {
     let (mut a, mut b) = paired();
     let good = a.seal(&b.address, b"good").unwrap();
     let before = b.bench.flash.snapshot().dump().to_vec();
@@ -278,8 +281,8 @@ fn a_refused_envelope_changes_nothing() {
     assert_eq!(b.read(&good).unwrap().content, b"good");
 }
 
-#[test]
-fn content_up_to_the_limit_goes_through_with_every_prefix() {
+#[cfg_attr(test, test)]
+pub(crate) fn content_up_to_the_limit_goes_through_with_every_prefix() {
     let (mut a, mut b) = two();
     let long = vec![0x5A; MAX_CONTENT];
     let bundle = b.bundle(true);
@@ -298,8 +301,8 @@ fn content_up_to_the_limit_goes_through_with_every_prefix() {
     );
 }
 
-#[test]
-fn crossing_first_messages_end_in_one_conversation() {
+#[cfg_attr(test, test)]
+pub(crate) fn crossing_first_messages_end_in_one_conversation() {
     let (mut a, mut b) = two();
     let (of_a, of_b) = (a.bundle(true), b.bundle(true));
     a.start(&b.address, &of_b, false).unwrap();
@@ -318,8 +321,8 @@ fn crossing_first_messages_end_in_one_conversation() {
     assert_eq!(b.contacts(), [(a.address.clone(), false, 2)]);
 }
 
-#[test]
-fn crossing_pairings_end_in_one_conversation() {
+#[cfg_attr(test, test)]
+pub(crate) fn crossing_pairings_end_in_one_conversation() {
     let (mut a, mut b) = two();
     let (code_a, code_b) = (
         a.show_code(&b.address, false).unwrap(),
@@ -342,8 +345,8 @@ fn crossing_pairings_end_in_one_conversation() {
     }
 }
 
-#[test]
-fn a_new_session_with_a_verified_contact_is_verified_and_two_are_kept() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_new_session_with_a_verified_contact_is_verified_and_two_are_kept() {
     let (mut a, mut b) = paired();
     for round in 0..4u8 {
         let bundle = b.bundle(true);
@@ -357,8 +360,8 @@ fn a_new_session_with_a_verified_contact_is_verified_and_two_are_kept() {
     assert_eq!(b.contacts(), [(a.address.clone(), true, 2)]);
 }
 
-#[test]
-fn a_frame_on_the_previous_session_makes_it_current_again() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_frame_on_the_previous_session_makes_it_current_again() {
     let (mut a, mut b) = paired();
     let late = a.seal(&b.address, b"late").unwrap();
     let bundle = a.bundle(true);
@@ -377,8 +380,8 @@ fn a_frame_on_the_previous_session_makes_it_current_again() {
     assert_eq!(a.read(&on_old).unwrap().content, b"back");
 }
 
-#[test]
-fn a_byte_identical_repeat_gets_the_same_reply_and_is_executed_once() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_byte_identical_repeat_gets_the_same_reply_and_is_executed_once() {
     let (mut a, mut b) = paired();
     let request = a.bench.seal_command(&Command::Seal {
         peer: b.address.clone(),
@@ -404,8 +407,8 @@ fn a_byte_identical_repeat_gets_the_same_reply_and_is_executed_once() {
     );
 }
 
-#[test]
-fn message_3_survives_the_responders_restart_and_its_loss() {
+#[cfg_attr(test, test)]
+pub(crate) fn message_3_survives_the_responders_restart_and_its_loss() {
     let (mut a, mut b) = two();
     let lost = pair_up_to_message_3(&mut a, &mut b);
     b.restart();
@@ -418,8 +421,8 @@ fn message_3_survives_the_responders_restart_and_its_loss() {
     exchange(&mut b, &mut a, b"fine");
 }
 
-#[test]
-fn an_old_last_resort_prekey_works_until_its_time_is_over() {
+#[cfg_attr(test, test)]
+pub(crate) fn an_old_last_resort_prekey_works_until_its_time_is_over() {
     let (mut a, mut b) = two();
     let bundle = b.bundle(false);
     a.start(&b.address, &bundle, false).unwrap();

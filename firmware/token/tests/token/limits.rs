@@ -1,5 +1,8 @@
 //! What is bounded, and what a token says when it is full.
 
+use alloc::format;
+use alloc::vec::Vec;
+
 use hostchat_core::icd::{Command, OpenedKind, TokenError};
 use hostchat_core::wire::{Bytes, PrekeyKind};
 use hostchat_token::testing::RamFlash;
@@ -8,8 +11,8 @@ use super::support::{DAY, Person, TODAY, address, exchange, failed, paired, two}
 
 const MINUTE: u64 = 60 * 1000;
 
-#[test]
-fn three_unconfirmed_answers_in_ten_minutes_over_all_senders_and_restarts() {
+#[cfg_attr(test, test)]
+pub(crate) fn three_unconfirmed_answers_in_ten_minutes_over_all_senders_and_restarts() {
     let (mut a, mut b) = two();
     let mut answer_a = |b: &mut Person, wrong: bool| {
         let code = a.show_code(&b.address, false).unwrap();
@@ -35,8 +38,8 @@ fn three_unconfirmed_answers_in_ten_minutes_over_all_senders_and_restarts() {
     assert!(b.answer(&offer, code, false).is_ok());
 }
 
-#[test]
-fn a_confirmed_answer_is_not_charged_any_more() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_confirmed_answer_is_not_charged_any_more() {
     let (mut a, mut b) = two();
     for round in 0..6u8 {
         let code = a.show_code(&b.address, false).unwrap();
@@ -49,8 +52,8 @@ fn a_confirmed_answer_is_not_charged_any_more() {
     }
 }
 
-#[test]
-fn three_answers_wait_at_most_and_thirty_days_at_most() {
+#[cfg_attr(test, test)]
+pub(crate) fn three_answers_wait_at_most_and_thirty_days_at_most() {
     let mut b = Person::new("bob", 2);
     b.prekey(PrekeyKind::OneTime, TODAY).unwrap();
     let mut others: Vec<_> = (0..4u64)
@@ -79,8 +82,8 @@ fn three_answers_wait_at_most_and_thirty_days_at_most() {
     assert_eq!(b.status().pending, 1);
 }
 
-#[test]
-fn a_pending_answer_is_over_after_thirty_days_of_uptime() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_pending_answer_is_over_after_thirty_days_of_uptime() {
     let (mut a, mut b) = two();
     let hello = super::support::pair_up_to_message_3(&mut a, &mut b);
     b.bench.env.control().now.ms += 30 * DAY * 1000;
@@ -89,8 +92,8 @@ fn a_pending_answer_is_over_after_thirty_days_of_uptime() {
     assert_eq!(b.open(&hello, false), failed(TokenError::UnknownSession));
 }
 
-#[test]
-fn sixteen_one_time_prekeys_with_ids_that_never_come_twice() {
+#[cfg_attr(test, test)]
+pub(crate) fn sixteen_one_time_prekeys_with_ids_that_never_come_twice() {
     let mut b = Person::new("bob", 2);
     let mut ids = Vec::new();
     for _ in 0..16 {
@@ -121,8 +124,8 @@ fn sixteen_one_time_prekeys_with_ids_that_never_come_twice() {
     assert_eq!(ids.len(), given);
 }
 
-#[test]
-fn the_memory_of_used_first_messages_refuses_when_full_and_a_new_prekey_makes_room() {
+#[cfg_attr(test, test)]
+pub(crate) fn the_memory_of_used_first_messages_refuses_when_full_and_a_new_prekey_makes_room() {
     let mut b = Person::on("bob", RamFlash::new(80), 2);
     let bundle = b.bundle(false);
     let first = |b: &mut Person, bundle: &_, n: u64| {
@@ -162,8 +165,8 @@ fn the_memory_of_used_first_messages_refuses_when_full_and_a_new_prekey_makes_ro
     first(&mut b, &fresh, 34).unwrap();
 }
 
-#[test]
-fn a_full_token_refuses_another_contact_and_serves_those_it_has() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_full_token_refuses_another_contact_and_serves_those_it_has() {
     let mut b = Person::on("bob", RamFlash::new(15), 2);
     let max = b.status().sessions_max;
     let (mut friend, mut n) = (Person::new("friend", 3), 0);
@@ -204,8 +207,8 @@ fn a_full_token_refuses_another_contact_and_serves_those_it_has() {
     );
 }
 
-#[test]
-fn gaps_are_told_kept_within_bounds_and_too_large_ones_refused() {
+#[cfg_attr(test, test)]
+pub(crate) fn gaps_are_told_kept_within_bounds_and_too_large_ones_refused() {
     let (mut a, mut b) = paired();
     let mut envelopes = Vec::new();
     for n in 0..300u32 {

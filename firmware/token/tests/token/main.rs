@@ -1,7 +1,7 @@
 //! The token as its host sees it: whole conversations, power cuts, random commands, stored images.
 //!
 //! Counts can be set: `HOSTCHAT_SEQUENCES` (random command sequences), `HOSTCHAT_CUTS` (cuts at every n-th flash operation
-//! instead of every one).
+//! instead of every one). Most of this runs on a chip too: `firmware/boards/check` includes this file and lists what.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,12 +9,39 @@
     reason = "a failed unwrap is a failed test"
 )]
 
-mod contacts;
-mod conversation;
-mod golden;
-mod limits;
-mod pin;
-mod power;
+extern crate alloc;
+
+pub(crate) mod contacts;
+pub(crate) mod conversation;
+pub(crate) mod golden;
+#[cfg(test)]
+mod images;
+pub(crate) mod limits;
+pub(crate) mod pin;
+pub(crate) mod power;
+#[cfg(test)]
 mod presence;
 mod support;
+pub(crate) mod touch;
+#[cfg(test)]
 mod wear;
+
+#[cfg(not(test))]
+use crate::host::{is_cut, read};
+
+/// Reads a file of the repository.
+#[cfg(test)]
+fn read(path: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// Whether the power goes at this flash operation: at each, or if `HOSTCHAT_CUTS` is n, at every n-th and each erase.
+#[cfg(test)]
+fn is_cut(at: u64, erases: &[u64]) -> bool {
+    let stride = std::env::var("HOSTCHAT_CUTS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .filter(|stride: &u64| *stride > 0)
+        .unwrap_or(1);
+    at.is_multiple_of(stride) || erases.contains(&at)
+}

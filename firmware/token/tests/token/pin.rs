@@ -28,8 +28,8 @@ fn tries(bench: &mut Bench) -> (u8, u8) {
     (hello.tries, hello.tries_now)
 }
 
-#[test]
-fn three_tries_per_power_cycle_and_eight_in_all_then_the_keys_are_gone() {
+#[cfg_attr(test, test)]
+pub(crate) fn three_tries_per_power_cycle_and_eight_in_all_then_the_keys_are_gone() {
     let mut bench = ready();
     let bad = TestPin::new(9);
     assert_eq!(bench.unlock(bad), wrong(7, 2));
@@ -77,8 +77,8 @@ fn three_tries_per_power_cycle_and_eight_in_all_then_the_keys_are_gone() {
     bench.init(PIN).unwrap();
 }
 
-#[test]
-fn the_right_pin_gives_the_tries_back() {
+#[cfg_attr(test, test)]
+pub(crate) fn the_right_pin_gives_the_tries_back() {
     let mut bench = ready();
     for _ in 0..2 {
         let _ = bench.unlock(TestPin::new(9));
@@ -88,8 +88,8 @@ fn the_right_pin_gives_the_tries_back() {
     assert_eq!(tries(&mut bench), (8, 3));
 }
 
-#[test]
-fn a_caller_who_reads_message_2_and_hangs_up_has_been_charged() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_caller_who_reads_message_2_and_hangs_up_has_been_charged() {
     let mut bench = ready();
     for left in [(7, 2), (6, 1), (5, 0)] {
         bench
@@ -120,8 +120,8 @@ fn a_caller_who_reads_message_2_and_hangs_up_has_been_charged() {
     ));
 }
 
-#[test]
-fn with_the_right_password_but_another_wrapping_key_the_try_stays_charged() {
+#[cfg_attr(test, test)]
+pub(crate) fn with_the_right_password_but_another_wrapping_key_the_try_stays_charged() {
     let mut bench = ready();
     let half = TestPin {
         prs: PIN.prs,
@@ -131,8 +131,8 @@ fn with_the_right_password_but_another_wrapping_key_the_try_stays_charged() {
     assert!(!bench.is_unlocked());
 }
 
-#[test]
-fn after_eight_hung_up_tries_the_next_start_erases() {
+#[cfg_attr(test, test)]
+pub(crate) fn after_eight_hung_up_tries_the_next_start_erases() {
     let mut bench = ready();
     for _ in 0..8 {
         if tries(&mut bench).1 == 0 {
@@ -154,8 +154,8 @@ fn after_eight_hung_up_tries_the_next_start_erases() {
     );
 }
 
-#[test]
-fn a_software_token_counts_no_tries() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_software_token_counts_no_tries() {
     let mut bench = ready();
     bench.env.control().wipes = false;
     for _ in 0..20 {
@@ -165,8 +165,8 @@ fn a_software_token_counts_no_tries() {
     assert_eq!(tries(&mut bench), (255, 255));
 }
 
-#[test]
-fn another_version_is_refused_uncharged() {
+#[cfg_attr(test, test)]
+pub(crate) fn another_version_is_refused_uncharged() {
     let mut bench = ready();
     let start = ToToken::UnlockStart {
         init: false,
@@ -182,8 +182,8 @@ fn another_version_is_refused_uncharged() {
     assert_eq!(tries(&mut bench), (8, 3));
 }
 
-#[test]
-fn an_initialisation_needs_a_blank_token_and_a_press() {
+#[cfg_attr(test, test)]
+pub(crate) fn an_initialisation_needs_a_blank_token_and_a_press() {
     let mut bench = Bench::blank(1);
     assert_eq!(bench.unlock(PIN), refused(LinkError::Blank));
     bench.env.control().finger = Touch::TimedOut;
@@ -194,8 +194,8 @@ fn an_initialisation_needs_a_blank_token_and_a_press() {
     assert!(bench.is_unlocked(), "the refusal does not lock");
 }
 
-#[test]
-fn without_randomness_no_keys_are_made() {
+#[cfg_attr(test, test)]
+pub(crate) fn without_randomness_no_keys_are_made() {
     let mut bench = Bench::blank(1);
     bench.env.control().healthy = false;
     assert_eq!(bench.init(PIN), refused(LinkError::Random));
@@ -211,8 +211,8 @@ fn without_randomness_no_keys_are_made() {
     assert_eq!(tries(&mut bench), (8, 3));
 }
 
-#[test]
-fn a_changed_pin_opens_and_the_old_one_does_not() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_changed_pin_opens_and_the_old_one_does_not() {
     let mut a = Person::new("alice", 1);
     let identity = a.identity();
     let new = TestPin::new(5);
@@ -240,8 +240,8 @@ fn a_changed_pin_opens_and_the_old_one_does_not() {
     assert_eq!(a.identity(), identity);
 }
 
-#[test]
-fn a_wipe_and_a_reset_need_a_press_and_leave_nothing() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_wipe_and_a_reset_need_a_press_and_leave_nothing() {
     for by_command in [true, false] {
         let mut bench = ready();
         bench.unlock(PIN).unwrap();
@@ -272,8 +272,8 @@ fn a_wipe_and_a_reset_need_a_press_and_leave_nothing() {
     }
 }
 
-#[test]
-fn lock_command_idle_time_and_a_lost_host_forget_the_keys() {
+#[cfg_attr(test, test)]
+pub(crate) fn lock_command_idle_time_and_a_lost_host_forget_the_keys() {
     let mut bench = ready();
     bench.unlock(PIN).unwrap();
     bench.done(&Command::Lock).unwrap();
@@ -301,8 +301,8 @@ fn lock_command_idle_time_and_a_lost_host_forget_the_keys() {
     assert!(!bench.is_unlocked());
 }
 
-#[test]
-fn a_new_channel_replaces_the_old_one_only_when_it_is_complete() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_new_channel_replaces_the_old_one_only_when_it_is_complete() {
     let mut bench = ready();
     bench.unlock(PIN).unwrap();
     bench
@@ -322,8 +322,8 @@ fn a_new_channel_replaces_the_old_one_only_when_it_is_complete() {
     assert!(matches!(bench.call(&Command::Status), Ok(Reply::Status(_))));
 }
 
-#[test]
-fn altered_skipped_and_stale_frames_are_refused_and_change_nothing() {
+#[cfg_attr(test, test)]
+pub(crate) fn altered_skipped_and_stale_frames_are_refused_and_change_nothing() {
     let mut bench = ready();
     bench.unlock(PIN).unwrap();
     let good = bench.seal_command(&Command::Status);
@@ -350,8 +350,8 @@ fn altered_skipped_and_stale_frames_are_refused_and_change_nothing() {
     assert_eq!(tries(&mut bench), (8, 3));
 }
 
-#[test]
-fn a_token_set_to_ask_for_everything_asks_for_everything_once() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_token_set_to_ask_for_everything_asks_for_everything_once() {
     let mut bench = ready();
     bench.unlock(PIN).unwrap();
     bench.env.control().presence = PresencePolicy::Everything;
@@ -365,8 +365,8 @@ fn a_token_set_to_ask_for_everything_asks_for_everything_once() {
     );
 }
 
-#[test]
-fn nonsense_is_refused() {
+#[cfg_attr(test, test)]
+pub(crate) fn nonsense_is_refused() {
     let mut bench = ready();
     for request in [&[][..], &[0, 0], &[99], &[0xFF; 300], &[6; 7000]] {
         let reply = bench.send_raw(request);

@@ -1,20 +1,14 @@
 //! The power goes at each flash operation of each step that writes; words are torn and pages half-erased.
 
+use alloc::format;
+
 use hostchat_core::icd::link::Lifecycle;
 use hostchat_core::icd::{Command, OpenedKind, TokenError, UnlockKind};
 use hostchat_core::wire::{Bytes, Envelope, Frame, PrekeyKind, codec};
 use hostchat_token::testing::{Bench, Refusal, Tear, TestPin};
 
+use super::is_cut;
 use super::support::{PIN, Person, TODAY, exchange, failed, pair_up_to_message_3, paired, two};
-
-/// Every flash operation, or every n-th if `HOSTCHAT_CUTS` is n.
-fn stride() -> u64 {
-    std::env::var("HOSTCHAT_CUTS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .filter(|stride| *stride > 0)
-        .unwrap_or(1)
-}
 
 /// Runs `step` on copies of `before`, cutting the power at each flash operation in turn; turns it on again and lets
 /// `check` look at the token together with what the step had shown before the cut.
@@ -39,7 +33,7 @@ fn cut_everywhere<T>(
     assert!(operations > 0, "{name} writes nothing");
     let mut cuts = 0;
     let erases = whole.flash.lock().erases_since(start);
-    for at in (0..operations).filter(|at| at.is_multiple_of(stride()) || erases.contains(at)) {
+    for at in (0..operations).filter(|at| is_cut(*at, &erases)) {
         let seed = at.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         for tear in [
             Tear::Pulse,
@@ -108,7 +102,7 @@ fn cut_twice<T: Copy>(
 
 fn person(bench: &mut Bench, address: &hostchat_core::wire::Address) -> Person {
     bench.unlock(PIN).unwrap();
-    let bench = std::mem::replace(bench, Bench::blank(0));
+    let bench = core::mem::replace(bench, Bench::blank(0));
     Person {
         bench,
         address: address.clone(),
@@ -119,8 +113,8 @@ fn tries(bench: &mut Bench) -> u8 {
     bench.hello().unwrap().tries
 }
 
-#[test]
-fn a_guess_that_saw_message_2_is_charged_wherever_the_power_goes() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_guess_that_saw_message_2_is_charged_wherever_the_power_goes() {
     let mut before = Bench::blank(1);
     before.init(PIN).unwrap();
     cut_twice(
@@ -144,8 +138,8 @@ fn a_guess_that_saw_message_2_is_charged_wherever_the_power_goes() {
     );
 }
 
-#[test]
-fn the_last_guess_ends_in_a_wipe_or_is_still_there() {
+#[cfg_attr(test, test)]
+pub(crate) fn the_last_guess_ends_in_a_wipe_or_is_still_there() {
     let mut before = Bench::blank(1);
     before.init(PIN).unwrap();
     for _ in 0..7 {
@@ -196,8 +190,8 @@ fn the_last_guess_ends_in_a_wipe_or_is_still_there() {
     );
 }
 
-#[test]
-fn the_right_pin_survives() {
+#[cfg_attr(test, test)]
+pub(crate) fn the_right_pin_survives() {
     let mut before = Bench::blank(1);
     before.init(PIN).unwrap();
     let _ = before.unlock(TestPin::new(9));
@@ -215,8 +209,8 @@ fn the_right_pin_survives() {
     );
 }
 
-#[test]
-fn an_initialisation_is_whole_or_not_begun() {
+#[cfg_attr(test, test)]
+pub(crate) fn an_initialisation_is_whole_or_not_begun() {
     let before = Bench::blank(1);
     cut_twice(
         "init",
@@ -238,8 +232,8 @@ fn an_initialisation_is_whole_or_not_begun() {
     );
 }
 
-#[test]
-fn a_change_of_pin_leaves_exactly_one_pin() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_change_of_pin_leaves_exactly_one_pin() {
     let a = Person::new("alice", 1);
     let new = TestPin::new(5);
     cut_twice(
@@ -268,8 +262,8 @@ fn a_change_of_pin_leaves_exactly_one_pin() {
     );
 }
 
-#[test]
-fn a_wipe_happens_or_does_not() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_wipe_happens_or_does_not() {
     let (a, _) = paired();
     cut_everywhere(
         "wipe",
@@ -297,8 +291,8 @@ fn a_wipe_happens_or_does_not() {
     );
 }
 
-#[test]
-fn an_answer_that_left_is_charged_and_can_be_confirmed() {
+#[cfg_attr(test, test)]
+pub(crate) fn an_answer_that_left_is_charged_and_can_be_confirmed() {
     let (mut a, b) = two();
     let code = a.show_code(&b.address, false).unwrap();
     let (offer, _) = a.offer().unwrap();
@@ -309,7 +303,7 @@ fn an_answer_that_left_is_charged_and_can_be_confirmed() {
         true,
         |bench| {
             let mut b = Person {
-                bench: std::mem::replace(bench, Bench::blank(0)),
+                bench: core::mem::replace(bench, Bench::blank(0)),
                 address: own.clone(),
             };
             let shown = b.answer(&offer, code, false);
@@ -333,8 +327,8 @@ fn an_answer_that_left_is_charged_and_can_be_confirmed() {
     );
 }
 
-#[test]
-fn a_confirmed_pairing_is_there_once_it_was_shown() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_confirmed_pairing_is_there_once_it_was_shown() {
     let (a, mut b) = two();
     // The code lives in RAM: each copy of the initiator makes its own, and the answer comes from a copy of Bob.
     let bob = b.identity();
@@ -346,7 +340,7 @@ fn a_confirmed_pairing_is_there_once_it_was_shown() {
         true,
         |bench| {
             let mut a = Person {
-                bench: std::mem::replace(bench, Bench::blank(0)),
+                bench: core::mem::replace(bench, Bench::blank(0)),
                 address: alice.clone(),
             };
             let code = a.show_code(&to, false).unwrap();
@@ -393,7 +387,7 @@ fn cut_open_and_commit(
         true,
         |bench| {
             let mut reader = Person {
-                bench: std::mem::replace(bench, Bench::blank(0)),
+                bench: core::mem::replace(bench, Bench::blank(0)),
                 address: own.clone(),
             };
             let read = reader.open(envelope, false).unwrap();
@@ -422,8 +416,8 @@ fn cut_open_and_commit(
     );
 }
 
-#[test]
-fn message_3_makes_its_session_and_ends_the_pending_answer_together() {
+#[cfg_attr(test, test)]
+pub(crate) fn message_3_makes_its_session_and_ends_the_pending_answer_together() {
     let (mut a, mut b) = two();
     let hello = pair_up_to_message_3(&mut a, &mut b);
     let alice = a.address.clone();
@@ -438,8 +432,8 @@ fn message_3_makes_its_session_and_ends_the_pending_answer_together() {
     });
 }
 
-#[test]
-fn a_first_message_uses_its_prekey_its_mark_and_its_session_together() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_first_message_uses_its_prekey_its_mark_and_its_session_together() {
     for one_time in [true, false] {
         let (mut a, mut b) = two();
         let bundle = b.bundle(one_time);
@@ -470,8 +464,8 @@ fn a_first_message_uses_its_prekey_its_mark_and_its_session_together() {
     }
 }
 
-#[test]
-fn a_message_is_opened_again_or_known_after_a_cut() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_message_is_opened_again_or_known_after_a_cut() {
     let (mut a, mut b) = paired();
     exchange(&mut a, &mut b, b"one");
     a.seal(&b.address, b"lost on the way").unwrap();
@@ -486,8 +480,8 @@ fn key_name(envelope: &[u8]) -> (Bytes<32>, u32) {
     (header.ratchet_key, header.n)
 }
 
-#[test]
-fn no_message_key_is_used_for_two_frames() {
+#[cfg_attr(test, test)]
+pub(crate) fn no_message_key_is_used_for_two_frames() {
     let (a, mut b) = paired();
     let (alice, to) = (a.address.clone(), b.address.clone());
     b.status();
@@ -498,7 +492,7 @@ fn no_message_key_is_used_for_two_frames() {
         true,
         |bench| {
             let mut a = Person {
-                bench: std::mem::replace(bench, Bench::blank(0)),
+                bench: core::mem::replace(bench, Bench::blank(0)),
                 address: alice.clone(),
             };
             let shown: Result<_, Refusal> = a.seal(&to, b"before the cut");
@@ -522,8 +516,8 @@ fn no_message_key_is_used_for_two_frames() {
     );
 }
 
-#[test]
-fn a_prekey_that_was_shown_works_and_its_id_is_not_given_again() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_prekey_that_was_shown_works_and_its_id_is_not_given_again() {
     let mut b = Person::new("bob", 2);
     let last_resort = b.bundle(false);
     let own = b.address.clone();
@@ -533,7 +527,7 @@ fn a_prekey_that_was_shown_works_and_its_id_is_not_given_again() {
         true,
         |bench| {
             let mut b = Person {
-                bench: std::mem::replace(bench, Bench::blank(0)),
+                bench: core::mem::replace(bench, Bench::blank(0)),
                 address: own.clone(),
             };
             let shown = b.prekey(PrekeyKind::OneTime, TODAY);
@@ -557,8 +551,8 @@ fn a_prekey_that_was_shown_works_and_its_id_is_not_given_again() {
     );
 }
 
-#[test]
-fn a_started_session_is_there_once_it_was_shown() {
+#[cfg_attr(test, test)]
+pub(crate) fn a_started_session_is_there_once_it_was_shown() {
     let (mut a, mut b) = two();
     let bundle = b.bundle(true);
     let (alice, to) = (a.address.clone(), b.address.clone());
@@ -570,7 +564,7 @@ fn a_started_session_is_there_once_it_was_shown() {
         true,
         |bench| {
             let mut a = Person {
-                bench: std::mem::replace(bench, Bench::blank(0)),
+                bench: core::mem::replace(bench, Bench::blank(0)),
                 address: alice.clone(),
             };
             let shown = a.start(&to, &bundle, false).is_ok();

@@ -3,12 +3,12 @@
 use hostchat_core::icd::link::{FromToken, Lifecycle, ToToken};
 use hostchat_core::icd::{Command, LinkError, Reply, TokenError};
 use hostchat_core::wire::{Bytes, PrekeyKind, codec};
+use hostchat_token::Touch;
 use hostchat_token::testing::{Silence, TestPin};
-use hostchat_token::{Touch, TouchReason};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::support::{PIN, Person, TODAY, address, failed, paired};
+use super::support::{PIN, Person, TODAY, address, paired};
 
 /// One thing that a host can try.
 #[derive(Clone, Debug)]
@@ -198,57 +198,4 @@ fn random_commands_without_a_press_do_nothing_that_needs_one() {
         panic!("{error}");
     }
     println!("{sequences} command sequences without a press: nothing that needs one was done");
-}
-
-#[test]
-fn each_thing_that_needs_a_press_asks_once_and_for_its_reason() {
-    let (mut a, b) = paired();
-    let mut carol = Person::new("carol", 5);
-    a.bench.env.control().asked.clear();
-    let code = a.show_code(&carol.address, false).unwrap();
-    assert_eq!(a.bench.env.control().asked, [TouchReason::ShowCode]);
-    let (offer, _) = a.offer().unwrap();
-    carol.bench.env.control().asked.clear();
-    let (answer, _) = carol.answer(&offer, code, false).unwrap();
-    assert_eq!(carol.bench.env.control().asked, [TouchReason::AnswerCode]);
-    a.confirm(&answer).unwrap();
-    a.seal(&b.address, b"no press").unwrap();
-    assert_eq!(a.bench.env.control().asked.len(), 1);
-    // One press serves one request.
-    a.bench.env.control().finger = Touch::TimedOut;
-    a.bench.env.control().presses.push_back(Touch::Pressed);
-    a.show_code(&carol.address, false).unwrap();
-    assert_eq!(
-        a.show_code(&carol.address, false),
-        failed(TokenError::NoTouch)
-    );
-    let change = Command::ChangePin {
-        wrap: Bytes(PIN.wrap),
-        new_salt: Bytes([3; 16]),
-        new_prs: Bytes([4; 32]),
-        new_wrap: Bytes([5; 32]),
-    };
-    a.bench.env.control().finger = Touch::Pressed;
-    a.bench.done(&change).unwrap();
-    a.bench.done(&Command::Wipe).unwrap();
-    let asked = a.bench.env.control().asked.clone();
-    assert_eq!(
-        asked[asked.len() - 2..],
-        [TouchReason::ChangePin, TouchReason::Wipe]
-    );
-}
-
-#[test]
-fn a_repeated_request_does_not_use_a_press_again() {
-    let (mut a, b) = paired();
-    let begin = Command::PairBegin {
-        own: a.address.clone(),
-        peer: b.address.clone(),
-        accept_changed: false,
-    };
-    let request = a.bench.seal_command(&begin);
-    let first = a.bench.send_raw(&request);
-    let asked = a.bench.env.control().asked.len();
-    assert_eq!(a.bench.send_raw(&request), first);
-    assert_eq!(a.bench.env.control().asked.len(), asked);
 }

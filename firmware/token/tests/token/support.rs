@@ -1,5 +1,8 @@
 //! Two people with a token each, and what they say to them.
 
+use alloc::format;
+use alloc::vec::Vec;
+
 use hostchat_core::icd::{Command, OpenedKind, Reply, Status, TokenError};
 use hostchat_core::wire::{
     Address, Bytes, IdentityClaim, MessageId, PairAnswer, PairOffer, Prekey, PrekeyBundle,

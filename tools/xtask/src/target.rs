@@ -1,0 +1,272 @@
+//! `cargo xtask test --on qemu`: the core's vectors and the token's scenarios on an emulated Cortex-M4.
+//!
+//! The image is `firmware/boards/check`: the test files of the host, compiled for the chip. What it prints must be what the
+//! committed snapshots say, with the counts of the host's own run; and it must fail when its data is falsified.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Instant;
+
+use clap::ValueEnum;
+
+use crate::firmware::SMALL;
+use crate::setup::{ChipBuild, chip_target};
+use crate::step::{Failed, Step, cargo, root};
+
+/// What tests can run on, apart from the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Emulator {
+    /// QEMU's mps2-an386 (Cortex-M4).
+    Qemu,
+}
+
+const TARGET: &str = "thumbv7em-none-eabihf";
+const SNAPSHOTS: &str = "firmware/boards/check/snapshots";
+/// The folders of tests, and the emulators that share them: about as long each.
+const PARTS: [&[&str]; 2] = [&["public_vectors", "own_vectors"], &["token"]];
+/// Seconds after which an image hangs.
+const PATIENCE: &str = "900";
+
+/// A record that is made wrong: check, file, text before the letter that changes.
+const FALSIFIED: [(&str, &str, &str); 4] = [
+    (
+        "public_vectors::x25519::wycheproof_x25519",
+        "core/tests/vectors/public/wycheproof/x25519_test.json",
+        "\"shared\": \"",
+    ),
+    // A record that is no longer called valid must be refused, and is not.
+    (
+        "public_vectors::hmac::wycheproof_hmac",
+        "core/tests/vectors/public/wycheproof/hmac_sha256_test.json",
+        "\"result\": \"",
+    ),
+    (
+        "public_vectors::mlkem::wycheproof_mlkem_768",
+        "core/tests/vectors/public/wycheproof/mlkem_768_test.json",
+        "\"K\": \"",
+    ),
+    (
+        "own_vectors::ratchet::conversation",
+        "core/tests/vectors/own/ratchet.json",
+        "\"frame\": \"",
+    ),
+];
+
+/// The steps, for a machine that has the emulator.
+pub(crate) fn steps() -> [Step; 3] {
+    [
+        image_step(),
+        cargo(
+            "lints of the image of tests",
+            &[
+                "clippy",
+                "--package",
+                "hostchat-check",
+                "--features",
+                "qemu",
+                "--bin",
+                "check-qemu",
+                "--target",
+                TARGET,
+                "--",
+                "-D",
+                "warnings",
+            ],
+        ),
+        cargo("vectors and token on qemu", &[]).with(run),
+    ]
+}
+
+fn image_step() -> Step {
+    let small = format!("target.{TARGET}.rustflags={SMALL}");
+    let step = cargo(
+        "image of tests for qemu",
+        &[
+            "build",
+            "--profile",
+            "firmware",
+            "--package",
+            "hostchat-check",
+            "--features",
+            "qemu",
+            "--bin",
+            "check-qemu",
+            "--target",
+            TARGET,
+            "--config",
+            &small,
+        ],
+    );
+    match chip_target(TARGET) {
+        Ok(ChipBuild::Installed) => step,
+        Ok(ChipBuild::DebianSources) => step
+            .args(&["-Zbuild-std=core,alloc"])
+            .env("RUSTC", "/usr/bin/rustc")
+            .env("RUSTC_BOOTSTRAP", "1"),
+        Err(Failed(why)) => {
+            eprintln!("{TARGET}: {why}");
+            step
+        }
+    }
+}
+
+fn run() -> Result<(), Failed> {
+    let image = image()?;
+    let mut shown = String::new();
+    std::thread::scope(|scope| {
+        let parts = PARTS.map(|parts| scope.spawn(|| passes(&image, parts)));
+        for part in parts {
+            let part = part
+                .join()
+                .map_err(|_| Failed("a thread panicked".into()))??;
+            shown.push_str(&part);
+        }
+        Ok(())
+    })?;
+    compare_with_host(&shown)?;
+    for (check, file, before) in FALSIFIED {
+        fails(&image, check, file, before)?;
+    }
+    println!("{} falsified records: each was seen", FALSIFIED.len());
+    Ok(())
+}
+
+fn image() -> Result<PathBuf, Failed> {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root().join("target"), |folder| root().join(folder));
+    let image = target.join(TARGET).join("firmware").join("check-qemu");
+    image
+        .canonicalize()
+        .map_err(failed("find the image of tests"))
+}
+
+fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> Failed {
+    move |error| Failed(format!("cannot {what}: {error}"))
+}
+
+/// Runs the checks whose name begins with `part`, on the data below `folder`.
+fn emulate(image: &Path, part: &str, folder: &Path) -> Result<(Output, String), Failed> {
+    let output = Command::new("timeout")
+        .args([PATIENCE, "qemu-system-arm", "-M", "mps2-an386"])
+        .args(["-display", "none", "-monitor", "none", "-nodefaults"])
+        .args(["-nic", "none", "-semihosting-config"])
+        .arg(format!("enable=on,target=native,arg={part}"))
+        .arg("-kernel")
+        .arg(image)
+        .current_dir(folder)
+        .output()
+        .map_err(failed("start the emulator"))?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ok((output, text))
+}
+
+/// Runs folders of tests, which must pass and print what their snapshots say; gives what they print.
+fn passes(image: &Path, parts: &[&str]) -> Result<String, Failed> {
+    let mut all = String::new();
+    for part in parts {
+        let started = Instant::now();
+        let (output, text) = emulate(image, part, &root())?;
+        if !output.status.success() {
+            return Err(Failed(format!(
+                "{part} on qemu ({}):\n{text}",
+                output.status
+            )));
+        }
+        // The stack depends on the compiler, and the emulator has remarks of its own.
+        let (shown, remarks): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| {
+            !line.starts_with("stack: ") && !line.starts_with("qemu-system-arm: ")
+        });
+        let shown = shown.join("\n") + "\n";
+        compare_with_snapshot(part, &shown)?;
+        println!(
+            "{part}: {}, {}; {} s",
+            shown.lines().last().unwrap_or_default(),
+            remarks.last().unwrap_or(&""),
+            started.elapsed().as_secs()
+        );
+        all.push_str(&shown);
+    }
+    Ok(all)
+}
+
+fn compare_with_snapshot(part: &str, shown: &str) -> Result<(), Failed> {
+    let path = root().join(SNAPSHOTS).join(format!("{part}.txt"));
+    if std::env::var_os("HOSTCHAT_REGENERATE").is_some_and(|value| value == "1") {
+        fs::write(&path, shown).map_err(failed("write the snapshot"))?;
+    }
+    let snapshot = fs::read_to_string(&path).map_err(failed("read the snapshot"))?;
+    if snapshot == shown {
+        return Ok(());
+    }
+    let (was, is) = snapshot
+        .lines()
+        .chain(std::iter::repeat("(end)"))
+        .zip(shown.lines().chain(["(end)"]))
+        .find(|(was, is)| was != is)
+        .unwrap_or(("more", "(end)"));
+    Err(Failed(format!(
+        "{part} on qemu differs from its snapshot in {SNAPSHOTS}:\n  was: {was}\n  is:  {is}\n\
+         HOSTCHAT_REGENERATE=1 cargo xtask test --on qemu writes the snapshots anew"
+    )))
+}
+
+/// The host's run of the public vectors must have counted the same.
+fn compare_with_host(shown: &str) -> Result<(), Failed> {
+    let host = cargo(
+        "public vectors on the host",
+        &[
+            "test",
+            "--quiet",
+            "--workspace",
+            "--test",
+            "public_vectors",
+            "--",
+            "--show-output",
+        ],
+    )
+    .output()?;
+    let counts = |text: &str| {
+        let mut lines: Vec<String> = text
+            .lines()
+            .filter(|line| line.contains(" valid passed, "))
+            .map(|line| line.trim().to_owned())
+            .collect();
+        lines.sort();
+        lines
+    };
+    let (host, chip) = (counts(&host), counts(shown));
+    if host != chip || chip.is_empty() {
+        return Err(Failed(format!(
+            "the counts differ: on the host\n{}\non the chip\n{}",
+            host.join("\n"),
+            chip.join("\n")
+        )));
+    }
+    println!("{} counts of public vectors: as on the host", chip.len());
+    Ok(())
+}
+
+/// Runs one check on a copy of its file with one letter changed; it must fail, and by itself.
+fn fails(image: &Path, check: &str, file: &str, before: &str) -> Result<(), Failed> {
+    let folder = tempfile::tempdir().map_err(failed("make a folder"))?;
+    let copy = folder.path().join(file);
+    let mut data = fs::read(root().join(file)).map_err(failed("read the vectors"))?;
+    let found = data
+        .windows(before.len())
+        .position(|window| window == before.as_bytes());
+    let Some(letter) = found.and_then(|at| data.get_mut(at + before.len())) else {
+        return Err(Failed(format!("{file} has no {before}")));
+    };
+    *letter = if *letter == b'0' { b'1' } else { b'0' };
+    fs::create_dir_all(copy.parent().unwrap_or(folder.path())).map_err(failed("make a folder"))?;
+    fs::write(&copy, &data).map_err(failed("copy the vectors"))?;
+    let (output, text) = emulate(image, check, folder.path())?;
+    if output.status.code() == Some(1) && text.contains("panicked at") {
+        return Ok(());
+    }
+    Err(Failed(format!(
+        "{check} did not see a falsified record ({}):\n{text}",
+        output.status
+    )))
+}
