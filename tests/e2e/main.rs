@@ -5,6 +5,7 @@ mod board_pico;
 mod board_qemu;
 mod boards;
 mod certificates;
+mod clock;
 mod codes;
 mod conversation;
 mod durability;

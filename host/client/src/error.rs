@@ -354,6 +354,11 @@ pub enum Error {
     /// That name is in use.
     #[error("another contact is named {0} already")]
     NameInUse(String),
+    /// What lies at the relay for first messages is too old.
+    #[error(
+        "the keys that {0} has left for first messages are older than 35 days, by this computer's clock"
+    )]
+    PrekeysOld(String),
     /// There is no session yet.
     #[error("{0} has not been reached yet: no session")]
     NoSession(String),
@@ -466,6 +471,7 @@ impl Error {
             Self::UnknownContact(_)
             | Self::AmbiguousContact(_)
             | Self::NameInUse(_)
+            | Self::PrekeysOld(_)
             | Self::NoSession(_)
             | Self::Binding(_)
             | Self::BadExport(_) => Exit::Contact,

@@ -79,6 +79,9 @@ impl Error {
             Self::UnknownContact(_) => "`hostchat contacts` lists them; an address is written NAME@HOST:PORT".into(),
             Self::AmbiguousContact(_) => "write the whole address, NAME@HOST:PORT".into(),
             Self::NameInUse(_) => "choose another name".into(),
+            Self::PrekeysOld(_) => "is this computer's clock right? If it is, the contact was not online for long: begin with \
+                                    a code, `hostchat send NAME TEXT --code print`"
+                .into(),
             Self::NoSession(_) => "`hostchat send NAME TEXT --code print` begins one with a code".into(),
             Self::IdentityChanged(_) => "ask the contact by another way whether the token or computer was replaced; if so, \
                                          `hostchat accept NAME --changed`, or pair anew with `hostchat send NAME --code print --changed`"

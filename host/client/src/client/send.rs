@@ -345,12 +345,13 @@ impl Client {
                 self.vault.save_contact(&contact)?;
                 Err(Error::IdentityChanged(address.to_string()))
             }
-            Err(Error::Token(
-                TokenError::Prekey | TokenError::Authentication | TokenError::PeerMisbehaved,
-            )) => Err(Error::RelayProtocol {
-                relay: address.relay().to_string(),
-                why: "prekeys that are not those of the receiver",
-            }),
+            Err(Error::Token(TokenError::Prekey)) => Err(Error::PrekeysOld(address.to_string())),
+            Err(Error::Token(TokenError::Authentication | TokenError::PeerMisbehaved)) => {
+                Err(Error::RelayProtocol {
+                    relay: address.relay().to_string(),
+                    why: "prekeys that are not those of the receiver",
+                })
+            }
             Err(other) => Err(other),
         }
     }
