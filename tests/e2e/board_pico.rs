@@ -5,7 +5,8 @@ use std::path::Path;
 use hostchat_tests::World;
 
 use crate::boards::{
-    Board, Kind, fit_the_stack, make_no_keys_from_a_stuck_source, pair_talk_kill_and_go_on,
+    Board, Kind, fit_the_stack, lose_its_power_at_random_instants,
+    make_no_keys_from_a_stuck_source, pair_talk_kill_and_go_on,
 };
 
 const PICO: Kind = Kind {
@@ -13,6 +14,11 @@ const PICO: Kind = Kind {
     image: "thumbv6m-none-eabi/firmware/token-pico.uf2",
     variable: "HOSTCHAT_PICO_IMAGE",
 };
+
+#[test]
+fn power_that_goes_at_random_instants_loses_and_repeats_nothing() {
+    lose_its_power_at_random_instants(PICO);
+}
 
 #[test]
 fn the_uf2_image_pairs_talks_is_killed_and_goes_on_from_its_flash() {

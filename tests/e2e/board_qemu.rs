@@ -3,7 +3,8 @@
 use hostchat_tests::World;
 
 use crate::boards::{
-    Board, Kind, fit_the_stack, make_no_keys_from_a_stuck_source, pair_talk_kill_and_go_on,
+    Board, Kind, fit_the_stack, lose_its_power_at_random_instants,
+    make_no_keys_from_a_stuck_source, pair_talk_kill_and_go_on,
 };
 
 const QEMU: Kind = Kind {
@@ -11,6 +12,11 @@ const QEMU: Kind = Kind {
     image: "thumbv7em-none-eabihf/firmware/token-qemu",
     variable: "HOSTCHAT_QEMU_IMAGE",
 };
+
+#[test]
+fn power_that_goes_at_random_instants_loses_and_repeats_nothing() {
+    lose_its_power_at_random_instants(QEMU);
+}
 
 #[test]
 fn the_image_pairs_talks_is_killed_and_goes_on_from_its_flash() {

@@ -5,10 +5,14 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use hostchat_tests::{Ended, Running, World, program};
 
-use crate::support::{pair, texts};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+
+use crate::support::{events, number, pair, texts};
 
 /// A kind of board.
 #[derive(Clone, Copy)]
@@ -139,6 +143,64 @@ pub(crate) fn pair_talk_kill_and_go_on(kind: Kind) {
     let shown = alice.run(&["token"]).ok().out;
     assert!(shown.contains(kind.name), "{shown}");
     board.stop();
+}
+
+/// A board whose power goes at random instants, as often as `HOSTCHAT_KILLS` says: nothing is lost and nothing comes twice.
+pub(crate) fn lose_its_power_at_random_instants(kind: Kind) {
+    let (kills, seed) = (number("HOSTCHAT_KILLS", 4), number("HOSTCHAT_SEED", 1));
+    println!("{}: {kills} kills, HOSTCHAT_SEED={seed}", kind.name);
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let world = World::new();
+    let relay = world.relay();
+    let mut board = Board::start(kind, &world, "alice");
+    let alice = world.bare_home("alice", Some(board.link.clone()));
+    alice.init(&relay);
+    let bob = world.home("bob", &relay);
+    pair(&world, &alice, &bob);
+    let begin = Instant::now();
+    alice.run(&["send", "bob", "how long?"]).ok();
+    let usual = begin.elapsed();
+
+    let (mut to_bob, mut to_alice, mut at_alice) = (vec!["how long?".to_owned()], vec![], vec![]);
+    let mut tried = to_bob.clone();
+    for kill in 0..kills {
+        let text = format!("number {kill}");
+        let command = if rng.next_u32().is_multiple_of(2) {
+            tried.push(text.clone());
+            alice.start(&["send", "bob", &text, "--json"])
+        } else {
+            bob.run(&["send", "alice", &text]).ok();
+            to_alice.push(text.clone());
+            alice.start(&["recv", "--json"])
+        };
+        // Not in the stretch of the PIN, which the board has no part in; some get to their end.
+        let part = 0.5 + 0.8 * f64::from(rng.next_u32()) / f64::from(u32::MAX);
+        std::thread::sleep(usual.mul_f64(part));
+        board = board.kill();
+        let ended = command.end();
+        at_alice.extend(texts(&ended));
+        // Without a token to open the vault the text was not taken.
+        if ["sent", "queued"]
+            .iter()
+            .any(|kind| !events(&ended, kind).is_empty())
+        {
+            to_bob.push(text);
+        }
+        board = board.on();
+    }
+    // What was cut off leaves now.
+    at_alice.extend(texts(&alice.run(&["recv", "--json"]).ok()));
+    assert_eq!(at_alice, to_alice, "HOSTCHAT_SEED={seed}");
+    let at_bob = texts(&bob.run(&["recv", "--json"]).ok());
+    let once: Vec<_> = tried.iter().filter(|text| at_bob.contains(text)).collect();
+    assert!(at_bob.iter().eq(once), "HOSTCHAT_SEED={seed}: {at_bob:?}");
+    let lost = to_bob.iter().find(|text| !at_bob.contains(text));
+    assert_eq!(lost, None, "HOSTCHAT_SEED={seed}");
+    println!(
+        "{} of {} messages got as far as the outbox",
+        at_bob.len(),
+        tried.len()
+    );
 }
 
 /// A board whose source of random numbers is stuck makes no keys.

@@ -47,3 +47,8 @@ pub(crate) fn other_code(code: &str) -> String {
     let number: u32 = code.parse().unwrap_or_default();
     format!("{:06}", (number + 1) % 1_000_000)
 }
+
+/// A number that a variable of the environment sets.
+pub(crate) fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}

@@ -8,6 +8,8 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
+use crate::support::number;
+
 use super::stage::{KILLED, Memory, On, Person, Stage};
 
 /// Kills, if `HOSTCHAT_KILLS` says nothing.
@@ -30,10 +32,6 @@ const VICTIMS: [Victim; 6] = [
     Victim::Relay,
     Victim::Token,
 ];
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
-}
 
 /// One of the two, and what they have sent.
 struct Writer {
