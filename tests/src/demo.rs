@@ -131,6 +131,10 @@ fn search(folder: &Path, text: &str) -> usize {
             searched += search(&path, text);
             continue;
         }
+        // The administration's socket is no file.
+        if !path.is_file() {
+            continue;
+        }
         let bytes = std::fs::read(&path).expect("file read");
         let found = bytes
             .windows(text.len())
