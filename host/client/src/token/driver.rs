@@ -9,9 +9,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
-use hostchat_core::crypto::stretch::{self, Block, PinPrs, PinWrap, STRETCH_BLOCKS, Stretched};
+use hostchat_core::crypto::stretch::{PinPrs, PinWrap, Stretched};
 use hostchat_core::error::Error as CoreError;
 use hostchat_core::icd::{
     Activity, Channel, Command, FromToken, Hello, HostUnlock, Lifecycle, LinkError, MAX_LINK,
@@ -21,6 +20,7 @@ use hostchat_core::wire::{Bytes, PROTOCOL_VERSION, codec};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::Notice;
+use super::memory::StretchMemory;
 use crate::error::{Error, Result};
 use crate::os;
 use crate::transport::{Link, LinkBuffer};
@@ -65,15 +65,6 @@ impl Pin {
     pub fn equals(&self, other: &Self) -> bool {
         hostchat_core::secret::ct_eq(&self.0, &other.0)
     }
-
-    fn stretch(&self, salt: &Bytes<16>) -> Result<Stretched> {
-        // Wiped by `stretch` itself.
-        let mut memory = vec![Block::default(); STRETCH_BLOCKS];
-        let stretched = stretch::stretch(&self.0, &salt.0, &mut memory);
-        // The system takes milliseconds to take it back; nobody has to wait for that.
-        let _ = thread::Builder::new().spawn(move || drop(memory));
-        stretched.map_err(|_| Error::Internal("PIN stretch"))
-    }
 }
 
 /// A token and the channel to it.
@@ -85,11 +76,18 @@ pub struct Driver {
     request: LinkBuffer,
     reply: LinkBuffer,
     plain: LinkBuffer,
+    /// For the first stretch, which is soon.
+    memory: Option<StretchMemory>,
 }
 
 impl Driver {
     /// Speaks to the token behind `link`; setting `cancel` gives up a touch that is waited for.
-    pub fn new(link: Box<dyn Link>, cancel: Arc<AtomicBool>, on_notice: OnNotice) -> Self {
+    pub(super) fn new(
+        link: Box<dyn Link>,
+        memory: StretchMemory,
+        cancel: Arc<AtomicBool>,
+        on_notice: OnNotice,
+    ) -> Self {
         let (request, reply, plain) = (LinkBuffer::new(), LinkBuffer::new(), LinkBuffer::new());
         Self {
             link,
@@ -99,6 +97,7 @@ impl Driver {
             request,
             reply,
             plain,
+            memory: Some(memory),
         }
     }
 
@@ -135,7 +134,7 @@ impl Driver {
             }
             Lifecycle::Ready => {}
         }
-        let stretched = pin.stretch(&hello.salt)?;
+        let stretched = self.stretch(pin, &hello.salt)?;
         self.open_channel(
             UnlockKind::Unlock,
             &hello,
@@ -154,7 +153,7 @@ impl Driver {
         if hello.lifecycle != Lifecycle::Blank {
             return Err(Error::TokenNotBlank);
         }
-        let stretched = pin.stretch(&hello.salt)?;
+        let stretched = self.stretch(pin, &hello.salt)?;
         let mut secret = Zeroizing::new([0; PinPrs::LEN + PinWrap::LEN]);
         let (prs, wrap) = secret.split_at_mut(PinPrs::LEN);
         prs.copy_from_slice(stretched.prs().expose_bytes());
@@ -170,9 +169,9 @@ impl Driver {
     pub fn change_pin(&mut self, old: &Pin, new: &Pin) -> Result<()> {
         new.check_new()?;
         let hello = self.unlock(old)?;
-        let present = old.stretch(&hello.salt)?.wrap();
+        let present = self.stretch(old, &hello.salt)?.wrap();
         let new_salt = Bytes(os::random());
-        let stretched = new.stretch(&new_salt)?;
+        let stretched = self.stretch(new, &new_salt)?;
         let command = Command::ChangePin {
             wrap: Bytes(*present.expose_bytes()),
             new_salt,
@@ -314,6 +313,11 @@ impl Driver {
         }
         self.channel = Some(channel);
         Ok(())
+    }
+
+    fn stretch(&mut self, pin: &Pin, salt: &Bytes<16>) -> Result<Stretched> {
+        let memory = self.memory.take().unwrap_or_else(StretchMemory::fetch);
+        memory.stretch(&pin.0, &salt.0)
     }
 
     fn transmit(&mut self, message: &ToToken<'_>) -> Result<()> {

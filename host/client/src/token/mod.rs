@@ -9,6 +9,7 @@
 
 mod commands;
 mod driver;
+mod memory;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use commands::{OpenedMessage, SealedMessage, StorageKey};
 pub use driver::{Driver, OnNotice, Pin};
 
+use self::memory::StretchMemory;
 use crate::error::{Error, Result};
 use crate::transport::Link;
 use crate::transport::memory::MemoryLink;
@@ -59,6 +61,7 @@ impl Token {
     /// # Errors
     /// `TokenAbsent`, `TokenBusy`, `Io`.
     pub async fn open(place: Place, on_notice: OnNotice) -> Result<Self> {
+        let memory = StretchMemory::fetch();
         let cancel = Arc::new(AtomicBool::new(false));
         let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
         let (ready, opened) = oneshot::channel();
@@ -76,7 +79,7 @@ impl Token {
                     }
                 };
                 let mut driver = match link {
-                    Ok(link) => Driver::new(link, flag, on_notice),
+                    Ok(link) => Driver::new(link, memory, flag, on_notice),
                     Err(error) => {
                         let _ = ready.send(Err(error));
                         return;
