@@ -39,6 +39,7 @@ mod invitation;
 mod logging;
 mod login;
 mod operator;
+mod seats;
 mod server;
 mod socket;
 mod web;

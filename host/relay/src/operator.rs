@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
 use crate::clock;
 use crate::error::Error;
 use crate::http::{self, Head};
 use crate::limits::{HEALTH_MS, OPERATOR_CONNECTIONS, OPERATOR_MS, WEB_HEAD};
 use crate::metrics::Gauges;
+use crate::seats;
 use crate::server::Relay;
 use crate::web;
 use crate::web::request::Request;
@@ -41,25 +41,14 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 
 /// Answers until it is aborted.
 pub(crate) async fn serve(relay: Arc<Relay>, listener: TcpListener) {
-    let seats = Arc::new(Semaphore::new(OPERATOR_CONNECTIONS));
-    loop {
-        let Ok((mut stream, peer)) = listener.accept().await else {
-            // No descriptors: the clients' accept loop says so.
-            let pause = relay.clock.uptime_ms() + OPERATOR_MS;
-            relay.clock.sleep_until(pause).await;
-            continue;
-        };
-        let Ok(seat) = Arc::clone(&seats).try_acquire_owned() else {
-            continue;
-        };
-        let relay = Arc::clone(&relay);
-        tokio::spawn(async move {
-            let answer = answer(&relay, &mut stream, peer);
-            // Whoever asked may have gone, or take too long.
-            let _ = clock::timeout(&*relay.clock, OPERATOR_MS, answer).await;
-            drop(seat);
-        });
-    }
+    seats::serve(
+        relay,
+        OPERATOR_CONNECTIONS,
+        OPERATOR_MS,
+        |context| listener.poll_accept(context),
+        |relay, (mut stream, peer)| async move { answer(&relay, &mut stream, peer).await },
+    )
+    .await;
 }
 
 async fn answer(

@@ -94,6 +94,13 @@ fn main() -> ExitCode {
     }
 }
 
+/// What the tests look at the programs with: pairs of (program, Debian package).
+const TEST_PROGRAMS: [(&str, &str); 3] = [
+    ("strace", "strace"),
+    ("faketime", "faketime"),
+    ("chromium-headless-shell", "chromium-headless-shell"),
+];
+
 /// Programs that the demo, the tests and the benchmarks start.
 fn build_programs(profile: &[&str]) -> Result<(), Failed> {
     setup::c_compiler()?;
@@ -121,7 +128,7 @@ fn demo() -> Result<(), Failed> {
 fn test(only: Option<&str>) -> Result<(), Failed> {
     let started = std::time::Instant::now();
     setup::c_compiler()?;
-    setup::debian_packages(&[("strace", "strace"), ("faketime", "faketime")])?;
+    setup::debian_packages(&TEST_PROGRAMS)?;
     let mut steps: Vec<Step> = vec![
         cargo("format", &["fmt", "--all", "--check"]),
         cargo("house rules", &[]).with(check::house),
@@ -215,7 +222,7 @@ fn test_on_qemu() -> Result<(), Failed> {
 }
 
 fn nightly() -> Result<(), Failed> {
-    setup::debian_packages(&[("strace", "strace"), ("faketime", "faketime")])?;
+    setup::debian_packages(&TEST_PROGRAMS)?;
     emulators()?;
     images()?;
     build_programs(&[])?;

@@ -8,11 +8,10 @@ use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 
 use super::protocol::{self, Answer, Refused, Reply, VERSION};
-use crate::clock;
 use crate::limits::{ADMIN_ANSWER, ADMIN_CONNECTIONS, ADMIN_MS, ADMIN_REQUEST};
+use crate::seats;
 use crate::server::Relay;
 
 /// Listens at `path`. A socket that is there belongs to a relay that has ended, since only one runs on a folder.
@@ -33,25 +32,14 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
 
 /// Answers until it is aborted.
 pub(crate) async fn serve(relay: Arc<Relay>, listener: UnixListener) {
-    let seats = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
-    loop {
-        let Ok((mut stream, _)) = listener.accept().await else {
-            // No descriptors: the clients' accept loop says so.
-            let pause = relay.clock.uptime_ms() + ADMIN_MS;
-            relay.clock.sleep_until(pause).await;
-            continue;
-        };
-        let Ok(seat) = Arc::clone(&seats).try_acquire_owned() else {
-            continue;
-        };
-        let relay = Arc::clone(&relay);
-        tokio::spawn(async move {
-            let exchange = exchange(&relay, &mut stream);
-            // Whoever asked may have gone, or take too long.
-            let _ = clock::timeout(&*relay.clock, ADMIN_MS, exchange).await;
-            drop(seat);
-        });
-    }
+    seats::serve(
+        relay,
+        ADMIN_CONNECTIONS,
+        ADMIN_MS,
+        |context| listener.poll_accept(context),
+        |relay, (mut stream, _)| async move { exchange(&relay, &mut stream).await },
+    )
+    .await;
 }
 
 async fn exchange(relay: &Relay, stream: &mut UnixStream) -> io::Result<()> {

@@ -1,10 +1,11 @@
 //! The admin page in a real browser, which refuses what a raw client would let pass.
 //!
-//! `HOSTCHAT_CHROMIUM=chromium-headless-shell cargo test -p hostchat-relay browser -- --ignored`
+//! Needs Debian's `chromium-headless-shell`, which `cargo xtask test` installs; `HOSTCHAT_CHROMIUM` names another Chromium.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use hostchat_core::wire::relay::Reason;
@@ -18,6 +19,9 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::client::{Client, Person};
 use crate::page::{PASSWORD, Page};
+
+/// So that a browser that hangs fails the test.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A page in Chromium, driven over its debugging protocol.
 struct Browser {
@@ -41,7 +45,8 @@ impl Drop for Browser {
 
 impl Browser {
     async fn start() -> Self {
-        let program = std::env::var("HOSTCHAT_CHROMIUM").expect("HOSTCHAT_CHROMIUM names Chromium");
+        let program = std::env::var_os("HOSTCHAT_CHROMIUM");
+        let program = program.unwrap_or_else(|| "chromium-headless-shell".into());
         let profile = tempfile::tempdir().unwrap();
         let mut child = Command::new(program)
             .args(["--headless", "--no-sandbox", "--remote-debugging-port=0"])
@@ -51,7 +56,7 @@ impl Browser {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap();
+            .expect("chromium-headless-shell: `cargo xtask test` installs it");
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let url = lines
             .map(Result::unwrap)
@@ -106,7 +111,8 @@ impl Browser {
 
     async fn receive(&mut self) -> Value {
         loop {
-            if let Message::Text(text) = self.ws.next().await.unwrap().unwrap() {
+            let next = tokio::time::timeout(PATIENCE, self.ws.next()).await;
+            if let Message::Text(text) = next.expect("Chromium answers").unwrap().unwrap() {
                 return serde_json::from_str(&text).unwrap();
             }
         }
@@ -148,7 +154,6 @@ impl Browser {
 }
 
 #[tokio::test]
-#[ignore = "needs Chromium: HOSTCHAT_CHROMIUM names it"]
 async fn an_operator_does_everything_in_a_browser_and_it_has_nothing_to_complain_of() {
     let page = Page::start(|config| config.audit.log_days = 7).await;
     let base = format!("http://{}", page.operator);
