@@ -113,7 +113,8 @@ impl Socket {
         }
         let clock = Arc::clone(&self.clock);
         let farewell = async {
-            let _ = self.stream.close(None).await;
+            // The stream's own `close`: a box of one may be a `Sink` too, with another.
+            let _ = (*self.stream).close(None).await;
             while let Some(Ok(_)) = self.stream.next().await {}
         };
         clock::timeout(&*clock, 1_000, farewell).await;

@@ -7,31 +7,17 @@
     reason = "a measurement that fails ends the run with its reason"
 )]
 
+mod load;
+mod peers;
 mod relay;
 
 use std::cmp::Ordering;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hostchat_core::crypto::stretch::{Block, STRETCH_BLOCKS, stretch};
-use hostchat_tests::{Home, Relay, Running, World, program};
+use hostchat_tests::{Home, Running, World, program};
 use nix::sys::resource::{UsageWho, getrusage};
-
-/// Connections and messages of each load, with the pipeline always full.
-const LOADS: [(usize, usize); 3] = [(1, 20_000), (16, 60_000), (64, 60_000)];
-
-/// Limits that would slow the load down: the benchmark is one address and a few very busy accounts.
-const LIMITS: &str = "
-connects = { burst = 1, per_minute = 0 }
-registrations = { burst = 1, per_minute = 0 }
-calls = { burst = 1, per_minute = 0 }
-sends = { burst = 1, per_minute = 0 }
-mailbox_messages = 1000000
-mailbox_mib = 4096
-";
 
 fn main() {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
@@ -46,7 +32,7 @@ fn main() {
         people(&world);
     }
     if wanted("relay") {
-        load(&world);
+        load::load(&world);
     }
 }
 
@@ -159,71 +145,6 @@ fn one_stretch() -> Stretch {
         fetch,
         work: began.elapsed().saturating_sub(fetch),
     }
-}
-
-fn load(world: &World) {
-    let mut relay = world.relay_with("loaded", &[]);
-    relay.stop().ok();
-    raise_limits(&relay);
-    relay.start();
-    let address = relay.host_port().to_owned();
-
-    let sync = median(fdatasyncs(relay.folder(), 500));
-    println!(
-        "\nfdatasync of 4 KiB       {:8.3} ms   (the disk of the relay's folder)",
-        ms(sync)
-    );
-    println!("relay, synced sends of 256 bytes, 64 in flight per connection:");
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("runtime");
-    for (connections, messages) in LOADS {
-        let load = runtime.block_on(relay::load(&address, connections, messages));
-        println!(
-            "  {:3} connections        {:8.0} messages/s   p50 {:7.2} ms   p99 {:7.2} ms   {:6.1} messages per fdatasync",
-            load.connections,
-            load.per_second(),
-            ms(load.percentile(0.50)),
-            ms(load.percentile(0.99)),
-            load.per_second() * sync.as_secs_f64(),
-        );
-    }
-    println!(
-        "  (aim: 10000 or more at 16 and 64 connections on 2 cores; the load runs on the same cores)"
-    );
-    println!(
-        "  relay resident         {:8} KiB",
-        resident(relay.process())
-    );
-}
-
-fn raise_limits(relay: &Relay) {
-    let path = relay.folder().join("relay.toml");
-    let text = std::fs::read_to_string(&path).expect("relay.toml");
-    let (before, after) = text.split_once("[limits]").unwrap_or((&text, ""));
-    std::fs::write(&path, format!("{before}[limits]{LIMITS}{after}")).expect("relay.toml written");
-}
-
-fn fdatasyncs(folder: &Path, count: u64) -> Vec<Duration> {
-    let path = folder.join("fdatasync-probe");
-    let file: File = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .open(&path)
-        .expect("probe");
-    let times = (0..count)
-        .map(|n| {
-            file.write_all_at(&[n as u8; 4096], n * 4096)
-                .expect("written");
-            let began = Instant::now();
-            file.sync_data().expect("synced");
-            began.elapsed()
-        })
-        .collect();
-    std::fs::remove_file(&path).expect("probe removed");
-    times
 }
 
 /// Memory resident now, in KiB.

@@ -24,23 +24,44 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 /// Size of a benchmark message: a short text after padding, with its frame and envelope.
-const BODY: usize = 256;
+pub(crate) const BODY: usize = 256;
 /// Sends in flight per connection.
-const PIPELINE: usize = 64;
+pub(crate) const PIPELINE: usize = 64;
+
+/// Connections that are made at the same time.
+pub(crate) const TOGETHER: usize = 16;
 
 /// What one run of the load gave.
 pub(crate) struct Load {
-    /// Connections that send at the same time.
-    pub(crate) connections: usize,
-    /// Messages that the relay said it has stored.
+    /// Messages that the server said it has.
     pub(crate) messages: usize,
-    /// From the first send to the last `stored`.
+    /// From the first send to the last acknowledgement.
     pub(crate) elapsed: Duration,
-    /// Times from a send to its `stored`, sorted.
+    /// Times from a send to its acknowledgement, sorted.
     pub(crate) latencies: Vec<Duration>,
 }
 
 impl Load {
+    /// Runs clients that give the latency of each of their messages.
+    pub(crate) async fn of<C>(clients: Vec<C>) -> Self
+    where
+        C: Future<Output = Vec<Duration>> + Send + 'static,
+    {
+        let began = Instant::now();
+        let tasks: Vec<_> = clients.into_iter().map(tokio::spawn).collect();
+        let mut latencies = Vec::new();
+        for task in tasks {
+            latencies.extend(task.await.expect("a client ends"));
+        }
+        let elapsed = began.elapsed();
+        latencies.sort_unstable();
+        Self {
+            messages: latencies.len(),
+            elapsed,
+            latencies,
+        }
+    }
+
     pub(crate) fn per_second(&self) -> f64 {
         self.messages as f64 / self.elapsed.as_secs_f64()
     }
@@ -65,19 +86,12 @@ impl Connection {
     /// Dials `host:port` and registers `name` with an identity made from `seed`.
     pub(crate) async fn login(relay: &str, name: &str, seed: u64) -> Self {
         let dialled = RelayName::parse(relay).expect("canonical");
-        let provider = Arc::new(ring::default_provider());
-        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("TLS 1.3")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-            .with_no_client_auth();
         let tcp = TcpStream::connect((dialled.host(), dialled.port()))
             .await
             .expect("relay reached");
         tcp.set_nodelay(true).expect("no delay");
         let server = ServerName::try_from(dialled.host().to_owned()).expect("server name");
-        let tls = TlsConnector::from(Arc::new(config))
+        let tls = TlsConnector::from(Arc::new(any_certificate()))
             .connect(server, tcp)
             .await
             .expect("TLS");
@@ -235,23 +249,33 @@ pub(crate) async fn load(relay: &str, connections: usize, messages: usize) -> Lo
         clients.push((Connection::login(relay, &name, seed).await, name));
     }
     let each = messages / connections;
-    let began = Instant::now();
-    let tasks: Vec<_> = clients
-        .into_iter()
-        .map(|(mut client, name)| tokio::spawn(async move { client.send_many(&name, each).await }))
-        .collect();
-    let mut latencies = Vec::new();
-    for task in tasks {
-        latencies.extend(task.await.expect("a client ends"));
-    }
-    let elapsed = began.elapsed();
-    latencies.sort_unstable();
-    Load {
-        connections,
-        messages: latencies.len(),
-        elapsed,
-        latencies,
-    }
+    let send = |(mut client, name): (Connection, String)| async move {
+        client.send_many(&name, each).await
+    };
+    Load::of(clients.into_iter().map(send).collect()).await
+}
+
+/// Opens connections that each send one message, and keeps them.
+pub(crate) async fn idle(relay: &str, connections: usize) -> Vec<Connection> {
+    let connect = |number: usize| async move {
+        let name = format!("idle{number}");
+        let mut connection = Connection::login(relay, &name, number as u64).await;
+        connection.send_many(&name, 1).await;
+        connection
+    };
+    let connecting = futures_util::stream::iter(0..connections).map(connect);
+    connecting.buffer_unordered(TOGETHER).collect().await
+}
+
+/// TLS 1.3 with whoever answers.
+pub(crate) fn any_certificate() -> ClientConfig {
+    let provider = Arc::new(ring::default_provider());
+    ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth()
 }
 
 /// The relay of a benchmark is our own child on this machine: any certificate will do.
