@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: what the README and the design promise, measured on this machine in one run.
 //!
-//! Parts, to run one alone: `start`, `people`, `relay`.
+//! Parts, to run one alone: `start`, `people`, `relay`, `token`.
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -8,6 +8,7 @@
 )]
 
 mod relay;
+mod token;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
@@ -46,6 +47,9 @@ fn main() {
     }
     if wanted("relay") {
         load(&world);
+    }
+    if wanted("token") {
+        token::token(&world);
     }
 }
 

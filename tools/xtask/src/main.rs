@@ -47,9 +47,9 @@ enum Chore {
     },
     /// Runs the tests with large counts (kills, schedules, sequences): the same code, hours instead of minutes.
     Nightly,
-    /// Measures: start, arrival, relay throughput, pairing.
+    /// Measures: start, arrival, relay throughput, pairing, the token on its boards.
     Bench {
-        /// Measures only this part: start, people or relay.
+        /// Measures only this part: start, people, relay or token.
         part: Option<String>,
     },
     /// What continuous integration runs: `test`.
@@ -232,6 +232,11 @@ fn nightly() -> Result<(), Failed> {
 
 fn bench(part: Option<&str>) -> Result<(), Failed> {
     build_programs(&["--release"])?;
+    if part.is_none_or(|part| part == "token") {
+        setup::debian_packages(&[("size", "binutils")])?;
+        emulators()?;
+        images()?;
+    }
     let part: Vec<&str> = part.into_iter().collect();
     cargo(
         "bench",
