@@ -7,8 +7,6 @@
 //! ```
 //! The stretch of the PIN is the host's work, and a button that is waited for is nobody's: neither is counted.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Program, Stdio};
 use std::sync::Arc;
@@ -19,7 +17,7 @@ use hostchat::transport::serial::SerialLink;
 use hostchat_core::icd::{Command, Reply};
 use hostchat_core::wire::{Address, Bytes, MAX_CONTENT, PrekeyKind};
 use hostchat_tests::hostile::device::{Device, NOW};
-use hostchat_tests::{Running, World, program};
+use hostchat_tests::{Control, Running, World, program};
 use zeroize::Zeroizing;
 
 /// A board that there is an image for.
@@ -376,28 +374,6 @@ impl Token {
         self.driver
             .done(&Command::Commit { hash })
             .expect("committed");
-    }
-}
-
-/// The emulator's control socket.
-struct Control {
-    lines: BufReader<UnixStream>,
-}
-
-impl Control {
-    fn open(folder: &Path) -> Self {
-        let socket = UnixStream::connect(folder.join("control")).expect("the emulator");
-        Self {
-            lines: BufReader::new(socket),
-        }
-    }
-
-    /// Milliseconds that the chip has worked since power-up.
-    fn worked(&mut self) -> f64 {
-        writeln!(self.lines.get_mut(), "worked").expect("asked");
-        let mut answer = String::new();
-        self.lines.read_line(&mut answer).expect("an answer");
-        answer.trim().parse().expect("milliseconds")
     }
 }
 

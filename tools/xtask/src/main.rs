@@ -5,6 +5,7 @@
 //! program only starts others (cargo, rustup, apt-get); what they run lives in `tests/` and `tools/bench/`.
 
 mod check;
+mod costs;
 mod firmware;
 mod flash;
 mod setup;
@@ -225,6 +226,7 @@ fn nightly() -> Result<(), Failed> {
     )
     .env("HOSTCHAT_SCHEDULES", "1000000")
     .env("HOSTCHAT_SEQUENCES", "100000")
+    .env("HOSTCHAT_FRAMES", "1000000")
     .env("HOSTCHAT_KILLS", "1000")
     .env("HOSTCHAT_CODES", "100000")
     .run()
@@ -237,12 +239,16 @@ fn bench(part: Option<&str>) -> Result<(), Failed> {
         emulators()?;
         images()?;
     }
-    let part: Vec<&str> = part.into_iter().collect();
+    let parts: Vec<&str> = part.into_iter().collect();
     cargo(
         "bench",
         &["run", "--quiet", "--release", "--package", "hostchat-bench"],
     )
     .args(&["--"])
-    .args(&part)
-    .run()
+    .args(&parts)
+    .run()?;
+    if part.is_none_or(|part| part == "token") {
+        target::show_costs()?;
+    }
+    Ok(())
 }
