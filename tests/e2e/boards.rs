@@ -162,8 +162,8 @@ pub(crate) fn lose_its_power_at_random_instants(kind: Kind) {
     });
 }
 
-/// The most flash operations that a command is let do before the power goes: more than an unlock and a seal need.
-const MOST_OPERATIONS: u32 = 32;
+/// The most flash operations that a command is let do before the power goes; an unlock and a message need about as many.
+const MOST_OPERATIONS: u32 = 16;
 
 /// As [`lose_its_power_at_random_instants`], in the middle of flash operations: pages and sectors are half written.
 pub(crate) fn lose_its_power_in_flash_operations(kind: Kind) {
