@@ -232,16 +232,16 @@ fn lose_its_power(
     let at_bob = texts(&received);
     let once: Vec<_> = tried.iter().filter(|text| at_bob.contains(text)).collect();
     assert!(at_bob.iter().eq(once), "HOSTCHAT_SEED={seed}: {at_bob:?}");
-    if let Some(lost) = to_bob.iter().find(|text| !at_bob.contains(text)) {
-        let told: Vec<_> = said
-            .iter()
-            .map(|(text, ended)| format!("{text}: {ended}"))
-            .collect();
-        panic!(
-            "HOSTCHAT_SEED={seed}: {lost:?} is lost\n{}\nat last {last}\nreceived {received}",
-            told.join("\n")
-        );
-    }
+    let lost = to_bob.iter().find(|text| !at_bob.contains(text));
+    let told: Vec<_> = said
+        .iter()
+        .map(|(text, ended)| format!("{text}: {ended}"))
+        .collect();
+    assert!(
+        lost.is_none(),
+        "HOSTCHAT_SEED={seed}: {lost:?} is lost\n{}\nat last {last}\nreceived {received}",
+        told.join("\n")
+    );
     println!(
         "{} of {} messages got as far as the outbox",
         at_bob.len(),
