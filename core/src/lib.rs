@@ -17,6 +17,8 @@
 
 #![no_std]
 
+#[cfg(any(test, feature = "units"))]
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 

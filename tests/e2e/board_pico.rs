@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use hostchat_tests::World;
+use hostchat_tests::{Button, Control, World};
 
 use crate::boards::{
     Board, Kind, fit_the_stack, lose_its_power_at_random_instants,
-    make_no_keys_from_a_stuck_source, pair_talk_kill_and_go_on,
+    lose_its_power_in_flash_operations, make_no_keys_from_a_stuck_source, pair_talk_kill_and_go_on,
 };
 
 const PICO: Kind = Kind {
@@ -18,6 +18,11 @@ const PICO: Kind = Kind {
 #[test]
 fn power_that_goes_at_random_instants_loses_and_repeats_nothing() {
     lose_its_power_at_random_instants(PICO);
+}
+
+#[test]
+fn flash_operations_that_are_torn_lose_and_repeat_nothing() {
+    lose_its_power_in_flash_operations(PICO);
 }
 
 #[test]
@@ -55,16 +60,15 @@ fn a_button_that_is_held_since_boot_is_no_press_until_it_is_let_go() {
     init.wait_err("the request for a press", |line| {
         line.contains("press the button").then_some(())
     });
-    // Long enough for the token to have looked at the button many times.
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    let mut control = Control::open(&board.folder);
+    for _ in 0..50 {
+        assert_eq!(control.look(), Button::Down);
+    }
     assert!(init.is_running(), "a held button is no press");
     assert!(is_blank(&board.folder), "and nothing was written for it");
-    while init.is_running() {
-        for pressed in [false, true] {
-            down(pressed);
-            std::thread::sleep(std::time::Duration::from_millis(200));
-        }
-    }
+    down(false);
+    assert_eq!(control.look(), Button::Up);
+    down(true);
     init.end().ok();
     assert!(!is_blank(&board.folder));
 }

@@ -5,9 +5,9 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use hostchat_tests::{Ended, Running, World, program};
+use hostchat_tests::{Control, Ended, Running, World, program};
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
@@ -109,6 +109,11 @@ impl Board {
         }
         self
     }
+
+    /// Whether its emulator has not ended yet.
+    fn is_running(&mut self) -> bool {
+        self.running.as_mut().is_some_and(Running::is_running)
+    }
 }
 
 /// A board pairs with a software token, talks, is killed, and goes on from its flash.
@@ -147,7 +152,41 @@ pub(crate) fn pair_talk_kill_and_go_on(kind: Kind) {
 
 /// A board whose power goes at random instants, as often as `HOSTCHAT_KILLS` says: nothing is lost and nothing comes twice.
 pub(crate) fn lose_its_power_at_random_instants(kind: Kind) {
-    let (kills, seed) = (number("HOSTCHAT_KILLS", 4), number("HOSTCHAT_SEED", 1));
+    lose_its_power(kind, 4, |board, command, rng, usual| {
+        let command = command();
+        // Not in the stretch of the PIN, which the board has no part in; some get to their end.
+        let part = 0.5 + 0.8 * f64::from(rng.next_u32()) / f64::from(u32::MAX);
+        std::thread::sleep(usual.mul_f64(part));
+        let board = board.kill();
+        (board, command.end())
+    });
+}
+
+/// The most flash operations that a command is let do before the power goes; an unlock and a message need about as many.
+const MOST_OPERATIONS: u32 = 16;
+
+/// As [`lose_its_power_at_random_instants`], in the middle of flash operations: pages and sectors are half written.
+pub(crate) fn lose_its_power_in_flash_operations(kind: Kind) {
+    let mut torn = 0;
+    lose_its_power(kind, 8, |mut board, command, rng, _| {
+        let count = 1 + rng.next_u32() % MOST_OPERATIONS;
+        Control::open(&board.folder).cut(count, rng.next_u32());
+        let ended = command().end();
+        torn += u32::from(!board.is_running());
+        (board.kill(), ended)
+    });
+    println!("{torn} flash operations were torn");
+    assert!(torn > 0, "no cut came to pass");
+}
+
+/// Alice's board loses its power `kills` times, or as often as `HOSTCHAT_KILLS` says, each time while a command is run by
+/// `cut`, which also gets the time that one usually takes.
+fn lose_its_power(
+    kind: Kind,
+    kills: u64,
+    mut cut: impl FnMut(Board, &dyn Fn() -> Running, &mut ChaCha20Rng, Duration) -> (Board, Ended),
+) {
+    let (kills, seed) = (number("HOSTCHAT_KILLS", kills), number("HOSTCHAT_SEED", 1));
     println!("{}: {kills} kills, HOSTCHAT_SEED={seed}", kind.name);
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let world = World::new();
@@ -162,40 +201,47 @@ pub(crate) fn lose_its_power_at_random_instants(kind: Kind) {
     let usual = begin.elapsed();
 
     let (mut to_bob, mut to_alice, mut at_alice) = (vec!["how long?".to_owned()], vec![], vec![]);
-    let mut tried = to_bob.clone();
+    let (mut tried, mut said) = (to_bob.clone(), vec![]);
     for kill in 0..kills {
         let text = format!("number {kill}");
-        let command = if rng.next_u32().is_multiple_of(2) {
+        let sends = rng.next_u32().is_multiple_of(2);
+        let (cut_off, ended) = if sends {
             tried.push(text.clone());
-            alice.start(&["send", "bob", &text, "--json"])
+            let command = || alice.start(&["send", "bob", &text, "--json"]);
+            cut(board, &command, &mut rng, usual)
         } else {
             bob.run(&["send", "alice", &text]).ok();
             to_alice.push(text.clone());
-            alice.start(&["recv", "--json"])
+            let command = || alice.start(&["recv", "--json"]);
+            cut(board, &command, &mut rng, usual)
         };
-        // Not in the stretch of the PIN, which the board has no part in; some get to their end.
-        let part = 0.5 + 0.8 * f64::from(rng.next_u32()) / f64::from(u32::MAX);
-        std::thread::sleep(usual.mul_f64(part));
-        board = board.kill();
-        let ended = command.end();
         at_alice.extend(texts(&ended));
-        // Without a token to open the vault the text was not taken.
-        if ["sent", "queued"]
-            .iter()
-            .any(|kind| !events(&ended, kind).is_empty())
-        {
-            to_bob.push(text);
+        // Without a token to open the vault the text was not taken. A receipt tells what it sends of the outbox as well.
+        let told = |kind: &&str| !events(&ended, kind).is_empty();
+        if sends && ["sent", "queued"].iter().any(told) {
+            to_bob.push(text.clone());
         }
-        board = board.on();
+        said.push((text, ended));
+        board = cut_off.on();
     }
     // What was cut off leaves now.
-    at_alice.extend(texts(&alice.run(&["recv", "--json"]).ok()));
+    let last = alice.run(&["recv", "--json"]).ok();
+    at_alice.extend(texts(&last));
     assert_eq!(at_alice, to_alice, "HOSTCHAT_SEED={seed}");
-    let at_bob = texts(&bob.run(&["recv", "--json"]).ok());
+    let received = bob.run(&["recv", "--json"]).ok();
+    let at_bob = texts(&received);
     let once: Vec<_> = tried.iter().filter(|text| at_bob.contains(text)).collect();
     assert!(at_bob.iter().eq(once), "HOSTCHAT_SEED={seed}: {at_bob:?}");
     let lost = to_bob.iter().find(|text| !at_bob.contains(text));
-    assert_eq!(lost, None, "HOSTCHAT_SEED={seed}");
+    let told: Vec<_> = said
+        .iter()
+        .map(|(text, ended)| format!("{text}: {ended}"))
+        .collect();
+    assert!(
+        lost.is_none(),
+        "HOSTCHAT_SEED={seed}: {lost:?} is lost\n{}\nat last {last}\nreceived {received}",
+        told.join("\n")
+    );
     println!(
         "{} of {} messages got as far as the outbox",
         at_bob.len(),

@@ -11,9 +11,11 @@
     reason = "a harness: what fails here fails the test"
 )]
 
+pub mod control;
 pub mod hostile;
 pub mod process;
 pub mod world;
 
+pub use control::{Button, Control};
 pub use process::{Ended, PATIENCE, Running, program};
 pub use world::{Home, Relay, Sim, World};

@@ -106,12 +106,18 @@ impl Default for Transcript {
     }
 }
 
-#[cfg(test)]
-mod tests {
+#[cfg(any(test, feature = "units"))]
+#[doc(hidden)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests; a chip runs them too"
+)]
+pub mod tests {
     use super::*;
 
-    #[test]
-    fn length_prefix_is_leb128() {
+    #[cfg_attr(test, test)]
+    pub fn length_prefix_is_leb128() {
         let cases: [(usize, &[u8]); 7] = [
             (0, &[0]),
             (1, &[1]),
@@ -126,8 +132,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn where_one_item_ends_is_part_of_the_transcript() {
+    #[cfg_attr(test, test)]
+    pub fn where_one_item_ends_is_part_of_the_transcript() {
         let joined = Transcript::new().item(b"ab").item(b"c").finish();
         assert_eq!(
             joined,

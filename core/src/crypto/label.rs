@@ -127,12 +127,18 @@ labels! {
     RNG = "rng";
 }
 
-#[cfg(test)]
-mod tests {
+#[cfg(any(test, feature = "units"))]
+#[doc(hidden)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests; a chip runs them too"
+)]
+pub mod tests {
     use super::ALL;
 
-    #[test]
-    fn labels_are_distinct_and_prefix_free() {
+    #[cfg_attr(test, test)]
+    pub fn labels_are_distinct_and_prefix_free() {
         assert!(ALL.len() > 30);
         for (i, a) in ALL.iter().enumerate() {
             let purpose = a.as_str().strip_prefix("hostchat/1 ");

@@ -5,7 +5,7 @@ use rand_core::CryptoRng;
 use crate::crypto::dh::DhSecret;
 use crate::crypto::label;
 use crate::crypto::sign::SigningKey;
-use crate::error::{Decode, Error, Misuse, Peer};
+use crate::error::{Error, Misuse, Peer};
 use crate::ratchet::{Reader, Writer};
 use crate::wire::{Bytes, Identity, IdentityClaim, SUITE};
 
@@ -36,17 +36,24 @@ impl IdentityKeys {
     ///
     /// None for keys that were drawn at random.
     pub fn new(sign: SigningKey, dh: DhSecret) -> Result<Self, Error> {
-        let dh_public = dh.public();
+        let keys = Self::put_together(sign, dh);
+        keys.public.claim().verify()?;
+        Ok(keys)
+    }
+
+    fn put_together(sign: SigningKey, dh: DhSecret) -> Self {
+        let (dh_public, sign_public) = (dh.public(), sign.verifying_key());
         let claim = IdentityClaim {
-            sign: Bytes(*sign.verifying_key().as_bytes()),
+            sign: Bytes(*sign_public.as_bytes()),
             dh: Bytes(dh_public.0),
             signature: Bytes(sign.sign(&[label::IDENTITY.as_bytes(), &[SUITE], &dh_public.0])),
         };
-        let public = claim.verify()?;
-        Ok(Self { sign, dh, public })
+        let public = Identity::own(claim, sign_public);
+        Self { sign, dh, public }
     }
 
-    /// Reads the stored form, exactly [`Self::LEN`] bytes.
+    /// Reads the stored form, exactly [`Self::LEN`] bytes. The public half is computed, not checked: it was when the
+    /// identity was made, and a chip needs a third of a second for that.
     ///
     /// # Errors
     ///
@@ -56,7 +63,7 @@ impl IdentityKeys {
         let sign = SigningKey::from_bytes(reader.array()?);
         let dh = DhSecret::from_slice(reader.bytes(DhSecret::LEN)?)?;
         reader.finish()?;
-        Self::new(sign, dh).map_err(|_| Decode::Malformed.into())
+        Ok(Self::put_together(sign, dh))
     }
 
     /// Writes the stored form to the front of `out` and gives its length, [`Self::LEN`].

@@ -359,11 +359,17 @@ impl Deframer {
     }
 }
 
-#[cfg(test)]
-mod tests {
+#[cfg(any(test, feature = "units"))]
+#[doc(hidden)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests; a chip runs them too"
+)]
+pub mod tests {
     use super::*;
 
-    type Out = std::vec::Vec<Result<(u8, std::vec::Vec<u8>), Error>>;
+    type Out = alloc::vec::Vec<Result<(u8, alloc::vec::Vec<u8>), Error>>;
 
     fn feed(deframer: &mut Deframer, bytes: &[u8]) -> Out {
         bytes
@@ -378,12 +384,12 @@ mod tests {
         out
     }
 
-    #[test]
-    fn every_length_and_pattern_comes_back() {
+    #[cfg_attr(test, test)]
+    pub fn every_length_and_pattern_comes_back() {
         let mut deframer = Deframer::new();
         for length in (0..1100).chain([MAX_LINK - 1, MAX_LINK]) {
             for pattern in 0..4u8 {
-                let message: std::vec::Vec<u8> = (0..length)
+                let message: alloc::vec::Vec<u8> = (0..length)
                     .map(|i| match pattern {
                         0 => 0,
                         1 => 0xff,
@@ -398,10 +404,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_frame_is_byte_for_byte_what_cobs_says() {
+    #[cfg_attr(test, test)]
+    pub fn a_frame_is_byte_for_byte_what_cobs_says() {
         // Cheshire and Baker: a full block stands for no zero, and something always follows it.
-        let mut content = std::vec![9u8; 2 + 254];
+        let mut content = alloc::vec![9u8; 2 + 254];
         content[0] = 0;
         let out = framed(5, &content);
         assert_eq!(out[..3], [0, 2, 5], "a zero ends the first block");
@@ -409,7 +415,7 @@ mod tests {
         assert_eq!(out[4..258], [9; 254]);
         assert_eq!(out[out.len() - 1], 0);
         for length in 0..600 {
-            let message = std::vec![1u8; length];
+            let message = alloc::vec![1u8; length];
             assert!(
                 framed(1, &message).len() <= SerialFrame::longest(length),
                 "{length}"
@@ -417,8 +423,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn noise_is_refused_and_the_next_frame_is_read() {
+    #[cfg_attr(test, test)]
+    pub fn noise_is_refused_and_the_next_frame_is_read() {
         let mut deframer = Deframer::new();
         let good = framed(1, b"hello");
         for at in 1..good.len() - 1 {
@@ -442,10 +448,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_endless_frame_takes_no_memory_and_ends_in_one_error() {
+    #[cfg_attr(test, test)]
+    pub fn an_endless_frame_takes_no_memory_and_ends_in_one_error() {
         let mut deframer = Deframer::new();
-        let noise = std::vec![0x41u8; 3 * MAX_SERIAL];
+        let noise = alloc::vec![0x41u8; 3 * MAX_SERIAL];
         assert!(feed(&mut deframer, &noise).is_empty());
         let got = feed(&mut deframer, &framed(3, b"x"));
         assert_eq!(

@@ -28,6 +28,10 @@ mod session;
 mod skipped;
 mod store;
 
+#[cfg(any(test, feature = "units"))]
+#[doc(hidden)]
+pub use skipped::tests as skipped_tests;
+
 pub use chain::MAX_JUMP;
 pub use session::{Opened, Plaintext, Session};
 pub use skipped::MAX_SKIPPED;

@@ -180,8 +180,14 @@ impl SkippedKeys {
     }
 }
 
-#[cfg(test)]
-mod tests {
+#[cfg(any(test, feature = "units"))]
+#[doc(hidden)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests; a chip runs them too"
+)]
+pub mod tests {
     use super::super::chain::ChainKey;
     use super::*;
 
@@ -192,7 +198,7 @@ mod tests {
         Chain::new(ChainKey::from_bytes([7; 32]))
     }
 
-    fn numbers(keys: &SkippedKeys) -> std::vec::Vec<u32> {
+    fn numbers(keys: &SkippedKeys) -> alloc::vec::Vec<u32> {
         keys.iter().map(|(_, n, _)| n).collect()
     }
 
@@ -201,22 +207,25 @@ mod tests {
         keys.slots[keys.len..].iter().all(zero)
     }
 
-    #[test]
-    fn the_newest_keys_are_kept_whether_skipped_at_once_or_one_by_one() {
+    #[cfg_attr(test, test)]
+    pub fn the_newest_keys_are_kept_whether_skipped_at_once_or_one_by_one() {
         let (mut at_once, mut one_by_one) = (SkippedKeys::new(), SkippedKeys::new());
         assert_eq!(at_once.skip(&mut chain(), TAG, 1000), Ok(()));
         let mut walked = chain();
         for _ in 0..1000 {
             assert_eq!(one_by_one.skip(&mut walked, TAG, 1), Ok(()));
         }
-        assert_eq!(numbers(&at_once), (744..1000).collect::<std::vec::Vec<_>>());
+        assert_eq!(
+            numbers(&at_once),
+            (744..1000).collect::<alloc::vec::Vec<_>>()
+        );
         assert!(at_once.iter().eq(one_by_one.iter()));
         assert!(at_once.take(TAG, 743).is_none());
         assert!(at_once.take(TAG, 744).is_some());
     }
 
-    #[test]
-    fn a_taken_key_is_the_key_of_its_message_and_is_gone() {
+    #[cfg_attr(test, test)]
+    pub fn a_taken_key_is_the_key_of_its_message_and_is_gone() {
         let mut keys = SkippedKeys::new();
         assert_eq!(keys.skip(&mut chain(), TAG, 10), Ok(()));
         let mut expected = chain();
@@ -231,8 +240,8 @@ mod tests {
         assert!(unused_slots_are_zero(&keys));
     }
 
-    #[test]
-    fn forgetting_a_chain_leaves_the_others_in_order_and_no_residue() {
+    #[cfg_attr(test, test)]
+    pub fn forgetting_a_chain_leaves_the_others_in_order_and_no_residue() {
         let mut keys = SkippedKeys::new();
         let (mut one, mut two) = (chain(), chain());
         for _ in 0..5 {
@@ -247,8 +256,8 @@ mod tests {
         assert!(keys.len() == 0 && unused_slots_are_zero(&keys));
     }
 
-    #[test]
-    fn restoring_refuses_a_second_key_for_a_message_and_a_key_too_many() {
+    #[cfg_attr(test, test)]
+    pub fn restoring_refuses_a_second_key_for_a_message_and_a_key_too_many() {
         let mut keys = SkippedKeys::new();
         let key = MessageKey::from_bytes([1; 32]);
         for n in 0..256 {

@@ -196,12 +196,18 @@ impl Canonical {
     }
 }
 
-#[cfg(test)]
-mod tests {
+#[cfg(any(test, feature = "units"))]
+#[doc(hidden)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests; a chip runs them too"
+)]
+pub mod tests {
     use super::*;
 
-    #[test]
-    fn canonical_addresses_are_taken_and_split() {
+    #[cfg_attr(test, test)]
+    pub fn canonical_addresses_are_taken_and_split() {
         for text in [
             "bob@relay.example:7443",
             "b-1.x_y@127.0.0.1:1",
@@ -216,8 +222,8 @@ mod tests {
         assert_eq!((relay.host(), relay.port()), ("fe80::1", 99));
     }
 
-    #[test]
-    fn other_spellings_are_refused() {
+    #[cfg_attr(test, test)]
+    pub fn other_spellings_are_refused() {
         for text in [
             "",
             "bob",

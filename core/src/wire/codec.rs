@@ -152,12 +152,18 @@ impl Flavor for Compare<'_> {
     }
 }
 
-#[cfg(test)]
-mod tests {
+#[cfg(any(test, feature = "units"))]
+#[doc(hidden)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests; a chip runs them too"
+)]
+pub mod tests {
     use super::*;
 
-    #[test]
-    fn trailing_bytes_and_overlong_varints_are_refused() {
+    #[cfg_attr(test, test)]
+    pub fn trailing_bytes_and_overlong_varints_are_refused() {
         assert_eq!(
             decode::<u32>(&[1, 0]),
             Err(Error::Decode(Decode::TrailingBytes))
@@ -174,8 +180,8 @@ mod tests {
         assert_eq!(decode::<u32>(&[0x81, 0x01]), Ok(129));
     }
 
-    #[test]
-    fn what_is_encoded_around_a_body_is_what_is_encoded_with_it() {
+    #[cfg_attr(test, test)]
+    pub fn what_is_encoded_around_a_body_is_what_is_encoded_with_it() {
         for length in [0, 1, 127, 128, 300] {
             let long = [7u8; 300];
             let body = &long[..length];
@@ -190,8 +196,8 @@ mod tests {
         assert_eq!(full, [1; 4]);
     }
 
-    #[test]
-    fn a_full_buffer_is_an_error_and_leaves_nothing() {
+    #[cfg_attr(test, test)]
+    pub fn a_full_buffer_is_an_error_and_leaves_nothing() {
         let mut out = Vec::<u8, 2>::new();
         assert_eq!(
             encode_into(&[1u8, 2, 3], &mut out),

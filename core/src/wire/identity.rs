@@ -45,6 +45,12 @@ impl IdentityClaim {
 }
 
 impl Identity {
+    /// The identity of whoever holds the private keys: both halves were computed from them, so there is nothing to check.
+    #[cfg(feature = "protocol")]
+    pub(crate) fn own(claim: IdentityClaim, sign: VerifyingKey) -> Self {
+        Self { claim, sign }
+    }
+
     /// The Ed25519 public key.
     pub fn verifying_key(&self) -> &VerifyingKey {
         &self.sign

@@ -108,8 +108,14 @@ pub fn unpad_in_place(padded: &mut VecView<u8>) -> Result<(), Error> {
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
+#[cfg(any(test, feature = "units"))]
+#[doc(hidden)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests; a chip runs them too"
+)]
+pub mod tests {
     use super::*;
     use crate::wire::MAX_PADDED;
 
@@ -121,8 +127,8 @@ mod tests {
         out
     }
 
-    #[test]
-    fn lengths_follow_padme() {
+    #[cfg_attr(test, test)]
+    pub fn lengths_follow_padme() {
         for (len, padded) in [
             (0, 64),
             (64, 64),
@@ -140,8 +146,8 @@ mod tests {
         assert_eq!(padded_len(MAX_CONTENT), MAX_PADDED);
     }
 
-    #[test]
-    fn overhead_is_at_most_an_eighth_and_lengths_are_monotonic() {
+    #[cfg_attr(test, test)]
+    pub fn overhead_is_at_most_an_eighth_and_lengths_are_monotonic() {
         let mut before = 0;
         for len in 0..=MAX_CONTENT {
             let padded = padded_len(len);
@@ -152,8 +158,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_length_round_trips() {
+    #[cfg_attr(test, test)]
+    pub fn every_length_round_trips() {
         let text = [0x5a; MAX_CONTENT];
         for len in 0..=MAX_CONTENT {
             let content = &text[..len];
@@ -163,8 +169,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn content_over_the_maximum_is_refused() {
+    #[cfg_attr(test, test)]
+    pub fn content_over_the_maximum_is_refused() {
         let mut out = Padded::new();
         assert_eq!(
             pad(&[0; MAX_CONTENT + 1], &mut out),
@@ -178,8 +184,8 @@ mod tests {
         assert_eq!(out.len(), MAX_PADDED - 63);
     }
 
-    #[test]
-    fn any_padding_byte_that_is_not_zero_is_refused() {
+    #[cfg_attr(test, test)]
+    pub fn any_padding_byte_that_is_not_zero_is_refused() {
         let padded = padded(b"hello");
         for at in PREFIX + 5..padded.len() {
             for bit in 0..8 {
@@ -190,8 +196,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_padded_length_of_another_content_is_refused() {
+    #[cfg_attr(test, test)]
+    pub fn a_padded_length_of_another_content_is_refused() {
         let mut padded = padded(&[1; 100]);
         for len in 0..padded.len() {
             assert!(unpad(&padded[..len]).is_err(), "{len}");

@@ -207,6 +207,8 @@ fn identity_and_prekey_secrets_survive_storage() {
     assert_eq!(a.keys.store(&mut bytes), Ok(IdentityKeys::LEN));
     let loaded = IdentityKeys::load(&bytes).unwrap();
     assert_eq!(loaded.public(), a.keys.public());
+    // It was put together without a check, and passes one.
+    assert_eq!(loaded.public().claim().verify(), Ok(*loaded.public()));
     assert!(a.keys.store(&mut bytes[1..]).is_err());
 
     for (kind, issued) in [(PrekeyKind::OneTime, 0), (PrekeyKind::LastResort, u64::MAX)] {

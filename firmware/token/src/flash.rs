@@ -88,12 +88,18 @@ pub(crate) fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
-#[cfg(test)]
-mod tests {
+#[cfg(any(test, feature = "units"))]
+#[doc(hidden)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests; a chip runs them too"
+)]
+pub mod tests {
     use super::*;
 
-    #[test]
-    fn crc_matches_its_check_value_and_tells_blank_and_zeroed_slots_from_live_ones() {
+    #[cfg_attr(test, test)]
+    pub fn crc_matches_its_check_value_and_tells_blank_and_zeroed_slots_from_live_ones() {
         assert_eq!(crc16(b"123456789"), 0x29B1);
         assert_ne!(crc16(&[0; 38]), 0);
         assert_ne!(crc16(&[0xFF; 38]), 0xFFFF);

@@ -34,5 +34,12 @@ mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+/// The tests of modules that nobody else sees, for the image that runs them on a chip.
+#[cfg(any(test, feature = "units"))]
+#[doc(hidden)]
+pub mod units {
+    pub use crate::store::tests as store;
+}
+
 pub use app::{App, StartError};
 pub use env::{Env, PresencePolicy, Touch, TouchReason, Uptime};

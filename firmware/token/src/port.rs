@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Invariant: one request at a time is under way; while it is, a keepalive leaves at every tick, `Cancel` is taken and
-//! anything else is answered `Busy`. All buffers are bounded: a host that stops reading loses keepalives first, then
-//! the reply, which it will ask for again.
+//! anything else but a repeat of the request is answered `Busy`. All buffers are bounded: a host that stops reading loses
+//! keepalives first, then the reply, which it will ask for again.
 
 use heapless::{Deque, Vec};
 use hostchat_core::icd::link::{Deframer, MAX_LINK, MAX_SERIAL, SerialFrame};
@@ -91,9 +91,10 @@ impl Port {
         } else if self.state == State::Idle {
             self.state = State::Waiting(sequence);
             self.cancelled = false;
-        } else {
+        } else if self.hung_up || self.state != State::UnderWay(sequence) {
             self.send(sequence, &FromToken::Refused(LinkError::Busy));
         }
+        // A host that was held up repeats what is under way already; the next keepalive tells it so.
     }
 
     /// The host closed the port: what was half received or not yet sent is dropped, a wait for a press ends.
@@ -205,8 +206,14 @@ impl Port {
     }
 }
 
-#[cfg(test)]
-mod tests {
+#[cfg(any(test, feature = "units"))]
+#[doc(hidden)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests; a chip runs them too"
+)]
+pub mod tests {
     use hostchat_core::icd::link::encode_serial_raw;
 
     use super::*;
@@ -226,9 +233,9 @@ mod tests {
     }
 
     /// What the host sees: sequence numbers and first bytes of the frames.
-    fn seen(port: &mut Port) -> std::vec::Vec<(u8, std::vec::Vec<u8>)> {
+    fn seen(port: &mut Port) -> alloc::vec::Vec<(u8, alloc::vec::Vec<u8>)> {
         let mut deframer = Deframer::new();
-        let mut frames = std::vec::Vec::new();
+        let mut frames = alloc::vec::Vec::new();
         while let Some(byte) = port.poll_output() {
             if let Some(frame) = deframer.push(byte) {
                 let (sequence, message) = frame.unwrap();
@@ -238,7 +245,7 @@ mod tests {
         frames
     }
 
-    fn encoded(message: &FromToken<'_>) -> std::vec::Vec<u8> {
+    fn encoded(message: &FromToken<'_>) -> alloc::vec::Vec<u8> {
         codec::encode_vec::<_, 16>(message).unwrap().to_vec()
     }
 
@@ -246,8 +253,8 @@ mod tests {
         codec::encode_vec(&ToToken::Cancel).unwrap()
     }
 
-    #[test]
-    fn a_request_is_answered_with_its_sequence_and_keepalives_stop_at_the_reply() {
+    #[cfg_attr(test, test)]
+    pub fn a_request_is_answered_with_its_sequence_and_keepalives_stop_at_the_reply() {
         let (mut port, mut request) = (Port::new(), Vec::new());
         port.handle_tick();
         assert!(seen(&mut port).is_empty(), "nothing is under way");
@@ -271,8 +278,8 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_second_request_is_refused_and_a_cancel_reaches_the_first() {
+    #[cfg_attr(test, test)]
+    pub fn a_second_request_is_refused_and_a_cancel_reaches_the_first() {
         let (mut port, mut request) = (Port::new(), Vec::new());
         feed(&mut port, 1, REQUEST);
         feed(&mut port, 2, REQUEST);
@@ -291,8 +298,20 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_cancel_right_behind_its_request_reaches_it() {
+    #[cfg_attr(test, test)]
+    pub fn a_repeat_of_the_request_under_way_is_no_second_request() {
+        let (mut port, mut request) = (Port::new(), Vec::new());
+        feed(&mut port, 1, REQUEST);
+        assert_eq!(port.take_work(&mut request), Some(Work::Request(1)));
+        feed(&mut port, 1, REQUEST);
+        assert!(seen(&mut port).is_empty(), "neither refused nor answered");
+        assert!(port.finish(b"answer"));
+        assert_eq!(seen(&mut port), [(1, b"answer".to_vec())]);
+        assert_eq!(port.take_work(&mut request), None, "executed once");
+    }
+
+    #[cfg_attr(test, test)]
+    pub fn a_cancel_right_behind_its_request_reaches_it() {
         let (mut port, mut request) = (Port::new(), Vec::new());
         feed(&mut port, 1, REQUEST);
         feed(&mut port, 2, &cancel());
@@ -304,8 +323,8 @@ mod tests {
         assert!(port.is_cancelled());
     }
 
-    #[test]
-    fn a_host_that_goes_gets_no_reply_and_the_next_one_neither() {
+    #[cfg_attr(test, test)]
+    pub fn a_host_that_goes_gets_no_reply_and_the_next_one_neither() {
         let (mut port, mut request) = (Port::new(), Vec::new());
         feed(&mut port, 1, REQUEST);
         assert_eq!(port.take_work(&mut request), Some(Work::Request(1)));
@@ -324,8 +343,8 @@ mod tests {
         assert!(seen(&mut port).is_empty());
     }
 
-    #[test]
-    fn a_request_that_nobody_waits_for_any_more_is_not_executed() {
+    #[cfg_attr(test, test)]
+    pub fn a_request_that_nobody_waits_for_any_more_is_not_executed() {
         let (mut port, mut request) = (Port::new(), Vec::new());
         feed(&mut port, 1, REQUEST);
         port.handle_hang_up();
@@ -339,8 +358,8 @@ mod tests {
         assert_eq!(port.take_work(&mut request), Some(Work::Request(3)));
     }
 
-    #[test]
-    fn a_host_that_does_not_read_fills_a_bounded_buffer_and_whole_frames_are_dropped() {
+    #[cfg_attr(test, test)]
+    pub fn a_host_that_does_not_read_fills_a_bounded_buffer_and_whole_frames_are_dropped() {
         let (mut port, mut request) = (Port::new(), Vec::new());
         feed(&mut port, 1, REQUEST);
         assert_eq!(port.take_work(&mut request), Some(Work::Request(1)));
@@ -358,8 +377,8 @@ mod tests {
         assert_eq!(seen(&mut port), [(2, [7; MAX_LINK].to_vec())]);
     }
 
-    #[test]
-    fn the_longest_request_arrives_and_noise_before_it_does_not_matter() {
+    #[cfg_attr(test, test)]
+    pub fn the_longest_request_arrives_and_noise_before_it_does_not_matter() {
         let (mut port, mut request) = (Port::new(), Vec::new());
         for at in 0..100_000_u32 {
             port.handle_byte((at.wrapping_mul(2_654_435_761) >> 24) as u8);

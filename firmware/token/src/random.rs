@@ -153,8 +153,14 @@ impl<S: Source> TryRng for Random<S> {
 
 impl<S: Source> TryCryptoRng for Random<S> {}
 
-#[cfg(test)]
-mod tests {
+#[cfg(any(test, feature = "units"))]
+#[doc(hidden)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests; a chip runs them too"
+)]
+pub mod tests {
     use rand_chacha::ChaCha20Rng;
     use rand_core::{Rng as _, SeedableRng as _};
 
@@ -200,16 +206,16 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_working_source_passes_for_a_million_requests_worth_of_noise() {
+    #[cfg_attr(test, test)]
+    pub fn a_working_source_passes_for_a_million_requests_worth_of_noise() {
         let mut random = Random::new(Noise::new(1, usize::MAX, |_| 0), b"");
         for _ in 0..16_384 {
             assert!(random.healthy().is_some());
         }
     }
 
-    #[test]
-    fn a_source_that_is_stuck_from_the_start_gives_no_random_numbers() {
+    #[cfg_attr(test, test)]
+    pub fn a_source_that_is_stuck_from_the_start_gives_no_random_numbers() {
         for broken in [|_| 0xFF, |_| 0, |_| 0x5A] {
             assert!(
                 Random::new(Noise::new(1, 0, broken), b"")
@@ -220,8 +226,8 @@ mod tests {
         assert!(Random::new(Dead, b"").healthy().is_none());
     }
 
-    #[test]
-    fn a_source_that_favours_one_byte_gives_no_random_numbers() {
+    #[cfg_attr(test, test)]
+    pub fn a_source_that_favours_one_byte_gives_no_random_numbers() {
         // Every third byte: no run at all, but far too often.
         let lopsided = |at: usize| if at.is_multiple_of(3) { 7 } else { at as u8 };
         assert!(
@@ -231,8 +237,8 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_source_that_fails_later_is_noticed_at_once_and_for_good() {
+    #[cfg_attr(test, test)]
+    pub fn a_source_that_fails_later_is_noticed_at_once_and_for_good() {
         let mut random = Random::new(Noise::new(1, START_UP + FRESH, |_| 0xFF), b"");
         assert!(random.healthy().is_some());
         assert!(random.healthy().is_none());
@@ -240,8 +246,8 @@ mod tests {
         assert!(random.healthy().is_none(), "until the next power cycle");
     }
 
-    #[test]
-    fn output_depends_on_noise_and_device_and_is_never_repeated() {
+    #[cfg_attr(test, test)]
+    pub fn output_depends_on_noise_and_device_and_is_never_repeated() {
         let draw = |seed, device: &[u8]| {
             let mut random = Random::new(Noise::new(seed, usize::MAX, |_| 0), device);
             let mut bytes = [0; 80];
@@ -255,7 +261,7 @@ mod tests {
         assert_ne!(one[..32], one[32..64]);
 
         let mut random = Random::new(Noise::new(1, usize::MAX, |_| 0), b"");
-        let drawn: std::collections::BTreeSet<u64> =
+        let drawn: alloc::collections::BTreeSet<u64> =
             (0..10_000).map(|_| random.next_u64()).collect();
         assert_eq!(drawn.len(), 10_000);
     }

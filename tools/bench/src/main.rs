@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: what the README and the design promise, measured on this machine in one run.
 //!
-//! Parts, to run one alone: `start`, `people`, `relay`.
+//! Parts, to run one alone: `start`, `people`, `relay`, `token`.
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -10,6 +10,7 @@
 mod load;
 mod peers;
 mod relay;
+mod token;
 
 use std::cmp::Ordering;
 use std::process::{Command, Stdio};
@@ -33,6 +34,9 @@ fn main() {
     }
     if wanted("relay") {
         load::load(&world);
+    }
+    if wanted("token") {
+        token::token(&world);
     }
 }
 

@@ -8,7 +8,9 @@
 
 const FLASH = 0x10;
 const RAM = 0x20000000;
-const NANOS_PER_CYCLE = 8;
+export const NANOS_PER_CYCLE = 8;
+// Cycles between two samples of a profile: a prime, so that no loop keeps step with it.
+const SAMPLE = 997;
 // The memory map beside the RAM (RP2040 data sheet, 2.2): ROM, flash, its control, peripherals, SIO, the processor's own.
 const PLACES = [
   [0, 0x4000],
@@ -27,6 +29,8 @@ export class Cpu {
     this.#mcu = mcu;
     // Set to a reason, it ends `run` after the instruction.
     this.stopped = null;
+    // Addresses and how often they were sampled, if somebody wants to know.
+    this.samples = null;
     this.#burst = interpreter(mcu, this);
     const { core } = mcu;
     core.setInterrupt = (irq, on) => {
@@ -48,7 +52,9 @@ export class Cpu {
       if (core.interruptsUpdated && core.checkForInterrupts()) core.waiting = false;
       if (core.waiting) return;
       const next = clock.nextAlarm ? Math.min(clock.nextAlarm.nanos, until) : until;
-      this.#burst(Math.max(1, Math.ceil((next - clock.nanos) / NANOS_PER_CYCLE)));
+      const cycles = Math.max(1, Math.ceil((next - clock.nanos) / NANOS_PER_CYCLE));
+      this.#burst(this.samples ? Math.min(cycles, SAMPLE) : cycles);
+      this.samples?.set(core.PC, (this.samples.get(core.PC) ?? 0) + 1);
     }
   }
 }

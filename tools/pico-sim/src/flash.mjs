@@ -1,7 +1,7 @@
 // The flash chip in a file: cells that programs only clear and erases set, and the serial interface to the rest of it.
 //
 // rp2040js's own interface writes nothing. Each erase and program is one write of the file before the firmware goes
-// on: what it has seen done survives the death of this process.
+// on: what it has seen done survives the death of this process. On request the power goes in the middle of one.
 
 import crypto from 'node:crypto';
 import fs from 'node:fs';
@@ -24,6 +24,12 @@ export class Flash {
   #mcu;
   #times;
   #file;
+  #cut = null;
+
+  // Nanoseconds that erases and programs took so far.
+  nanos = 0;
+  // Called when the power goes in the middle of an operation.
+  onCut = () => {};
 
   // `blocks` of the image are laid over what the file holds, as the boot loader would.
   constructor(mcu, path, times, blocks) {
@@ -47,27 +53,79 @@ export class Flash {
     }
   }
 
+  // Lets the power go in the middle of the n-th operation from now, the erase of a sector or the program of a page: some of
+  // the bits that it changes have changed. `seed` says how many and which.
+  cutAt(count, seed) {
+    this.#cut = { left: count, random: randomBits(seed) };
+  }
+
   erase(at, length) {
     for (let sector = at; sector < at + length; sector += SECTOR) {
-      this.#mcu.flash.fill(0xff, sector, sector + SECTOR);
-      this.#save(sector, SECTOR);
-      this.#mcu.clock.tick(this.#times.erase * 1e6);
+      this.#change('erase', sector, new Uint8Array(SECTOR).fill(0xff));
     }
   }
 
   program(at, bytes) {
     for (let done = 0; done < bytes.length; done += PAGE) {
       const page = bytes.subarray(done, done + PAGE);
-      page.forEach((byte, i) => { this.#mcu.flash[at + done + i] &= byte; });
-      this.#save(at + done, page.length);
-      this.#mcu.clock.tick(this.#times.program * 1e6);
+      const old = this.#mcu.flash.subarray(at + done, at + done + page.length);
+      this.#change('program', at + done, page.map((byte, i) => byte & old[i]));
     }
+  }
+
+  // One operation of the chip; once the power is gone there is none.
+  #change(name, at, bytes) {
+    if (this.#cut?.left === 0) return;
+    let torn = false;
+    if (this.#cut) {
+      this.#cut.left -= 1;
+      torn = this.#cut.left === 0;
+    }
+    const cells = this.#mcu.flash.subarray(at, at + bytes.length);
+    if (torn) {
+      // The longer the pulse lasted, the more cells have followed it.
+      const mask = this.#cut.random.byMask();
+      bytes.forEach((byte, i) => { cells[i] ^= (cells[i] ^ byte) & mask(); });
+    } else {
+      cells.set(bytes);
+    }
+    this.#save(at, bytes.length);
+    if (torn) {
+      this.onCut(`the power was cut in the ${name} at ${at.toString(16)}`);
+      return;
+    }
+    const nanos = this.#times[name] * 1e6;
+    this.nanos += nanos;
+    this.#mcu.clock.tick(nanos);
   }
 
   #save(at, length) {
     if (at + length > SIZE) throw new Error(`flash access behind the end, at ${at}`);
     if (fs.writeSync(this.#file, this.#mcu.flash, at, length, at) !== length) throw new Error('the flash file is full');
   }
+}
+
+// Reproducible bits: xorshift32 (G. Marsaglia, "Xorshift RNGs"). `byMask` draws how probable ones are, in sixteenths, and
+// gives a function that draws bytes of such bits.
+function randomBits(seed) {
+  let state = (seed ^ 0x9e3779b9) | 1;
+  const draw = () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return state >>> 0;
+  };
+  for (let i = 0; i < 8; i += 1) draw();
+  return {
+    byMask() {
+      const often = draw() % 17;
+      return () => {
+        let byte = 0;
+        for (let bit = 0; bit < 8; bit += 1) byte |= (draw() >>> 8) % 16 < often ? 1 << bit : 0;
+        return byte;
+      };
+    },
+  };
 }
 
 // Registers without a model of their own: they keep what is written.

@@ -13,7 +13,7 @@ import fs from 'node:fs';
 
 import { RP2040 } from 'rp2040js';
 
-import { Cpu } from './cpu.mjs';
+import { Cpu, NANOS_PER_CYCLE } from './cpu.mjs';
 import { Flash, FlashPins, Registers, SerialInterface, XipControl } from './flash.mjs';
 import { BootRom } from './rom.mjs';
 import { UsbHost } from './usb.mjs';
@@ -57,11 +57,14 @@ class RingOscillator extends Registers {
 export class Machine {
   #mcu = new RP2040();
   #cpu;
+  #chip;
   #origin = performance.now();
   #timer = null;
 
   // Called once, with the reason, when the chip resets itself or cannot go on.
   onStop = () => {};
+  // Called with the button's level whenever the image looks at it.
+  onLook = () => {};
 
   constructor({ blocks, flash, times, entropy, isPressed }) {
     const mcu = this.#mcu;
@@ -69,10 +72,17 @@ export class Machine {
     mcu.logger = { debug: quiet, info: quiet, warn: quiet, error: quiet };
     mcu.reset();
     const chip = new Flash(mcu, flash, times, blocks);
+    chip.onCut = (reason) => { this.#cpu.stopped = reason; };
+    this.#chip = chip;
+    const look = () => {
+      const down = isPressed();
+      this.onLook(down);
+      return down;
+    };
     Object.assign(mcu.peripherals, {
       0x14000: new XipControl(mcu, 'XIP_CTRL'),
       0x18000: new SerialInterface(mcu, chip.serialNumber),
-      0x40018: new FlashPins(mcu, isPressed),
+      0x40018: new FlashPins(mcu, look),
       0x40060: new RingOscillator(mcu, entropy),
       0x40064: new Registers(mcu, 'VREG', { 0: 0x10b1 }),
     });
@@ -108,6 +118,23 @@ export class Machine {
   // Milliseconds since power-up, on the emulated clock.
   get uptime() {
     return this.#mcu.clock.nanos / 1e6;
+  }
+
+  // Milliseconds that the chip has worked since power-up: instructions and flash operations, not sleep.
+  get worked() {
+    return (this.#mcu.core.cycles * NANOS_PER_CYCLE + this.#chip.nanos) / 1e6;
+  }
+
+  // Lets the power go in the middle of the n-th flash operation from now.
+  cutAt(count, seed) {
+    this.#chip.cutAt(count, seed);
+  }
+
+  // How often each address was executed since the last call, counted every so many cycles; the first call begins.
+  profile() {
+    const counts = this.#cpu.samples;
+    this.#cpu.samples = new Map();
+    return counts ?? new Map();
   }
 
   // The deepest stack so far and its size in bytes: it lies at the bottom of the RAM, painted by the image's start.

@@ -4,12 +4,13 @@
 //   file descriptor 4   in: "1", the port was opened, or "0", it was closed; out: "1" once the device is on the bus
 //
 // It ends with status 0 when its caller goes, 3 when the chip reset itself: the caller starts it again, as a new power
-// cycle with the same flash.
+// cycle with the same flash. With --control it takes commands as well: control.mjs.
 
 import fs from 'node:fs';
 import net from 'node:net';
 import { parseArgs } from 'node:util';
 
+import { listen } from './control.mjs';
 import { TIMES } from './flash.mjs';
 import { Machine } from './machine.mjs';
 import { parseUf2 } from './uf2.mjs';
@@ -22,6 +23,7 @@ const { values: options } = parseArgs({
     flash: { type: 'string' }, // the chip's content; made if missing
     entropy: { type: 'string' }, // where the ring oscillator's bits come from
     button: { type: 'string' }, // BOOTSEL is down while this file exists
+    control: { type: 'string' }, // socket that takes commands; made anew
     'flash-times': { type: 'string', default: 'typical' }, // none, typical, worst
     trace: { type: 'boolean', default: false }, // prints how long answers take, in emulated time
   },
@@ -79,6 +81,7 @@ usb.onReady = ({ vendor, product, names }) => {
   line.write('1');
 };
 usb.onFault = say;
+if (options.control) listen(options.control, machine);
 machine.onStop = (reason) => {
   say(reason === 'reset' ? 'the chip has reset itself' : reason);
   process.exit(reason === 'reset' ? RESET : 1);

@@ -65,7 +65,8 @@ test('an image whose boot stage is damaged does not start', (t) => {
   assert.throws(start(t, bytes).machine, /boot stage/);
 });
 
-test('programs clear bits only, erases set them, and both are in the file', async (t) => {
+// A boot stage that programs a page with zeros, then with something else, erases a sector and resets the chip.
+function writer() {
   const code = [];
   const find = (word) => {
     code.push(0x2018, 0x8807, 0x2014, 0x8800); // r7 = rom_table_lookup, r0 = the table of functions
@@ -89,17 +90,51 @@ test('programs clear bits only, erases set them, and both are in the file', asyn
   call(word('control'), word('reset'));
   code[code.length - 1] = 0x6001; // str r1, [r0]
   code.push(SPIN);
+  return stage(code, Object.values(words));
+}
 
-  const { machine, stopped, flash } = start(t, stage(code, Object.values(words)));
+// The flash file with something in the sector that `writer` erases.
+function prepare({ machine, flash }) {
   machine(); // makes the file
   const before = fs.readFileSync(flash);
   before.fill(0x5a, 0x101000, 0x102000);
   fs.writeFileSync(flash, before);
-  assert.equal(await stopped(machine()), 'reset');
+}
 
-  const after = fs.readFileSync(flash);
+test('programs clear bits only, erases set them, and both are in the file', async (t) => {
+  const board = start(t, writer());
+  prepare(board);
+  const machine = board.machine();
+  assert.equal(await board.stopped(machine), 'reset');
+
+  const after = fs.readFileSync(board.flash);
   const every = (from, to, value) => after.subarray(from, to).every((byte) => byte === value);
   assert.ok(every(0x100000, 0x100100, 0), 'zeros stay');
   assert.ok(every(0x100100, 0x101000, 0xff), 'nothing else was programmed');
   assert.ok(every(0x101000, 0x102000, 0xff), 'the sector is erased');
+  assert.ok(machine.worked > 0);
+});
+
+test('a cut tears the operation that was asked for and lets none follow', async (t) => {
+  const torn = async (at, seed) => {
+    const board = start(t, writer());
+    prepare(board);
+    const machine = board.machine();
+    machine.cutAt(at, seed);
+    assert.match(await board.stopped(machine), at === 3 ? /^the power .* erase at 101000/ : /^the power .* program at 100000/);
+    return fs.readFileSync(board.flash).subarray(0x100000, 0x102000);
+  };
+  const between = (bytes, low, high) => bytes.every((byte) => (byte & low) === low && (byte & ~high) === 0);
+  const partly = [];
+  for (let seed = 1; seed <= 12; seed += 1) {
+    const program = await torn(1, seed);
+    assert.ok(program.subarray(4096).every((byte) => byte === 0x5a), 'the erase has not begun');
+    if (program.subarray(0, 256).some((byte) => byte) && program.subarray(0, 256).some((byte) => byte !== 0xff)) partly.push(seed);
+    assert.deepEqual(await torn(1, seed), program, 'the same seed, the same cells');
+
+    const erase = await torn(3, seed);
+    assert.ok(erase.subarray(0, 256).every((byte) => byte === 0), 'what came before is whole');
+    assert.ok(between(erase.subarray(4096), 0x5a, 0xff), 'an erase sets bits only');
+  }
+  assert.ok(partly.length > 6, 'most cuts leave something between the old and the new');
 });

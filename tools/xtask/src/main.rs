@@ -5,6 +5,7 @@
 //! program only starts others (cargo, rustup, apt-get); what they run lives in `tests/` and `tools/bench/`.
 
 mod check;
+mod costs;
 mod firmware;
 mod flash;
 mod setup;
@@ -47,9 +48,9 @@ enum Chore {
     },
     /// Runs the tests with large counts (kills, schedules, sequences): the same code, hours instead of minutes.
     Nightly,
-    /// Measures: start, arrival, relay throughput, pairing.
+    /// Measures: start, arrival, relay throughput, pairing, the token on its boards.
     Bench {
-        /// Measures only this part: start, people or relay.
+        /// Measures only this part: start, people, relay or token.
         part: Option<String>,
     },
     /// What continuous integration runs: `test`.
@@ -232,6 +233,7 @@ fn nightly() -> Result<(), Failed> {
     )
     .env("HOSTCHAT_SCHEDULES", "1000000")
     .env("HOSTCHAT_SEQUENCES", "100000")
+    .env("HOSTCHAT_FRAMES", "1000000")
     .env("HOSTCHAT_KILLS", "1000")
     .env("HOSTCHAT_CODES", "100000")
     .run()
@@ -239,12 +241,21 @@ fn nightly() -> Result<(), Failed> {
 
 fn bench(part: Option<&str>) -> Result<(), Failed> {
     build_programs(&["--release"])?;
-    let part: Vec<&str> = part.into_iter().collect();
+    if part.is_none_or(|part| part == "token") {
+        setup::debian_packages(&[("size", "binutils")])?;
+        emulators()?;
+        images()?;
+    }
+    let parts: Vec<&str> = part.into_iter().collect();
     cargo(
         "bench",
         &["run", "--quiet", "--release", "--package", "hostchat-bench"],
     )
     .args(&["--"])
-    .args(&part)
-    .run()
+    .args(&parts)
+    .run()?;
+    if part.is_none_or(|part| part == "token") {
+        target::show_costs()?;
+    }
+    Ok(())
 }

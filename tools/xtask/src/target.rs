@@ -1,7 +1,8 @@
 //! `cargo xtask test --on qemu`: the core's vectors and the token's scenarios on an emulated Cortex-M4.
 //!
 //! The image is `firmware/boards/check`: the test files of the host, compiled for the chip. What it prints must be what the
-//! committed snapshots say, with the counts of the host's own run; and it must fail when its data is falsified.
+//! committed snapshots say, with the counts of the host's own run; and it must fail when its data is falsified. What the
+//! token's operations cost in instructions must be near what the snapshot says: `costs.rs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 
+use crate::costs;
 use crate::firmware::SMALL;
 use crate::setup::{ChipBuild, chip_target};
 use crate::step::{Failed, Step, cargo, root};
@@ -22,9 +24,9 @@ pub(crate) enum Emulator {
 }
 
 const TARGET: &str = "thumbv7em-none-eabihf";
-const SNAPSHOTS: &str = "firmware/boards/check/snapshots";
+pub(crate) const SNAPSHOTS: &str = "firmware/boards/check/snapshots";
 /// The folders of tests, and the emulators that share them: about as long each.
-const PARTS: [&[&str]; 2] = [&["public_vectors", "own_vectors"], &["token"]];
+const PARTS: [&[&str]; 2] = [&["public_vectors", "own_vectors", "units"], &["token"]];
 /// Seconds after which an image hangs.
 const PATIENCE: &str = "900";
 
@@ -125,10 +127,18 @@ fn run() -> Result<(), Failed> {
         Ok(())
     })?;
     compare_with_host(&shown)?;
+    costs::compare(&costs::measure(&image)?)?;
     for (check, file, before) in FALSIFIED {
         fails(&image, check, file, before)?;
     }
     println!("{} falsified records: each was seen", FALSIFIED.len());
+    Ok(())
+}
+
+/// Builds the image of tests and shows what the token's operations cost.
+pub(crate) fn show_costs() -> Result<(), Failed> {
+    image_step().run()?;
+    print!("\nqemu, by -icount:\n{}", costs::measure(&image()?)?);
     Ok(())
 }
 
@@ -141,17 +151,23 @@ fn image() -> Result<PathBuf, Failed> {
         .map_err(failed("find the image of tests"))
 }
 
-fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> Failed {
+pub(crate) fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> Failed {
     move |error| Failed(format!("cannot {what}: {error}"))
 }
 
-/// Runs the checks whose name begins with `part`, on the data below `folder`.
-fn emulate(image: &Path, part: &str, folder: &Path) -> Result<(Output, String), Failed> {
+/// Runs the checks whose name begins with `part`, on the data below `folder`, with further arguments of the emulator.
+pub(crate) fn emulate(
+    image: &Path,
+    part: &str,
+    folder: &Path,
+    arguments: &[&str],
+) -> Result<(Output, String), Failed> {
     let output = Command::new("timeout")
         .args([PATIENCE, "qemu-system-arm", "-M", "mps2-an386"])
         .args(["-display", "none", "-monitor", "none", "-nodefaults"])
         .args(["-nic", "none", "-semihosting-config"])
         .arg(format!("enable=on,target=native,arg={part}"))
+        .args(arguments)
         .arg("-kernel")
         .arg(image)
         .current_dir(folder)
@@ -166,7 +182,7 @@ fn passes(image: &Path, parts: &[&str]) -> Result<String, Failed> {
     let mut all = String::new();
     for part in parts {
         let started = Instant::now();
-        let (output, text) = emulate(image, part, &root())?;
+        let (output, text) = emulate(image, part, &root(), &[])?;
         if !output.status.success() {
             return Err(Failed(format!(
                 "{part} on qemu ({}):\n{text}",
@@ -190,9 +206,14 @@ fn passes(image: &Path, parts: &[&str]) -> Result<String, Failed> {
     Ok(all)
 }
 
+/// Whether the snapshots are to be written anew.
+pub(crate) fn is_regenerating() -> bool {
+    std::env::var_os("HOSTCHAT_REGENERATE").is_some_and(|value| value == "1")
+}
+
 fn compare_with_snapshot(part: &str, shown: &str) -> Result<(), Failed> {
     let path = root().join(SNAPSHOTS).join(format!("{part}.txt"));
-    if std::env::var_os("HOSTCHAT_REGENERATE").is_some_and(|value| value == "1") {
+    if is_regenerating() {
         fs::write(&path, shown).map_err(failed("write the snapshot"))?;
     }
     let snapshot = fs::read_to_string(&path).map_err(failed("read the snapshot"))?;
@@ -261,7 +282,7 @@ fn fails(image: &Path, check: &str, file: &str, before: &str) -> Result<(), Fail
     *letter = if *letter == b'0' { b'1' } else { b'0' };
     fs::create_dir_all(copy.parent().unwrap_or(folder.path())).map_err(failed("make a folder"))?;
     fs::write(&copy, &data).map_err(failed("copy the vectors"))?;
-    let (output, text) = emulate(image, check, folder.path())?;
+    let (output, text) = emulate(image, check, folder.path(), &[])?;
     if output.status.code() == Some(1) && text.contains("panicked at") {
         return Ok(());
     }
@@ -269,4 +290,52 @@ fn fails(image: &Path, check: &str, file: &str, before: &str) -> Result<(), Fail
         "{check} did not see a falsified record ({}):\n{text}",
         output.status
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use crate::step::root;
+
+    /// The names of the unit tests below a folder; one that the image cannot have is an error.
+    fn units(folder: &Path, names: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).expect("sources") {
+            let path = entry.expect("an entry").path();
+            // What runs on a host only: files, system calls.
+            if path.ends_with("firmware/token/src/host") {
+                continue;
+            }
+            if path.is_dir() {
+                units(&path, names);
+                continue;
+            }
+            let text = fs::read_to_string(&path).expect("a source");
+            let mut lines = text.lines().map(str::trim);
+            while let Some(line) = lines.next() {
+                assert_ne!(line, "#[test]", "{}: not for the chip", path.display());
+                if line == "#[cfg_attr(test, test)]" {
+                    let name = lines.next().and_then(|line| line.strip_prefix("pub fn "));
+                    let name = name.and_then(|line| line.split('(').next());
+                    names.push(name.expect("a function").to_owned());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_unit_test_of_core_and_token_is_in_the_list_of_the_image() {
+        let list = fs::read_to_string(root().join("firmware/boards/check/src/list.rs"));
+        let list = list.expect("the list");
+        let mut names = Vec::new();
+        for folder in ["core/src", "firmware/token/src"] {
+            units(&root().join(folder), &mut names);
+        }
+        assert!(names.len() > 50, "{}", names.len());
+        for name in names {
+            let listed = |line: &str| line.trim().trim_end_matches(';') == name;
+            assert!(list.lines().any(listed), "{name} is not listed");
+        }
+    }
 }

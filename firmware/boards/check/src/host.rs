@@ -56,6 +56,11 @@ pub(crate) fn text(path: &str) -> String {
     }
 }
 
+/// How many noisy frames arrive: as many as take seconds here; the host has more.
+pub(crate) fn noisy_frames() -> u64 {
+    10_000
+}
+
 /// Whether the power goes at this flash operation.
 pub(crate) fn is_cut(at: u64, _erases: &[u64]) -> bool {
     at.is_multiple_of(CUTS)

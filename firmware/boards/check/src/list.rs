@@ -1,6 +1,6 @@
 //! Every check that runs on the chip. One that is missing here is dead code, which the lints tell of.
 
-use crate::{own_vectors, public_vectors, token};
+use crate::{costs, own_vectors, public_vectors, token, units};
 
 macro_rules! checks {
     ($($folder:ident::$file:ident: $($check:ident)+;)+) => {
@@ -13,6 +13,8 @@ macro_rules! checks {
 }
 
 checks! {
+    costs::token:
+        operations;
     public_vectors::argon2id:
         rfc9106_example;
     public_vectors::cmac:
@@ -117,6 +119,8 @@ checks! {
         the_memory_of_used_first_messages_refuses_when_full_and_a_new_prekey_makes_room
         a_full_token_refuses_another_contact_and_serves_those_it_has
         gaps_are_told_kept_within_bounds_and_too_large_ones_refused;
+    token::noise:
+        noisy_frames_are_never_taken_for_others_and_the_port_is_soon_in_step;
     token::pin:
         three_tries_per_power_cycle_and_eight_in_all_then_the_keys_are_gone
         the_right_pin_gives_the_tries_back
@@ -152,4 +156,71 @@ checks! {
     token::touch:
         each_thing_that_needs_a_press_asks_once_and_for_its_reason
         a_repeated_request_does_not_use_a_press_again;
+    units::link:
+        every_length_and_pattern_comes_back
+        a_frame_is_byte_for_byte_what_cobs_says
+        noise_is_refused_and_the_next_frame_is_read
+        an_endless_frame_takes_no_memory_and_ends_in_one_error;
+    units::label:
+        labels_are_distinct_and_prefix_free;
+    units::hash:
+        length_prefix_is_leb128
+        where_one_item_ends_is_part_of_the_transcript;
+    units::address:
+        canonical_addresses_are_taken_and_split
+        other_spellings_are_refused;
+    units::codec:
+        trailing_bytes_and_overlong_varints_are_refused
+        what_is_encoded_around_a_body_is_what_is_encoded_with_it
+        a_full_buffer_is_an_error_and_leaves_nothing;
+    units::pad:
+        lengths_follow_padme
+        overhead_is_at_most_an_eighth_and_lengths_are_monotonic
+        every_length_round_trips
+        content_over_the_maximum_is_refused
+        any_padding_byte_that_is_not_zero_is_refused
+        a_padded_length_of_another_content_is_refused;
+    units::skipped:
+        the_newest_keys_are_kept_whether_skipped_at_once_or_one_by_one
+        a_taken_key_is_the_key_of_its_message_and_is_gone
+        forgetting_a_chain_leaves_the_others_in_order_and_no_residue
+        restoring_refuses_a_second_key_for_a_message_and_a_key_too_many;
+    units::flash:
+        crc_matches_its_check_value_and_tells_blank_and_zeroed_slots_from_live_ones;
+    units::port:
+        a_request_is_answered_with_its_sequence_and_keepalives_stop_at_the_reply
+        a_second_request_is_refused_and_a_cancel_reaches_the_first
+        a_repeat_of_the_request_under_way_is_no_second_request
+        a_cancel_right_behind_its_request_reaches_it
+        a_host_that_goes_gets_no_reply_and_the_next_one_neither
+        a_request_that_nobody_waits_for_any_more_is_not_executed
+        a_host_that_does_not_read_fills_a_bounded_buffer_and_whole_frames_are_dropped
+        the_longest_request_arrives_and_noise_before_it_does_not_matter;
+    units::presence:
+        a_button_held_since_boot_is_no_press
+        bouncing_is_no_press;
+    units::random:
+        a_working_source_passes_for_a_million_requests_worth_of_noise
+        a_source_that_is_stuck_from_the_start_gives_no_random_numbers
+        a_source_that_favours_one_byte_gives_no_random_numbers
+        a_source_that_fails_later_is_noticed_at_once_and_for_good
+        output_depends_on_noise_and_device_and_is_never_repeated;
+    units::app:
+        after_a_hundred_messages_the_flash_holds_no_key_of_the_past
+        a_deleted_contact_and_a_used_prekey_leave_no_key
+        a_lock_leaves_no_secret_in_ram
+        the_application_fits_a_microcontroller;
+    units::store:
+        a_cut_during_any_flash_operation_leaves_the_old_or_the_new_version
+        a_cut_while_pages_move_loses_nothing
+        a_cut_while_slot_pages_move_loses_nothing
+        a_wipe_cut_anywhere_is_not_begun_or_ends_at_the_next_boot
+        a_second_cut_during_the_boot_after_the_first_changes_nothing_either
+        writes_that_a_host_lost_between_syncs_leave_the_old_or_the_new_version
+        what_another_firmware_left_makes_a_blank_token
+        no_slot_key_of_an_old_version_is_on_the_flash
+        a_full_store_says_so_changes_nothing_and_goes_on_with_what_it_has
+        the_longest_record_is_stored_again_and_again
+        damage_is_found_and_a_wipe_heals_it
+        odd_geometries_are_refused;
 }

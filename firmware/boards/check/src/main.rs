@@ -24,6 +24,26 @@ macro_rules! println {
 mod host;
 mod list;
 
+mod costs {
+    pub(crate) mod token;
+}
+
+/// The unit tests of the two crates, which have them as functions for this image.
+mod units {
+    pub(crate) use hostchat_core::crypto::{hash::tests as hash, label::tests as label};
+    pub(crate) use hostchat_core::icd::link::tests as link;
+    pub(crate) use hostchat_core::ratchet::skipped_tests as skipped;
+    pub(crate) use hostchat_core::wire::{
+        address::tests as address, codec::tests as codec, pad::tests as pad,
+    };
+    pub(crate) use hostchat_token::app::tests as app;
+    pub(crate) use hostchat_token::flash::tests as flash;
+    pub(crate) use hostchat_token::port::tests as port;
+    pub(crate) use hostchat_token::presence::tests as presence;
+    pub(crate) use hostchat_token::random::tests as random;
+    pub(crate) use hostchat_token::units::store;
+}
+
 #[path = "../../../../core/tests/own_vectors/main.rs"]
 mod own_vectors;
 #[path = "../../../../core/tests/public_vectors/main.rs"]

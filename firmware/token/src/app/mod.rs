@@ -24,8 +24,14 @@ mod messages;
 mod pairing;
 mod prekeys;
 mod sessions;
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, feature = "units"))]
+#[doc(hidden)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests; a chip runs them too"
+)]
+pub mod tests;
 mod unlock;
 
 use core::borrow::BorrowMut;

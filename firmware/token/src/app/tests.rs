@@ -1,9 +1,8 @@
 //! What a thief finds on the flash: nothing from the past, even with the PIN.
 
-use std::collections::HashSet;
-use std::println;
-use std::vec;
-use std::vec::Vec;
+use alloc::collections::BTreeSet;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use hostchat_core::icd::{Command, Reply};
 use hostchat_core::wire::{Address, Bytes, PrekeyBundle, PrekeyKind};
@@ -18,7 +17,7 @@ const PIN: TestPin = TestPin {
 };
 
 fn address(name: &str) -> Address {
-    Address::parse(&std::format!("{name}@relay.example:1")).unwrap()
+    Address::parse(&alloc::format!("{name}@relay.example:1")).unwrap()
 }
 
 fn prekey(bench: &mut Bench, kind: PrekeyKind) -> hostchat_core::wire::Prekey {
@@ -117,10 +116,10 @@ fn keys_in_slots(dump: &[u8]) -> Vec<[u8; 32]> {
     keys
 }
 
-#[test]
-fn after_a_hundred_messages_the_flash_holds_no_key_of_the_past() {
+#[cfg_attr(test, test)]
+pub fn after_a_hundred_messages_the_flash_holds_no_key_of_the_past() {
     let [mut a, mut b] = two();
-    let (mut past_keys, mut past_plain) = (HashSet::new(), HashSet::<Vec<u8>>::new());
+    let (mut past_keys, mut past_plain) = (BTreeSet::new(), BTreeSet::<Vec<u8>>::new());
     for round in 0..100_u8 {
         // Both directions, and runs of one direction, so that root, chain and message keys all turn over.
         if round % 3 == 0 || round == 1 {
@@ -143,7 +142,7 @@ fn after_a_hundred_messages_the_flash_holds_no_key_of_the_past() {
     for bench in [&mut a.0, &mut b.0] {
         let (live, plain) = secrets(bench);
         let dump = bench.flash.snapshot().dump().to_vec();
-        let on_flash: HashSet<&[u8]> = windows(&dump).collect();
+        let on_flash: BTreeSet<&[u8]> = windows(&dump).collect();
         let old = past_keys.iter().filter(|key| !live.contains(key));
         let hits = old.filter(|key| on_flash.contains(&key[..16])).count();
         assert_eq!(hits, 0, "slot keys of the past");
@@ -174,8 +173,8 @@ fn constant(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == bytes[0])
 }
 
-#[test]
-fn a_deleted_contact_and_a_used_prekey_leave_no_key() {
+#[cfg_attr(test, test)]
+pub fn a_deleted_contact_and_a_used_prekey_leave_no_key() {
     let [mut a, mut b] = two();
     let (before, _) = secrets(&mut b.0);
     send(&mut a.0, &mut b, b"uses the one-time prekey");
@@ -195,8 +194,8 @@ fn a_deleted_contact_and_a_used_prekey_leave_no_key() {
     assert!(gone >= 2, "{gone}");
 }
 
-#[test]
-fn a_lock_leaves_no_secret_in_ram() {
+#[cfg_attr(test, test)]
+pub fn a_lock_leaves_no_secret_in_ram() {
     let [mut a, mut b] = two();
     send(&mut a.0, &mut b, b"something");
     send(&mut b.0, &mut a, b"something else");
@@ -219,15 +218,16 @@ fn a_lock_leaves_no_secret_in_ram() {
     assert!(room.cards.len() == 0 && app.memory.replies.last.is_empty());
 }
 
-#[test]
-fn the_application_fits_a_microcontroller() {
+#[cfg_attr(test, test)]
+pub fn the_application_fits_a_microcontroller() {
     use crate::app::{App, Memory};
 
     let memory = size_of::<Memory>();
     let app = size_of::<App<crate::testing::TestEnv, &mut Memory>>();
     let mut bench = Bench::blank(1);
     let request = size_of_val(&bench.app().unwrap().answer(&mut []));
-    println!(
+    #[cfg(test)]
+    std::println!(
         "memory {memory} bytes, application {app} bytes, one request under way {request} bytes"
     );
     assert!(memory <= 66 * 1024, "{memory} bytes");

@@ -13,8 +13,14 @@ mod format;
 mod guard;
 mod mount;
 mod seal;
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, feature = "units"))]
+#[doc(hidden)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests; a chip runs them too"
+)]
+pub mod tests;
 
 use core::fmt;
 use core::pin::pin;

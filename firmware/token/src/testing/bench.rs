@@ -105,7 +105,7 @@ impl Bench {
     }
 
     /// The application itself.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "units"))]
     pub(crate) fn app(&mut self) -> Option<&mut App<TestEnv>> {
         self.app.as_deref_mut()
     }

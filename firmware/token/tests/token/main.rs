@@ -1,6 +1,6 @@
 //! The token as its host sees it: whole conversations, power cuts, random commands, stored images.
 //!
-//! Counts can be set: `HOSTCHAT_SEQUENCES` (random command sequences), `HOSTCHAT_CUTS` (cuts at every n-th flash operation
+//! Counts can be set: `HOSTCHAT_SEQUENCES` (random command sequences), `HOSTCHAT_FRAMES` (noisy frames), `HOSTCHAT_CUTS` (cuts at every n-th flash operation
 //! instead of every one). Most of this runs on a chip too: `firmware/boards/check` includes this file and lists what.
 
 #![expect(
@@ -17,22 +17,32 @@ pub(crate) mod golden;
 #[cfg(test)]
 mod images;
 pub(crate) mod limits;
+pub(crate) mod noise;
 pub(crate) mod pin;
 pub(crate) mod power;
 #[cfg(test)]
 mod presence;
-mod support;
+pub(crate) mod support;
 pub(crate) mod touch;
 #[cfg(test)]
 mod wear;
 
 #[cfg(not(test))]
-use crate::host::{is_cut, read};
+use crate::host::{is_cut, noisy_frames, read};
 
 /// Reads a file of the repository.
 #[cfg(test)]
 fn read(path: &str) -> Vec<u8> {
     std::fs::read(format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// How many noisy frames arrive.
+#[cfg(test)]
+fn noisy_frames() -> u64 {
+    std::env::var("HOSTCHAT_FRAMES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(200_000)
 }
 
 /// Whether the power goes at this flash operation: at each, or if `HOSTCHAT_CUTS` is n, at every n-th and each erase.

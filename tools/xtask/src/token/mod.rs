@@ -4,6 +4,7 @@
 //!  hostchat --token LINK ◀──▶ pty ◀──▶ this program ◀── port ──▶ emulator: the image
 //!                              └ opened "1", closed "0" ── line ──▶ │
 //!  DIR: token.flash, entropy, button ◀─────────────────────────────┘
+//!       control (pico: tools/pico-sim/src/control.mjs)
 //! ```
 //!
 //! If this program dies, even by `kill -9`, the kernel kills the emulator with it; a lock that both hold keeps a second

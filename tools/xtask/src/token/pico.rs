@@ -71,6 +71,7 @@ pub(super) fn start(
         .arg("--image")
         .arg(image)
         .args(["--flash", "token.flash", "--entropy", "entropy"])
+        .args(["--control", "control"])
         .arg("--button")
         .arg(button)
         .args(trace.then_some("--trace"));
