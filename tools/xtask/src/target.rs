@@ -4,14 +4,13 @@
 //! committed snapshots say, with the counts of the host's own run; and it must fail when its data is falsified.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Instant;
 
 use clap::ValueEnum;
 
-use crate::firmware::SMALL;
-use crate::setup::{ChipBuild, chip_target};
+use crate::image::Image;
 use crate::step::{Failed, Step, cargo, root};
 
 /// What tests can run on, apart from the host.
@@ -21,7 +20,6 @@ pub(crate) enum Emulator {
     Qemu,
 }
 
-const TARGET: &str = "thumbv7em-none-eabihf";
 const SNAPSHOTS: &str = "firmware/boards/check/snapshots";
 /// The folders of tests, and the emulators that share them: about as long each.
 const PARTS: [&[&str]; 2] = [&["public_vectors", "own_vectors"], &["token"]];
@@ -55,64 +53,31 @@ const FALSIFIED: [(&str, &str, &str); 4] = [
 
 /// The steps, for a machine that has the emulator.
 pub(crate) fn steps() -> [Step; 3] {
+    let image = image();
     [
-        image_step(),
-        cargo(
-            "lints of the image of tests",
-            &[
-                "clippy",
-                "--package",
-                "hostchat-check",
-                "--features",
-                "qemu",
-                "--bin",
-                "check-qemu",
-                "--target",
-                TARGET,
-                "--",
-                "-D",
-                "warnings",
-            ],
-        ),
+        image.build_step(),
+        image.lint_step(),
         cargo("vectors and token on qemu", &[]).with(run),
     ]
 }
 
-fn image_step() -> Step {
-    let small = format!("target.{TARGET}.rustflags={SMALL}");
-    let step = cargo(
-        "image of tests for qemu",
-        &[
-            "build",
-            "--profile",
-            "firmware",
-            "--package",
-            "hostchat-check",
-            "--features",
-            "qemu",
-            "--bin",
-            "check-qemu",
-            "--target",
-            TARGET,
-            "--config",
-            &small,
-        ],
-    );
-    match chip_target(TARGET) {
-        Ok(ChipBuild::Installed) => step,
-        Ok(ChipBuild::DebianSources) => step
-            .args(&["-Zbuild-std=core,alloc"])
-            .env("RUSTC", "/usr/bin/rustc")
-            .env("RUSTC_BOOTSTRAP", "1"),
-        Err(Failed(why)) => {
-            eprintln!("{TARGET}: {why}");
-            step
-        }
+fn image() -> Image {
+    Image {
+        name: "image of tests for qemu".into(),
+        package: "hostchat-check",
+        features: "qemu".into(),
+        binary: "check-qemu",
+        target: "thumbv7em-none-eabihf",
+        profile: "firmware",
+        libraries: "core,alloc",
     }
 }
 
 fn run() -> Result<(), Failed> {
-    let image = image()?;
+    let image = image()
+        .path()
+        .canonicalize()
+        .map_err(failed("find the image of tests"))?;
     let mut shown = String::new();
     std::thread::scope(|scope| {
         let parts = PARTS.map(|parts| scope.spawn(|| passes(&image, parts)));
@@ -130,15 +95,6 @@ fn run() -> Result<(), Failed> {
     }
     println!("{} falsified records: each was seen", FALSIFIED.len());
     Ok(())
-}
-
-fn image() -> Result<PathBuf, Failed> {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| root().join("target"), |folder| root().join(folder));
-    let image = target.join(TARGET).join("firmware").join("check-qemu");
-    image
-        .canonicalize()
-        .map_err(failed("find the image of tests"))
 }
 
 fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> Failed {
