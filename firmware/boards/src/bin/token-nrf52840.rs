@@ -39,6 +39,10 @@ fn main() -> ! {
     static mut MEMORY: Memory = Memory::new();
     static mut REQUEST: Vec<u8, MAX_LINK> = Vec::new();
 
+    device::run(put_together, MEMORY, REQUEST)
+}
+
+fn put_together() -> (DeviceEnv, DeviceFlash) {
     let board = embassy_nrf::init(nrf::config());
     log(|| Event::Started);
     let light = Light::new(board.P0_06, board.P0_08, board.P1_09, board.P0_12);
@@ -51,6 +55,5 @@ fn main() -> ! {
     );
 
     let env = DeviceEnv::new(rng::start(), Button::new(board.P1_06));
-    let flash = DeviceFlash::new(Cells::new(board.NVMC));
-    device::run(env, flash, MEMORY, REQUEST)
+    (env, DeviceFlash::new(Cells::new(board.NVMC)))
 }

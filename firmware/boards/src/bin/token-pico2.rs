@@ -14,5 +14,5 @@ fn main() -> ! {
     static mut MEMORY: Memory = Memory::new();
     static mut REQUEST: Vec<u8, MAX_LINK> = Vec::new();
 
-    rp::run(embassy_rp::init(Default::default()), MEMORY, REQUEST)
+    rp::run(|| embassy_rp::init(Default::default()), MEMORY, REQUEST)
 }

@@ -41,14 +41,16 @@ use port::PORT;
 
 type Token = App<DeviceEnv, &'static mut Memory>;
 
-/// Serves the port for ever.
+/// Serves the port for ever, with the parts that `start` makes.
+///
+/// Generic, and called with a closure of the binary, so that the application is compiled there: compiled here, where others
+/// could share it, `boot` took twice as much of the stack, more than there is.
 pub fn run(
-    env: DeviceEnv,
-    flash: DeviceFlash,
+    start: impl FnOnce() -> (DeviceEnv, DeviceFlash),
     memory: &'static mut Memory,
     request: &mut Vec<u8, MAX_LINK>,
 ) -> ! {
-    let app = boot(env, flash, memory);
+    let app = boot(start, memory);
     log(|| Event::Ready);
     status::set_working(false);
     serve(app, request, &PORT, &mut Busy(Instant::MIN))
@@ -57,7 +59,11 @@ pub fn run(
 /// Takes the flash into use. The application stays where it is put: what its making takes of the stack is free again
 /// afterwards.
 #[inline(never)]
-fn boot(env: DeviceEnv, flash: DeviceFlash, memory: &'static mut Memory) -> &'static mut Token {
+fn boot(
+    start: impl FnOnce() -> (DeviceEnv, DeviceFlash),
+    memory: &'static mut Memory,
+) -> &'static mut Token {
+    let (env, flash) = start();
     let Some(place) = singleton!(: MaybeUninit<Token> = MaybeUninit::uninit()) else {
         chip::reset()
     };

@@ -15,8 +15,8 @@ const SAMPLE_CYCLES: u32 = 25;
 const OSCILLATOR: u8 = 1;
 /// Bytes of a block.
 const BLOCK: usize = 24;
-/// How long one block may take, its failed forerunners included: far above the 2 ms.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How long one block may take, its failed forerunners included: far above the 2 ms, because some take long.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The generator.
 pub struct Trng(());

@@ -30,12 +30,18 @@ unsafe fn SWI_IRQ_1() {
     unsafe { BESIDE.on_interrupt() }
 }
 
-/// Runs the token: BOOTSEL is its button, GPIO 25 its light.
+/// Runs the token on the board that `start` gives: BOOTSEL is its button, GPIO 25 its light. The closure is one of the
+/// binary's ([`device::run`]).
 pub fn run(
-    board: Peripherals,
+    start: impl FnOnce() -> Peripherals,
     memory: &'static mut Memory,
     request: &'static mut Vec<u8, MAX_LINK>,
 ) -> ! {
+    let parts = || put_together(start());
+    device::run(parts, memory, request)
+}
+
+fn put_together(board: Peripherals) -> (DeviceEnv, DeviceFlash) {
     log(|| Event::Started);
     let mut cells = Cells::new(board.FLASH);
     let serial_number = cells.serial_number().unwrap_or_default();
@@ -50,5 +56,5 @@ pub fn run(
     let adc = Adc::new_blocking(board.ADC, adc::Config::default());
     let random = rng::start(&serial_number, adc, board.ADC_TEMP_SENSOR);
     let env = DeviceEnv::new(random, Button::new(board.BOOTSEL));
-    device::run(env, DeviceFlash::new(cells), memory, request)
+    (env, DeviceFlash::new(cells))
 }

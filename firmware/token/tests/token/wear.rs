@@ -36,8 +36,8 @@ fn life(pages: usize, endurance: u64) -> u64 {
     assert!(worst > 0, "too few messages to tell");
     let life = endurance * MESSAGES / u64::from(worst);
     println!(
-        "{pages} pages, {MESSAGES} messages sent and received: {all} pages erased, {worst} times the same one; at {endurance} erases a page \
-         the flash lives for {life} messages"
+        "{pages} pages, {MESSAGES} messages sent and received: {all} pages erased, {worst} times the same one; at \
+         {endurance} erases a page the flash lives for {life} messages"
     );
     life
 }
