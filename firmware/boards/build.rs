@@ -4,12 +4,24 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 /// Feature (as cargo names it to build scripts), binary, memory map, linker scripts.
-const BOARDS: [(&str, &str, &str, &[&str]); 2] = [
+const BOARDS: [(&str, &str, &str, &[&str]); 4] = [
+    (
+        "CARGO_FEATURE_NRF52840",
+        "token-nrf52840",
+        "memory/nrf52840.x",
+        &["-Tlink.x"],
+    ),
     (
         "CARGO_FEATURE_PICO",
         "token-pico",
         "memory/pico.x",
         &["-Tlink.x", "-Tlink-rp.x"],
+    ),
+    (
+        "CARGO_FEATURE_PICO2",
+        "token-pico2",
+        "memory/pico2.x",
+        &["-Tlink.x"],
     ),
     (
         "CARGO_FEATURE_QEMU",
@@ -34,7 +46,9 @@ fn main() {
             println!("cargo:error={memory}: {error}");
         }
         println!("cargo:rustc-link-search={}", out.display());
-        for argument in scripts.iter().chain(&["--nmagic"]) {
+        let log = env::var_os("CARGO_FEATURE_LOG").map(|_| "-Tdefmt.x");
+        let others = ["--nmagic"].into_iter().chain(log);
+        for argument in scripts.iter().copied().chain(others) {
             println!("cargo:rustc-link-arg-bin={binary}={argument}");
         }
     }

@@ -10,11 +10,16 @@ use core::ops::Range;
 
 use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 
+/// Times that this application programs a word between two erases of its page, power cuts included: once with data and
+/// once with zeros (the limit of the nRF52840).
+pub const PROGRAMS: u32 = 2;
+
 /// NOR flash on which a programmed word may be overwritten with zeros, and which can make writes durable.
-///
-/// Between two erases of its page this application programs a word twice at most: once with data and once with
-/// zeros (the limit of the nRF52840).
 pub trait Flash: MultiwriteNorFlash {
+    /// Times that a word may be programmed between two erases of its page, by the medium's data sheet. An application over
+    /// one that stands fewer than [`PROGRAMS`] does not compile.
+    const MAX_PROGRAMS: u32;
+
     /// Returns once everything written before is durable (`PERSIST`); on a chip that is always so.
     ///
     /// # Errors
@@ -52,6 +57,12 @@ impl Layout {
     ///
     /// [`BadGeometry`] for pages that are too small or too large, too few pages, or words of more than 32 bytes.
     pub fn of<F: Flash>(flash: &F) -> Result<Self, BadGeometry> {
+        const {
+            assert!(
+                F::MAX_PROGRAMS >= PROGRAMS,
+                "the flash does not stand this application's writes"
+            );
+        }
         let page = u32::try_from(F::ERASE_SIZE).map_err(|_| BadGeometry)?;
         let capacity = u32::try_from(flash.capacity()).map_err(|_| BadGeometry)?;
         if !(2048..=65536).contains(&page)

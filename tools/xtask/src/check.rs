@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::setup::{CHIP_TARGETS, ChipBuild, chip_target};
+use crate::image::for_chip;
+use crate::setup::CHIP_TARGETS;
 use crate::step::{Failed, Step, cargo, root};
 
 /// What the relay must not contain: it cannot decrypt because it has nothing to decrypt with.
@@ -190,17 +191,7 @@ pub(crate) fn chips() -> Vec<Step> {
                 "--target",
                 target,
             ];
-            steps.push(match chip_target(target) {
-                Ok(ChipBuild::Installed) => cargo(name, &arguments),
-                Ok(ChipBuild::DebianSources) => cargo(name, &arguments)
-                    .args(&["-Zbuild-std=core"])
-                    .env("RUSTC", "/usr/bin/rustc")
-                    .env("RUSTC_BOOTSTRAP", "1"),
-                Err(Failed(why)) => {
-                    eprintln!("{target}: {why}");
-                    cargo(name, &arguments)
-                }
-            });
+            steps.push(for_chip(cargo(name, &arguments), target, "core"));
         }
     }
     steps

@@ -1,38 +1,76 @@
 //! `cargo xtask flash`: brings a board's image onto the board.
 //!
 //! ```text
-//!  a debug probe is plugged in ──▶ probe-rs writes the ELF
-//!  else: the boot drive is mounted ──▶ the UF2 is copied there       else: says how to get it mounted
+//!  Pico, Pico 2: a debug probe is plugged in ──▶ probe-rs writes the ELF
+//!                else: the boot drive is mounted ──▶ the UF2 is copied there       else: says how to get it mounted
+//!  nRF52840 dongle: says how to give the HEX to its boot loader
 //! ```
 
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::firmware::{self, Board};
+use crate::firmware::{self, Board, Log};
 use crate::setup;
 use crate::step::{Failed, program};
 
 /// USB product strings of debug probes hold one of these.
 const PROBES: [&str; 4] = ["CMSIS-DAP", "J-Link", "ST-LINK", "ST-Link"];
 
+/// How an image gets onto a board.
+#[derive(Clone, Copy)]
+enum Way {
+    /// By a debug probe, which calls the chip so, or onto the boot drive, which has this label and board id.
+    ProbeOrDrive(&'static str, &'static str),
+    /// By Nordic's boot loader and programs. A probe does not do: it writes past the boot loader, which starts nothing that
+    /// it has not written itself.
+    Nordic,
+}
+
 /// Builds the image of `board` and brings it there.
-pub(crate) fn flash(board: Board) -> Result<(), Failed> {
-    let Some((chip, drive)) = target(board) else {
-        return Err(Failed(format!(
-            "{0} is an emulator: `cargo xtask token --board {0} --link PATH` runs its image",
-            board.feature()
-        )));
+pub(crate) fn flash(board: Board, log: Log) -> Result<(), Failed> {
+    let way = match board {
+        Board::Nrf52840 => Way::Nordic,
+        Board::Pico => Way::ProbeOrDrive("RP2040", "RPI-RP2"),
+        Board::Pico2 => Way::ProbeOrDrive("RP235x", "RP2350"),
+        Board::Qemu => {
+            return Err(Failed(format!(
+                "{0} is an emulator: `cargo xtask token --board {0} --link PATH` runs its image",
+                board.feature()
+            )));
+        }
     };
-    let image = firmware::build(board)?;
-    if let Some(probe) = probe(Path::new("/sys/bus/usb/devices")) {
-        println!("writing with the debug probe: {probe}");
-        setup::cargo_program("probe-rs", "probe-rs-tools")?;
-        let elf = firmware::elf(board);
-        let elf = elf.to_string_lossy();
-        program("write", "probe-rs", &["download", "--chip", chip, &elf]).run()?;
-        return program("restart", "probe-rs", &["reset", "--chip", chip]).run();
+    let image = firmware::build(board, log)?;
+    let image = image.canonicalize().unwrap_or(image);
+    match way {
+        Way::ProbeOrDrive(chip, drive) => match probe(Path::new("/sys/bus/usb/devices")) {
+            Some(probe) => write_by_probe(&probe, chip, &firmware::elf(board, log), log),
+            None if log == Log::Rtt => {
+                Err(Failed("no debug probe is here, which a log goes to".into()))
+            }
+            None => copy_to_drive(&image, drive),
+        },
+        Way::Nordic => Err(Failed(by_nordics_programs(&image, log))),
     }
+}
+
+fn write_by_probe(probe: &str, chip: &str, elf: &Path, log: Log) -> Result<(), Failed> {
+    println!("writing with the debug probe: {probe}");
+    setup::cargo_program("probe-rs", "probe-rs-tools")?;
+    let elf = elf.to_string_lossy();
+    if log == Log::Rtt {
+        return program(
+            "write, and show the log",
+            "probe-rs",
+            &["run", "--chip", chip, &elf],
+        )
+        .run();
+    }
+    program("write", "probe-rs", &["download", "--chip", chip, &elf]).run()?;
+    program("restart", "probe-rs", &["reset", "--chip", chip]).run()
+}
+
+fn copy_to_drive(image: &Path, drive: &str) -> Result<(), Failed> {
     let mounts = fs::read_to_string("/proc/self/mounts").map_err(|e| Failed(e.to_string()))?;
     let Some(folder) = boot_drive(&mounts, drive) else {
         return Err(Failed(format!(
@@ -43,7 +81,7 @@ pub(crate) fn flash(board: Board) -> Result<(), Failed> {
             image.display()
         )));
     };
-    copy(&image, &folder)?;
+    copy(image, &folder)?;
     println!(
         "copied to {}; the board restarts as a token",
         folder.display()
@@ -51,12 +89,26 @@ pub(crate) fn flash(board: Board) -> Result<(), Failed> {
     Ok(())
 }
 
-/// What probe-rs calls the chip, and the label of its boot drive.
-fn target(board: Board) -> Option<(&'static str, &'static str)> {
-    match board {
-        Board::Pico => Some(("RP2040", "RPI-RP2")),
-        Board::Qemu => None,
+/// What to do with the image of the nRF52840 dongle.
+fn by_nordics_programs(image: &Path, log: Log) -> String {
+    let package = image.with_extension("zip");
+    let (image, package) = (image.display(), package.display());
+    let mut text = format!(
+        "the image is built and not yet on the board: its boot loader takes it from one of Nordic's programs.\n\
+         Press the dongle's RESET button, the one that you push sideways: the red light pulses. Then either open {image} in \
+         the Programmer of nRF Connect for Desktop and write it, or, with nrfutil:\n  \
+         nrfutil install nrf5sdk-tools\n  \
+         nrfutil nrf5sdk-tools pkg generate --hw-version 52 --sd-req 0x00 --application-version 1 --application {image} \
+         {package}\n  \
+         nrfutil nrf5sdk-tools dfu usb-serial -pkg {package} -p /dev/ttyACM0"
+    );
+    if log == Log::Rtt {
+        let elf = image.to_string().replace(".hex", "");
+        text += &format!(
+            "\nThe log, by a debug probe on the dongle's pads: probe-rs attach --chip nRF52840_xxAA {elf}"
+        );
     }
+    text
 }
 
 /// The name of a debug probe that is plugged in.
@@ -142,6 +194,16 @@ mod tests {
             [7; 1024]
         );
         assert!(copy(&image, &world.path().join("not there")).is_err());
+    }
+
+    #[test]
+    fn the_drive_of_one_board_is_not_taken_for_the_others() {
+        let world = tempfile::tempdir().expect("folder");
+        let info = "UF2 Bootloader v1.0\r\nModel: Raspberry Pi RP2350\r\nBoard-ID: RP2350\r\n";
+        fs::write(world.path().join("INFO_UF2.TXT"), info).expect("written");
+        let mounts = format!("/dev/sda1 {} vfat rw 0 0\n", world.path().display());
+        assert_eq!(boot_drive(&mounts, "RP2350").as_deref(), Some(world.path()));
+        assert_eq!(boot_drive(&mounts, "RPI-RP2"), None);
     }
 
     #[test]

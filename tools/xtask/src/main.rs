@@ -8,17 +8,17 @@ mod check;
 mod costs;
 mod firmware;
 mod flash;
+mod image;
 mod setup;
 mod step;
 mod target;
 mod token;
-mod uf2;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::firmware::Board;
+use crate::firmware::{Board, Log};
 use crate::step::{Failed, Step, cargo};
 use crate::target::Emulator;
 use crate::token::TokenArguments;
@@ -60,12 +60,20 @@ enum Chore {
         /// The board.
         #[arg(long, value_enum)]
         board: Board,
+        /// An image that logs what it does and why it resets, for a debug probe (defmt over RTT); not for use. It has no
+        /// contents of commands in its log, and stands beside the other, in the folder firmware-log.
+        #[arg(long)]
+        log: bool,
     },
-    /// Builds the firmware of a board and writes it there, by a debug probe or onto the board's boot drive.
+    /// Builds the firmware of a board and writes it there, by a debug probe or onto the board's boot drive; says how where
+    /// another program has to.
     Flash {
         /// The board.
         #[arg(long, value_enum)]
         board: Board,
+        /// An image with a log, as of `firmware`; shows the log until Ctrl-C. Needs a debug probe.
+        #[arg(long)]
+        log: bool,
     },
     /// Runs the firmware of a board in an emulator, as a serial port for `hostchat --token`. Ends at Ctrl-C.
     Token(TokenArguments),
@@ -82,8 +90,8 @@ fn main() -> ExitCode {
         Chore::Nightly => nightly(),
         Chore::Bench { part } => bench(part.as_deref()),
         Chore::Ci => test(None),
-        Chore::Firmware { board } => firmware::firmware(board),
-        Chore::Flash { board } => flash::flash(board),
+        Chore::Firmware { board, log } => firmware::firmware(board, Log::from_flag(log)),
+        Chore::Flash { board, log } => flash::flash(board, Log::from_flag(log)),
         Chore::Token(arguments) => token::token(&arguments),
     };
     match result {
@@ -160,7 +168,7 @@ fn test(only: Option<&str>) -> Result<(), Failed> {
     steps.push(cargo("emulators", &[]).with(emulators));
     steps.push(token::pico::test_step());
     steps.extend(target::steps());
-    steps.extend([Board::Pico, Board::Qemu].map(firmware::lint_step));
+    steps.extend(firmware::lint_steps());
     steps.push(cargo("images", &[]).with(images));
     steps.push(cargo("programs", &["build", "--workspace", "--bins"]));
     steps.push(cargo("tests", &["test", "--workspace", "--no-fail-fast"]));
@@ -213,8 +221,9 @@ fn emulators() -> Result<(), Failed> {
 }
 
 fn images() -> Result<(), Failed> {
-    firmware::build(Board::Pico)?;
-    firmware::build(Board::Qemu).map(drop)
+    Board::ALL
+        .into_iter()
+        .try_for_each(|board| firmware::build(board, Log::None).map(drop))
 }
 
 fn test_on_qemu() -> Result<(), Failed> {

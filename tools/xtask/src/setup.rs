@@ -5,7 +5,11 @@ use std::path::Path;
 use crate::step::{Failed, cargo, program};
 
 /// Chips that the core and the token application must build for, and the boards they stand for.
-pub(crate) const CHIP_TARGETS: [&str; 2] = ["thumbv6m-none-eabi", "thumbv7em-none-eabihf"];
+pub(crate) const CHIP_TARGETS: [&str; 3] = [
+    "thumbv6m-none-eabi",
+    "thumbv7em-none-eabihf",
+    "thumbv8m.main-none-eabihf",
+];
 
 /// How this machine builds for a chip.
 pub(crate) enum ChipBuild {

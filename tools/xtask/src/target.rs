@@ -12,8 +12,7 @@ use std::time::Instant;
 use clap::ValueEnum;
 
 use crate::costs;
-use crate::firmware::SMALL;
-use crate::setup::{ChipBuild, chip_target};
+use crate::image::Image;
 use crate::step::{Failed, Step, cargo, root};
 
 /// What tests can run on, apart from the host.
@@ -23,7 +22,6 @@ pub(crate) enum Emulator {
     Qemu,
 }
 
-const TARGET: &str = "thumbv7em-none-eabihf";
 pub(crate) const SNAPSHOTS: &str = "firmware/boards/check/snapshots";
 /// The folders of tests, and the emulators that share them: about as long each.
 const PARTS: [&[&str]; 2] = [&["public_vectors", "own_vectors", "units"], &["token"]];
@@ -57,64 +55,28 @@ const FALSIFIED: [(&str, &str, &str); 4] = [
 
 /// The steps, for a machine that has the emulator.
 pub(crate) fn steps() -> [Step; 3] {
+    let image = image();
     [
-        image_step(),
-        cargo(
-            "lints of the image of tests",
-            &[
-                "clippy",
-                "--package",
-                "hostchat-check",
-                "--features",
-                "qemu",
-                "--bin",
-                "check-qemu",
-                "--target",
-                TARGET,
-                "--",
-                "-D",
-                "warnings",
-            ],
-        ),
+        image.build_step(),
+        image.lint_step(),
         cargo("vectors and token on qemu", &[]).with(run),
     ]
 }
 
-fn image_step() -> Step {
-    let small = format!("target.{TARGET}.rustflags={SMALL}");
-    let step = cargo(
-        "image of tests for qemu",
-        &[
-            "build",
-            "--profile",
-            "firmware",
-            "--package",
-            "hostchat-check",
-            "--features",
-            "qemu",
-            "--bin",
-            "check-qemu",
-            "--target",
-            TARGET,
-            "--config",
-            &small,
-        ],
-    );
-    match chip_target(TARGET) {
-        Ok(ChipBuild::Installed) => step,
-        Ok(ChipBuild::DebianSources) => step
-            .args(&["-Zbuild-std=core,alloc"])
-            .env("RUSTC", "/usr/bin/rustc")
-            .env("RUSTC_BOOTSTRAP", "1"),
-        Err(Failed(why)) => {
-            eprintln!("{TARGET}: {why}");
-            step
-        }
+fn image() -> Image {
+    Image {
+        name: "image of tests for qemu".into(),
+        package: "hostchat-check",
+        features: "qemu".into(),
+        binary: "check-qemu",
+        target: "thumbv7em-none-eabihf",
+        profile: "firmware",
+        libraries: "core,alloc",
     }
 }
 
 fn run() -> Result<(), Failed> {
-    let image = image()?;
+    let image = built()?;
     let mut shown = String::new();
     std::thread::scope(|scope| {
         let parts = PARTS.map(|parts| scope.spawn(|| passes(&image, parts)));
@@ -137,17 +99,15 @@ fn run() -> Result<(), Failed> {
 
 /// Builds the image of tests and shows what the token's operations cost.
 pub(crate) fn show_costs() -> Result<(), Failed> {
-    image_step().run()?;
-    print!("\nqemu, by -icount:\n{}", costs::measure(&image()?)?);
+    image().build_step().run()?;
+    let image = built()?;
+    print!("\nqemu, by -icount:\n{}", costs::measure(&image)?);
     Ok(())
 }
 
-fn image() -> Result<PathBuf, Failed> {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| root().join("target"), |folder| root().join(folder));
-    let image = target.join(TARGET).join("firmware").join("check-qemu");
-    image
-        .canonicalize()
+fn built() -> Result<PathBuf, Failed> {
+    let path = image().path();
+    path.canonicalize()
         .map_err(failed("find the image of tests"))
 }
 

@@ -128,6 +128,8 @@ impl NorFlash for HostFlash {
 impl MultiwriteNorFlash for HostFlash {}
 
 impl Flash for HostFlash {
+    const MAX_PROGRAMS: u32 = u32::MAX;
+
     async fn sync(&mut self) -> Result<(), FlashError> {
         Ok(())
     }

@@ -260,6 +260,8 @@ impl NorFlash for FileFlash {
 impl MultiwriteNorFlash for FileFlash {}
 
 impl Flash for FileFlash {
+    const MAX_PROGRAMS: u32 = u32::MAX;
+
     async fn sync(&mut self) -> Result<(), Self::Error> {
         if !self.dirty {
             return Ok(());

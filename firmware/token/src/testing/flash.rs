@@ -390,6 +390,8 @@ impl NorFlash for RamFlash {
 impl MultiwriteNorFlash for RamFlash {}
 
 impl Flash for RamFlash {
+    const MAX_PROGRAMS: u32 = PROGRAMS as u32;
+
     async fn sync(&mut self) -> Result<(), Self::Error> {
         self.syncs.push(self.operations);
         if self.step()?.is_some() {

@@ -64,6 +64,8 @@ impl NorFlash for SharedFlash {
 impl MultiwriteNorFlash for SharedFlash {}
 
 impl Flash for SharedFlash {
+    const MAX_PROGRAMS: u32 = RamFlash::MAX_PROGRAMS;
+
     async fn sync(&mut self) -> Result<(), Self::Error> {
         now(self.lock().sync())
     }

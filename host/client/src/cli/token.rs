@@ -81,6 +81,16 @@ fn protection(board: &str) -> (&'static str, &'static str) {
             "RP2040",
             "its flash can be read out: only the PIN, at the price of Argon2id for each guess, protects the keys at rest",
         ),
+        "pico2" => (
+            "RP2350",
+            "its flash can be read out, because nothing burns the chip's secure boot in: only the PIN, at the price of \
+             Argon2id for each guess, protects the keys at rest",
+        ),
+        "nrf52840" => (
+            "nRF52840",
+            "its debug port is closed, but its boot loader starts anybody's firmware, which can read the flash out: only \
+             the PIN, at the price of Argon2id for each guess, protects the keys at rest",
+        ),
         "qemu" => (
             "Cortex-M4, emulated",
             "none: whoever reads this computer's files and memory has the keys",
@@ -245,4 +255,24 @@ async fn wipe(context: &Context, yes: bool) -> Result<()> {
         &json!({"event": "done", "what": "wiped"}),
         "the token is blank",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::protection;
+
+    #[test]
+    fn every_board_that_there_is_firmware_for_is_known() {
+        for board in ["nrf52840", "pico", "pico2", "qemu", "sim", "software"] {
+            assert_ne!(protection(board).0, "unknown", "{board}");
+        }
+        assert_eq!(protection("toaster").0, "unknown");
+    }
+
+    #[test]
+    fn no_chip_that_can_be_read_out_is_said_to_protect_without_the_pin() {
+        for board in ["nrf52840", "pico", "pico2"] {
+            assert!(protection(board).1.contains("only the PIN"), "{board}");
+        }
+    }
 }

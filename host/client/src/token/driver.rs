@@ -82,7 +82,12 @@ pub struct Driver {
 
 impl Driver {
     /// Speaks to the token behind `link`; setting `cancel` gives up a touch that is waited for.
-    pub(super) fn new(
+    pub fn new(link: Box<dyn Link>, cancel: Arc<AtomicBool>, on_notice: OnNotice) -> Self {
+        Self::with_memory(link, StretchMemory::fetch(), cancel, on_notice)
+    }
+
+    /// As [`Self::new`], with memory that is on its way already.
+    pub(super) fn with_memory(
         link: Box<dyn Link>,
         memory: StretchMemory,
         cancel: Arc<AtomicBool>,

@@ -79,7 +79,7 @@ impl Token {
                     }
                 };
                 let mut driver = match link {
-                    Ok(link) => Driver::new(link, memory, flag, on_notice),
+                    Ok(link) => Driver::with_memory(link, memory, flag, on_notice),
                     Err(error) => {
                         let _ = ready.send(Err(error));
                         return;

@@ -31,7 +31,7 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::firmware::{Board, build};
+use crate::firmware::{Board, Log, build};
 use crate::setup::debian_packages;
 use crate::step::Failed;
 use pty::{Ended, Pty, relay};
@@ -71,6 +71,7 @@ pub(crate) fn emulator(board: Board) -> Result<(), Failed> {
     match board {
         Board::Pico => pico::install(),
         Board::Qemu => debian_packages(&[("qemu-system-arm", "qemu-system-arm")]),
+        Board::Nrf52840 | Board::Pico2 => Err(no_emulator(board)),
     }
 }
 
@@ -80,7 +81,7 @@ pub(crate) fn token(arguments: &TokenArguments) -> Result<(), Failed> {
     emulator(board)?;
     let image = match &arguments.image {
         Some(image) => image.clone(),
-        None => build(board)?,
+        None => build(board, Log::None)?,
     };
     let image = std::path::absolute(image).map_err(failed("find the image"))?;
     if !image.is_file() {
@@ -97,6 +98,7 @@ pub(crate) fn token(arguments: &TokenArguments) -> Result<(), Failed> {
         let mut machine = match board {
             Board::Pico => pico::start(&image, &folder, &finger.path, arguments.trace)?,
             Board::Qemu => qemu::start(&image, &folder, &finger.path)?,
+            Board::Nrf52840 | Board::Pico2 => return Err(no_emulator(board)),
         };
         let pty = Pty::open(&arguments.link)?;
         println!("ready: {}", arguments.link.display());
@@ -106,6 +108,13 @@ pub(crate) fn token(arguments: &TokenArguments) -> Result<(), Failed> {
             Ended::Reset => eprintln!("the token has reset itself"),
         }
     }
+}
+
+fn no_emulator(board: Board) -> Failed {
+    Failed(format!(
+        "there is no emulator of {} here; pico and qemu have one",
+        board.feature()
+    ))
 }
 
 fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> Failed {

@@ -1,21 +1,21 @@
-//! What the token is doing: shown by the LED, and limited in time by the watchdog.
+//! What the token is doing: shown by the light, and limited in time by the watchdog.
 //!
-//! | LED | meaning |
+//! | light | meaning |
 //! |---|---|
 //! | a blink every two seconds | idle |
 //! | on | working |
 //! | five blinks a second | press the button |
 //! | three blinks every two seconds | broken: no random numbers, or no flash |
 
-use embassy_rp::gpio::Output;
-use embassy_rp::watchdog::Watchdog;
 use embassy_time::Duration;
 use portable_atomic::{AtomicBool, AtomicU32, Ordering};
+
+use super::chip::{Guard, Light};
 
 /// Milliseconds between two looks.
 pub const LOOK_MS: u32 = 25;
 /// How long the chip lives without a look.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest time that one request may take, waits for a press not counted: far above that of the slowest.
 const LONGEST_MS: u32 = 120_000;
 
@@ -42,21 +42,57 @@ pub fn set_broken() {
     BROKEN.store(true, Ordering::Relaxed);
 }
 
-/// The LED and the watchdog.
+/// What the light can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No request is under way.
+    Idle,
+    /// A request is being answered.
+    Working,
+    /// The button is to be pressed.
+    TouchNeeded,
+    /// No random numbers, or no flash.
+    Broken,
+}
+
+impl State {
+    fn now() -> Self {
+        if BROKEN.load(Ordering::Relaxed) {
+            Self::Broken
+        } else if TOUCH_NEEDED.load(Ordering::Relaxed) {
+            Self::TouchNeeded
+        } else if WORKING.load(Ordering::Relaxed) {
+            Self::Working
+        } else {
+            Self::Idle
+        }
+    }
+
+    /// Whether the light is on at `ms` of its two seconds.
+    fn lit(self, ms: u32) -> bool {
+        match self {
+            Self::Broken => ms < 900 && ms % 300 < 150,
+            Self::TouchNeeded => ms % 200 < 100,
+            Self::Working => true,
+            Self::Idle => ms < 50,
+        }
+    }
+}
+
+/// The light and the watchdog.
 pub struct Lookout {
-    led: Output<'static>,
-    watchdog: Watchdog,
+    light: Light,
+    guard: Guard,
     looks: u32,
 }
 
 impl Lookout {
-    /// Starts the watchdog.
+    /// Takes both; the watchdog runs.
     #[must_use]
-    pub fn new(led: Output<'static>, mut watchdog: Watchdog) -> Self {
-        watchdog.start(PATIENCE);
+    pub fn new(light: Light, guard: Guard) -> Self {
         Self {
-            led,
-            watchdog,
+            light,
+            guard,
             looks: 0,
         }
     }
@@ -69,23 +105,11 @@ impl Lookout {
             0
         };
         if worked < LONGEST_MS / LOOK_MS {
-            self.watchdog.feed(PATIENCE);
+            self.guard.feed();
         }
-        let shown = lit(self.looks * LOOK_MS % 2_000);
-        self.led.set_level(shown.into());
+        let state = State::now();
+        self.light
+            .show(state, state.lit(self.looks * LOOK_MS % 2_000));
         self.looks = self.looks.wrapping_add(1);
-    }
-}
-
-/// Whether the LED is on at `ms` of its two seconds.
-fn lit(ms: u32) -> bool {
-    if BROKEN.load(Ordering::Relaxed) {
-        ms < 900 && ms % 300 < 150
-    } else if TOUCH_NEEDED.load(Ordering::Relaxed) {
-        ms % 200 < 100
-    } else if WORKING.load(Ordering::Relaxed) {
-        true
-    } else {
-        ms < 50
     }
 }

@@ -6,8 +6,6 @@
 //! ```
 
 use embassy_executor::{SendSpawner, SpawnError, SpawnToken, Spawner, task};
-use embassy_rp::peripherals::USB;
-use embassy_rp::usb::Driver;
 use embassy_time::{Duration, Ticker};
 use embassy_usb::class::cdc_acm::{CdcAcmClass, ControlChanged, Receiver, Sender, State};
 use embassy_usb::{Builder, Config, Handler, UsbDevice};
@@ -16,17 +14,24 @@ use hostchat_core::icd::{USB_NAME, USB_PRODUCT, USB_VENDOR};
 use hostchat_token::port::{Port, TICK_MS};
 use static_cell::StaticCell;
 
+use super::chip::Bus;
 use super::port::PORT;
 use super::status::{self, Lookout};
 use crate::serve::Line as _;
-
-type Bus = Driver<'static, USB>;
 
 /// Bytes of a packet at full speed.
 const PACKET: usize = 64;
 
 /// Starts the port: its tasks run where `spawner` spawns.
-pub fn start(spawner: SendSpawner, driver: Bus, serial_number: &'static str, lookout: Lookout) {
+pub fn start(spawner: SendSpawner, driver: Bus, serial_number: [u8; 8], lookout: Lookout) {
+    static SHOWN: StaticCell<[u8; 16]> = StaticCell::new();
+
+    let shown = SHOWN.init([b'0'; 16]);
+    for (digits, byte) in shown.chunks_exact_mut(2).zip(serial_number) {
+        let hex = |digit: u8| b"0123456789ABCDEF"[usize::from(digit & 15)];
+        digits.copy_from_slice(&[hex(byte >> 4), hex(byte)]);
+    }
+    let serial_number = core::str::from_utf8(shown).unwrap_or_default();
     if let Ok(task) = plug_in(driver, serial_number, lookout) {
         spawner.spawn(task);
     }
