@@ -117,6 +117,12 @@ pub(crate) fn build(board: Board, log: Log) -> Result<PathBuf, Failed> {
     if (board, log) == (Board::Qemu, Log::Rtt) {
         return Err(Failed("qemu has no debug probe: its image prints".into()));
     }
+    if (board, log) == (Board::Nrf52840, Log::Rtt) {
+        return Err(Failed(
+            "the image with a log has some 280 KiB, more than fits beside the token's data and the dongle's boot loader"
+                .into(),
+        ));
+    }
     board.image(log).build_step().run()?;
     let path = elf(board, log);
     let image = std::fs::read(&path).map_err(|error| failed(&path, &error))?;
