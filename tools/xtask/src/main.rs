@@ -121,7 +121,7 @@ fn demo() -> Result<(), Failed> {
 fn test(only: Option<&str>) -> Result<(), Failed> {
     let started = std::time::Instant::now();
     setup::c_compiler()?;
-    setup::debian_packages(&[("strace", "strace"), ("faketime", "faketime")])?;
+    setup::debian_packages(&setup::FOR_TESTS)?;
     let mut steps: Vec<Step> = vec![
         cargo("format", &["fmt", "--all", "--check"]),
         cargo("house rules", &[]).with(check::house),
@@ -215,7 +215,7 @@ fn test_on_qemu() -> Result<(), Failed> {
 }
 
 fn nightly() -> Result<(), Failed> {
-    setup::debian_packages(&[("strace", "strace"), ("faketime", "faketime")])?;
+    setup::debian_packages(&setup::FOR_TESTS)?;
     emulators()?;
     images()?;
     build_programs(&[])?;

@@ -7,6 +7,14 @@ use crate::step::{Failed, cargo, program};
 /// Chips that the core and the token application must build for, and the boards they stand for.
 pub(crate) const CHIP_TARGETS: [&str; 2] = ["thumbv6m-none-eabi", "thumbv7em-none-eabihf"];
 
+/// What the tests start: pairs of (program, package). Only the program of `nats-server` is used: the service that Debian
+/// may start with it is not needed, and the tests' own servers take free ports.
+pub(crate) const FOR_TESTS: [(&str, &str); 3] = [
+    ("strace", "strace"),
+    ("faketime", "faketime"),
+    ("/usr/sbin/nats-server", "nats-server"),
+];
+
 /// How this machine builds for a chip.
 pub(crate) enum ChipBuild {
     /// The target's library is installed.
