@@ -107,7 +107,11 @@ pub(crate) async fn start(
         }
         Call::Receive => {
             let inbox = Arc::new(Inbox::default());
-            seat.receive(user(member)?.id, Arc::clone(&inbox));
+            let account = user(member)?.id;
+            seat.receive(account, Arc::clone(&inbox));
+            if let Some(peers) = &relay.peers {
+                peers.receives(account).await;
+            }
             Step::Receive(inbox)
         }
         Call::LookUp(name) => {

@@ -12,6 +12,7 @@ use crate::admin;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::limits::Limits;
+use crate::store::nats::Servers;
 use crate::web::password;
 
 /// Name of the configuration file in the relay's folder.
@@ -38,6 +39,17 @@ impl fmt::Display for Registration {
             Self::Closed => "closed",
         })
     }
+}
+
+/// Where a relay keeps what it keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// In a file of its own.
+    #[default]
+    Sqlite,
+    /// On NATS servers, which several relays share.
+    Nats,
 }
 
 /// What is kept about users beyond what the service needs: nothing, unless the operator says so.
@@ -73,8 +85,12 @@ pub struct Config {
     pub certificate: PathBuf,
     /// PEM key.
     pub key: PathBuf,
+    /// Where everything is kept.
+    pub store: Storage,
     /// SQLite database.
     pub database: PathBuf,
+    /// NATS servers; `store = "nats"` needs them.
+    pub nats: Option<Servers>,
     /// Where `hostchat-relay admin` reaches the running relay: a Unix socket for the same user only.
     pub admin: PathBuf,
     /// The hash of the operator's password for the admin page; without the file there is no page.
@@ -104,8 +120,11 @@ struct File {
     certificate: PathBuf,
     #[serde(default = "default_key")]
     key: PathBuf,
+    #[serde(default)]
+    store: Storage,
     #[serde(default = "default_database")]
     database: PathBuf,
+    nats: Option<Servers>,
     #[serde(default)]
     audit: Audit,
     #[serde(default)]
@@ -155,10 +174,24 @@ impl Config {
             }
             Err(error) => return Err(Error::io(path.display().to_string())(error)),
         };
-        let file: File = toml::from_str(&text).map_err(|error| Error::Config {
-            path,
-            why: error.to_string(),
-        })?;
+        let wrong = |why| Error::Config {
+            path: path.clone(),
+            why,
+        };
+        let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        if file.store == Storage::Nats && file.nats.is_none() {
+            let why = "store = \"nats\" needs a section [nats] with servers";
+            return Err(wrong(why.to_owned()));
+        }
+        if file.store == Storage::Nats && file.audit.log_days > 0 {
+            let why = "store = \"nats\" keeps no log of who wrote to whom: log_days must be 0";
+            return Err(wrong(why.to_owned()));
+        }
+        let nats = file.nats.map(|nats| Servers {
+            credentials: nats.credentials.map(|path| folder.join(path)),
+            ca: nats.ca.map(|path| folder.join(path)),
+            ..nats
+        });
         Ok(Self {
             listen: file.listen,
             operator: file.operator,
@@ -167,7 +200,9 @@ impl Config {
             guests: file.guests,
             certificate: folder.join(file.certificate),
             key: folder.join(file.key),
+            store: file.store,
             database: folder.join(file.database),
+            nats,
             admin: folder.join(admin::SOCKET),
             password: folder.join(password::FILE),
             audit: file.audit,
@@ -214,6 +249,15 @@ registration = "{registration}"
 # The database. Back it up with: hostchat-relay backup --dir DIR --to FILE
 # database = "relay.db"
 
+# Or keep everything on NATS servers with JetStream, so that several relays serve the same accounts; README.md says what
+# to know. Copy what there is with: hostchat-relay migrate --dir DIR --to nats
+# store = "nats"
+# [nats]
+# servers = ["nats://10.0.0.1:4222", "nats://10.0.0.2:4222", "nats://10.0.0.3:4222"]
+# replicas = 3
+# credentials = "nats.creds"
+# ca = "nats-ca.pem"
+
 # A log of who wrote to whom, when and how much (never what), kept for this many days; 0, the default, keeps none and
 # deletes what was kept. See: hostchat-relay admin log. Tell your users if you turn it on.
 # [audit]
@@ -250,7 +294,16 @@ mod tests {
         assert_eq!(config.audit, Audit { log_days: 0 });
         assert!(config.guests && !config.danger_synchronous_off);
 
-        for wrong in ["listn = 1", "[limits]\nsend = 1", "names = [\"UPPER:1\"]"] {
+        assert_eq!((config.store, config.nats), (Storage::Sqlite, None));
+
+        for wrong in [
+            "listn = 1",
+            "[limits]\nsend = 1",
+            "names = [\"UPPER:1\"]",
+            "store = \"nats\"",
+            "store = \"nats\"\n[nats]\nservers = [\"nats://h:1\"]\n[audit]\nlog_days = 1",
+            "store = \"nats\"\n[nats]\nserver = \"nats://h:1\"",
+        ] {
             std::fs::write(
                 folder.path().join(FILE),
                 format!("listen = \"[::1]:1\"\n{wrong}"),

@@ -12,6 +12,7 @@
 //! | 7 | another relay runs on this folder |
 //! | 8 | disk full |
 //! | 9 | the running relay does not answer, or refuses |
+//! | 10 | the NATS servers do not answer, or refuse |
 
 use std::io;
 use std::net::SocketAddr;
@@ -82,6 +83,9 @@ pub enum Error {
     /// The running relay refuses what an administrator asks.
     #[error("{}", .0.text())]
     Refused(Refused),
+    /// The store on NATS servers.
+    #[error("{0}")]
+    Nats(StoreError),
     /// The database.
     #[error("{path}: {source}", path = .path.display())]
     Store {
@@ -139,6 +143,8 @@ impl Error {
             Self::NoAnswer { .. } => "start it: hostchat-relay run --dir DIR",
             Self::Refused(refused) => refused.hint(),
             Self::Store { source, .. } => source.hint(),
+            Self::Nats(source @ StoreError::Unavailable(_)) => source.hint(),
+            Self::Nats(_) => "see [nats] in relay.toml, and README.md",
         }
     }
 
@@ -159,6 +165,7 @@ impl Error {
             Self::Certificate { .. } => 6,
             Self::Running(_) => 7,
             Self::NoAnswer { .. } | Self::Refused(_) => 9,
+            Self::Nats(_) => 10,
         }
     }
 }

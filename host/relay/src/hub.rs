@@ -3,7 +3,7 @@
 //! All of it lives in memory and is rebuilt as clients connect. A new receiver of an account takes over from the one
 //! before, which is closed: otherwise two programs would each see half of a mailbox.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, RwLock};
@@ -14,6 +14,9 @@ use tokio::sync::watch;
 
 use crate::inbox::Inbox;
 use crate::store::{AccountId, Message, Outlet};
+
+/// Most other nodes whose word is kept; more are not one cluster.
+const MAX_NODES: usize = 64;
 
 /// Where an address begins to count as another: IPv4 whole, IPv6 by its /64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +40,14 @@ pub(crate) struct Hub {
     connections: Mutex<Connections>,
     /// Apart, since the writer looks here for every message.
     receivers: RwLock<HashMap<AccountId, Receiver>>,
+    /// Whom other nodes see.
+    elsewhere: Mutex<HashMap<String, Elsewhere>>,
+}
+
+struct Elsewhere {
+    names: BTreeSet<Name>,
+    /// Looks of [`Hub::forget_silent`] since the node's last word.
+    silent: u32,
 }
 
 #[derive(Default)]
@@ -107,12 +118,35 @@ impl Hub {
     pub(crate) fn online(&self, after: Option<Name>) -> (Vec<Name>, bool) {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let connections = crate::lock(&self.connections);
-        let seen = connections.seen.range((start, Bound::Unbounded));
-        let names = seen.take(ONLINE_PAGE + 1).map(|(name, _)| name.clone());
-        let mut names: Vec<Name> = names.collect();
+        let seen = connections.seen.range((start.clone(), Bound::Unbounded));
+        let mut names: BTreeSet<Name> = seen
+            .take(ONLINE_PAGE + 1)
+            .map(|(name, _)| name.clone())
+            .collect();
+        drop(connections);
+        for node in crate::lock(&self.elsewhere).values() {
+            let seen = node.names.range((start.clone(), Bound::Unbounded));
+            names.extend(seen.take(ONLINE_PAGE + 1).cloned());
+        }
         let more = names.len() > ONLINE_PAGE;
-        names.truncate(ONLINE_PAGE);
-        (names, more)
+        (names.into_iter().take(ONLINE_PAGE).collect(), more)
+    }
+
+    /// All who are connected here and let themselves be seen.
+    pub(crate) fn seen_here(&self) -> Vec<Name> {
+        crate::lock(&self.connections)
+            .seen
+            .keys()
+            .cloned()
+            .collect()
+    }
+
+    /// Forgets nodes that have said nothing since the last `most` calls.
+    pub(crate) fn forget_silent(&self, most: u32) {
+        crate::lock(&self.elsewhere).retain(|_, node| {
+            node.silent += 1;
+            node.silent <= most
+        });
     }
 
     /// How many connections there are, and how many of them have logged in with an account.
@@ -145,6 +179,17 @@ impl Hub {
     pub(crate) fn close_all(&self, refusal: Refusal) {
         for connection in crate::lock(&self.connections).all.values() {
             connection.closing.send_replace(Some(refusal));
+        }
+    }
+
+    /// Closes a connection whose account has a newer receiver.
+    fn close_receiver(&self, number: u64) {
+        let connections = crate::lock(&self.connections);
+        if let Some(connection) = connections.all.get(&number) {
+            connection.closing.send_replace(Some(Refusal {
+                reason: Reason::TooManyConnections,
+                retry_after_ms: 0,
+            }));
         }
     }
 
@@ -187,6 +232,27 @@ impl Outlet for Hub {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(receiver) = receivers.get(&mailbox) {
             receiver.inbox.push(message);
+        }
+    }
+
+    fn deleted(&self, account: AccountId) {
+        self.close_account(account);
+    }
+
+    fn taken_over(&self, account: AccountId) {
+        let before = self.receivers().remove(&account);
+        if let Some(before) = before {
+            self.close_receiver(before.connection);
+        }
+    }
+
+    fn seen_elsewhere(&self, node: &str, names: Vec<Name>) {
+        let mut elsewhere = crate::lock(&self.elsewhere);
+        if names.is_empty() {
+            elsewhere.remove(node);
+        } else if elsewhere.len() < MAX_NODES || elsewhere.contains_key(node) {
+            let names = names.into_iter().collect();
+            elsewhere.insert(node.to_owned(), Elsewhere { names, silent: 0 });
         }
     }
 }
@@ -234,13 +300,7 @@ impl Seat {
         let Some(before) = before.filter(|r| r.connection != self.number) else {
             return;
         };
-        let connections = crate::lock(&self.hub.connections);
-        if let Some(connection) = connections.all.get(&before.connection) {
-            connection.closing.send_replace(Some(Refusal {
-                reason: Reason::TooManyConnections,
-                retry_after_ms: 0,
-            }));
-        }
+        self.hub.close_receiver(before.connection);
     }
 }
 

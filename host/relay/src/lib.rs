@@ -8,7 +8,8 @@
 //! ```
 //!
 //! One invariant holds everywhere: **`Stored` is answered only after the transaction that holds the message has been
-//! committed with a full sync**, and a message is deleted only on its receiver's acknowledgement or on expiry.
+//! committed with a full sync**, and a message is deleted only on its receiver's acknowledgement or on expiry. On NATS,
+//! `Stored` means that most servers have it; see [`store::nats`].
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), hostchat_relay::Error> {
@@ -44,7 +45,7 @@ mod server;
 mod socket;
 mod web;
 
-pub use config::{Audit, Config, Registration};
+pub use config::{Audit, Config, Registration, Storage};
 pub use error::Error;
 pub use limits::{Limits, Rate};
 pub use server::{Server, run};

@@ -67,6 +67,10 @@ pub const SWEEP_MS: u64 = 60_000;
 pub const SWEEP_ROWS: usize = 500;
 /// Most token buckets kept per kind of limit: 64 Ki entries are about 4 MiB.
 pub const MAX_BUCKETS: usize = 65_536;
+/// Milliseconds between two words of a node about whom it sees: presence elsewhere is at most that old.
+pub const NODE_WORD_MS: u64 = 2_000;
+/// Words that a node may miss before it counts as gone: two that were lost, and a slow third.
+pub const NODE_SILENCE: u32 = 3;
 /// Longest time, in milliseconds, that a pause between two runs of the relay counts towards expiry: one day.
 ///
 /// So a wall clock that is years wrong at start cannot expire a single message by more than a day.

@@ -15,16 +15,17 @@ use tokio_rustls::TlsAcceptor;
 use crate::admin;
 use crate::bucket::Buckets;
 use crate::clock::{self, Clock};
-use crate::config::{Audit, Config, Registration};
+use crate::config::{Audit, Config, Registration, Storage};
 use crate::connection;
 use crate::error::Error;
 use crate::history::{self, History};
 use crate::hub::{Hub, Network};
-use crate::limits::{CERTIFICATE_MS, Limits, SHUTDOWN_MS, SWEEP_MS};
+use crate::limits::{CERTIFICATE_MS, Limits, NODE_SILENCE, NODE_WORD_MS, SHUTDOWN_MS, SWEEP_MS};
 use crate::metrics::Metrics;
 use crate::operator;
-use crate::store::sqlite::Options;
-use crate::store::{AccountId, Outlet, Sqlite, Store, StoreError, Swept};
+use crate::store::nats::{self, Nats, Peers};
+use crate::store::sqlite::{self, Sqlite};
+use crate::store::{AccountId, Outlet, Store, StoreError, Swept};
 use crate::tls;
 use crate::web::Web;
 
@@ -57,6 +58,8 @@ pub(crate) struct Rates {
 pub(crate) struct Relay {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) hub: Arc<Hub>,
+    /// The other nodes on the same store, where there may be any.
+    pub(crate) peers: Option<Arc<Peers>>,
     pub(crate) names: Vec<RelayName>,
     pub(crate) registration: Registration,
     pub(crate) guests: bool,
@@ -83,6 +86,10 @@ impl Relay {
             },
             StoreError::Closed => Refusal {
                 reason: Reason::ShuttingDown,
+                retry_after_ms: 1_000,
+            },
+            StoreError::Unavailable(_) => Refusal {
+                reason: Reason::Internal,
                 retry_after_ms: 1_000,
             },
             _ => self.internal(error),
@@ -135,9 +142,9 @@ impl Server {
     ///
     /// # Errors
     /// `Certificate`, `Store`, or `Argument` if the relay has no name that could be dialled.
-    pub fn open(config: Config, listener: TcpListener) -> Result<Self, Error> {
+    pub async fn open(mut config: Config, listener: TcpListener) -> Result<Self, Error> {
         let bound = listener.local_addr()?;
-        let mut names = config.names;
+        let mut names = std::mem::take(&mut config.names);
         if names.is_empty() {
             names.push(name_of(bound)?);
         }
@@ -145,19 +152,8 @@ impl Server {
         let operator = config.operator.map(operator::listen).transpose()?;
         let metrics = Arc::new(Metrics::default());
         let hub = Arc::new(Hub::default());
-        let options = Options {
-            path: config.database.clone(),
-            limits: config.limits.clone(),
-            log_ms: config.audit.log_ms(),
-            clock: Arc::clone(&config.clock),
-            metrics: Arc::clone(&metrics),
-            danger_synchronous_off: config.danger_synchronous_off,
-        };
         let outlet: Arc<dyn Outlet> = Arc::clone(&hub) as _;
-        let store = Sqlite::open(options, outlet).map_err(|source| Error::Store {
-            path: config.database,
-            source,
-        })?;
+        let (store, peers) = open_store(&config, Arc::clone(&metrics), outlet).await?;
         // Last, when it is sure that no other relay has the folder; messages go on without it.
         let admin = admin::socket::listen(&config.admin)
             .map_err(|error| {
@@ -171,8 +167,9 @@ impl Server {
         }
         let limits = config.limits;
         let relay = Relay {
-            store: Arc::new(store),
+            store,
             hub,
+            peers,
             names,
             registration: config.registration,
             guests: config.guests,
@@ -240,6 +237,7 @@ impl Server {
         if let Some(listener) = self.admin.take() {
             helpers.spawn(admin::socket::serve(Arc::clone(&self.relay), listener));
         }
+        helpers.spawn(tell_peers(Arc::clone(&self.relay)));
         let clock = Arc::clone(&self.relay.clock);
         helpers.spawn(watch(Arc::clone(&self.tls), clock, self.reload.clone()));
         tokio::select! {
@@ -260,6 +258,9 @@ impl Server {
         let ended = async { while tasks.join_next().await.is_some() {} };
         clock::timeout(&*relay.clock, SHUTDOWN_MS, ended).await;
         tasks.shutdown().await;
+        if let Some(peers) = &relay.peers {
+            peers.sees(Vec::new()).await;
+        }
         relay.store.close().await;
         // The operator was answered to the end.
         helpers.shutdown().await;
@@ -276,8 +277,60 @@ pub async fn run(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    Server::open(config, listener)?.run(shutdown).await;
+    Server::open(config, listener).await?.run(shutdown).await;
     Ok(())
+}
+
+/// Opens what the configuration says.
+async fn open_store(
+    config: &Config,
+    metrics: Arc<Metrics>,
+    outlet: Arc<dyn Outlet>,
+) -> Result<(Arc<dyn Store>, Option<Arc<Peers>>), Error> {
+    let clock = Arc::clone(&config.clock);
+    let limits = config.limits.clone();
+    match (config.store, &config.nats) {
+        (Storage::Nats, Some(servers)) => {
+            let options = nats::Options {
+                servers: servers.clone(),
+                limits,
+                clock,
+                metrics,
+                remember: false,
+            };
+            let store = Nats::open(options, outlet).await.map_err(Error::Nats)?;
+            let peers = store.peers();
+            Ok((Arc::new(store), Some(peers)))
+        }
+        _ => {
+            let options = sqlite::Options {
+                path: config.database.clone(),
+                limits,
+                log_ms: config.audit.log_ms(),
+                clock,
+                metrics,
+                danger_synchronous_off: config.danger_synchronous_off,
+            };
+            let store = Sqlite::open(options, outlet).map_err(|source| Error::Store {
+                path: config.database.clone(),
+                source,
+            })?;
+            Ok((Arc::new(store), None))
+        }
+    }
+}
+
+/// Tells the other nodes whom this one sees, and forgets those that no longer say anything.
+async fn tell_peers(relay: Arc<Relay>) {
+    let Some(peers) = &relay.peers else {
+        return;
+    };
+    loop {
+        peers.sees(relay.hub.seen_here()).await;
+        relay.hub.forget_silent(NODE_SILENCE);
+        let next = relay.clock.uptime_ms() + NODE_WORD_MS;
+        relay.clock.sleep_until(next).await;
+    }
 }
 
 async fn accept(server: &Server, tasks: &mut JoinSet<()>) {

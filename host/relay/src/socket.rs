@@ -113,8 +113,8 @@ impl Socket {
         }
         let clock = Arc::clone(&self.clock);
         let farewell = async {
-            // The stream's own `close`: a box of one may be a `Sink` too, with another.
-            let _ = (*self.stream).close(None).await;
+            // Not the one of `Sink`, which a box has as well.
+            let _ = WebSocketStream::close(&mut self.stream, None).await;
             while let Some(Ok(_)) = self.stream.next().await {}
         };
         clock::timeout(&*clock, 1_000, farewell).await;

@@ -36,7 +36,7 @@ impl Peer {
              max_inflight_messages 0\nmax_queued_messages 0\nlog_dest none\n",
             folder.display()
         );
-        let mut command = Command::new("mosquitto");
+        let mut command = Command::new("/usr/sbin/mosquitto");
         command.arg("-c").arg(config(&folder, &text));
         Self::start(&mut command, port)
     }
@@ -50,7 +50,7 @@ impl Peer {
              tls {{ cert_file: \"{certificates}/cert.pem\", key_file: \"{certificates}/key.pem\" }}\n",
             folder.display()
         );
-        let mut command = Command::new("nats-server");
+        let mut command = Command::new("/usr/sbin/nats-server");
         command.arg("-c").arg(config(&folder, &text));
         Self::start(&mut command, port)
     }

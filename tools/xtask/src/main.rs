@@ -103,13 +103,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the tests look at the programs with: pairs of (program, Debian package).
-const TEST_PROGRAMS: [(&str, &str); 3] = [
-    ("strace", "strace"),
-    ("faketime", "faketime"),
-    ("chromium-headless-shell", "chromium-headless-shell"),
-];
-
 /// Programs that the demo, the tests and the benchmarks start.
 fn build_programs(profile: &[&str]) -> Result<(), Failed> {
     setup::c_compiler()?;
@@ -137,7 +130,7 @@ fn demo() -> Result<(), Failed> {
 fn test(only: Option<&str>) -> Result<(), Failed> {
     let started = std::time::Instant::now();
     setup::c_compiler()?;
-    setup::debian_packages(&TEST_PROGRAMS)?;
+    setup::debian_packages(&setup::FOR_TESTS)?;
     let mut steps: Vec<Step> = vec![
         cargo("format", &["fmt", "--all", "--check"]),
         cargo("house rules", &[]).with(check::house),
@@ -232,7 +225,7 @@ fn test_on_qemu() -> Result<(), Failed> {
 }
 
 fn nightly() -> Result<(), Failed> {
-    setup::debian_packages(&TEST_PROGRAMS)?;
+    setup::debian_packages(&setup::FOR_TESTS)?;
     emulators()?;
     images()?;
     build_programs(&[])?;
@@ -250,6 +243,12 @@ fn nightly() -> Result<(), Failed> {
 
 fn bench(part: Option<&str>) -> Result<(), Failed> {
     build_programs(&["--release"])?;
+    if part.is_none_or(|part| part == "relay") {
+        setup::debian_packages(&[
+            ("/usr/sbin/nats-server", "nats-server"),
+            ("/usr/sbin/mosquitto", "mosquitto"),
+        ])?;
+    }
     if part.is_none_or(|part| part == "token") {
         setup::debian_packages(&[("size", "binutils")])?;
         emulators()?;

@@ -11,6 +11,15 @@ pub(crate) const CHIP_TARGETS: [&str; 3] = [
     "thumbv8m.main-none-eabihf",
 ];
 
+/// What the tests start: pairs of (program, package). Only the program of `nats-server` is used: the service that Debian
+/// may start with it is not needed, and the tests' own servers take free ports.
+pub(crate) const FOR_TESTS: [(&str, &str); 4] = [
+    ("strace", "strace"),
+    ("faketime", "faketime"),
+    ("/usr/sbin/nats-server", "nats-server"),
+    ("chromium-headless-shell", "chromium-headless-shell"),
+];
+
 /// How this machine builds for a chip.
 pub(crate) enum ChipBuild {
     /// The target's library is installed.

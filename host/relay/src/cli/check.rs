@@ -2,11 +2,12 @@
 
 use clap::Args;
 
-use super::Folder;
-use crate::config::Config;
+use super::{Folder, migrate, nats};
+use crate::config::{Config, Storage};
 use crate::error::Error;
 use crate::store::StoreError;
 use crate::store::check::{Report, check};
+use crate::store::nats::check_servers;
 
 /// Check the store: the file, what its rows refer to, its counters and sums; works while the relay runs.
 #[derive(Args)]
@@ -14,7 +15,8 @@ use crate::store::check::{Report, check};
 Example:
   hostchat-relay check --dir r
 
-It changes nothing. Exit code 0 if the store is good, 5 if not; what is wrong is listed, one line each.")]
+It changes nothing. With store = \"nats\" it reads every record on the servers but not the bodies, whose checksums the
+servers keep, and says what `stored` promises with them; it leaves a mark there, as nodes do. Exit code 0 if the store is good, 5 if not (10 for NATS); what is wrong is listed, one line each.")]
 pub(super) struct Check {
     #[command(flatten)]
     folder: Folder,
@@ -22,7 +24,11 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(self) -> Result<(), Error> {
-        let path = Config::load(&self.folder.dir)?.database;
+        let config = Config::load(&self.folder.dir)?;
+        if config.store == Storage::Nats {
+            return check_nats(&config);
+        }
+        let path = config.database;
         let wrong = |source| Error::Store {
             path: path.clone(),
             source,
@@ -43,6 +49,24 @@ impl Check {
             }
             1 => Err(wrong(StoreError::Damaged("one thing is wrong".to_owned()))),
             n => Err(wrong(StoreError::Damaged(format!("{n} things are wrong")))),
+        }
+    }
+}
+
+fn check_nats(config: &Config) -> Result<(), Error> {
+    let counts = nats::block_on(check_servers(nats::options(config)?))?.map_err(Error::Nats)?;
+    match counts.strange {
+        0 => {
+            println!(
+                "good, as far as the records go: {}",
+                migrate::counts(&counts)
+            );
+            println!("{}", counts.promise);
+            Ok(())
+        }
+        n => {
+            let why = format!("{n} records cannot be read");
+            Err(Error::Nats(StoreError::Damaged(why)))
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::check::describe;
-use super::{Folder, lock};
+use super::{Folder, lock, nats};
 use crate::config::Config;
 use crate::error::Error;
 use crate::store::copy::{self, CopyError};
@@ -47,6 +47,7 @@ pub(super) struct Restore {
 impl Backup {
     pub(super) fn run(self) -> Result<(), Error> {
         let config = Config::load(&self.folder.dir)?;
+        nats::needs_file(&config)?;
         let report = copy::backup(&config.database, &self.to).map_err(from_copy)?;
         println!("saved: {}", describe(&report));
         Ok(())
@@ -56,6 +57,7 @@ impl Backup {
 impl Restore {
     pub(super) fn run(self) -> Result<(), Error> {
         let config = Config::load(&self.folder.dir)?;
+        nats::needs_file(&config)?;
         let _lock = lock(&self.folder.dir)?;
         let (report, aside) = copy::restore(&self.from, &config.database, self.force).map_err(
             |error| match error {
@@ -71,7 +73,7 @@ impl Restore {
     }
 }
 
-fn from_copy(error: CopyError) -> Error {
+pub(super) fn from_copy(error: CopyError) -> Error {
     match error {
         CopyError::Exists(path) => Error::Exists(path),
         CopyError::File(path, source) => Error::io(path.display().to_string())(source),

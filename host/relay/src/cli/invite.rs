@@ -2,11 +2,12 @@
 
 use clap::Args;
 
-use super::Folder;
-use crate::config::{Config, Registration};
+use super::{Folder, nats};
+use crate::config::{Config, Registration, Storage};
 use crate::error::Error;
 use crate::invitation;
 use crate::store::Sqlite;
+use crate::store::nats::invite;
 
 /// Make an invitation to register; works while the relay runs.
 #[derive(Args)]
@@ -27,13 +28,22 @@ impl Invite {
     pub(super) fn run(self) -> Result<(), Error> {
         let config = Config::load(&self.folder.dir)?;
         let invitation = invitation::draw()?;
-        let wall_ms = config.clock.wall_ms();
-        Sqlite::invite(&config.database, invitation.as_bytes(), self.uses, wall_ms).map_err(
-            |source| Error::Store {
-                path: config.database,
-                source,
-            },
-        )?;
+        let bytes = invitation.as_bytes();
+        match config.store {
+            Storage::Nats => {
+                let kept = invite(nats::options(&config)?, bytes, self.uses);
+                nats::block_on(kept)?.map_err(Error::Nats)?;
+            }
+            Storage::Sqlite => {
+                let wall_ms = config.clock.wall_ms();
+                Sqlite::invite(&config.database, bytes, self.uses, wall_ms).map_err(|source| {
+                    Error::Store {
+                        path: config.database,
+                        source,
+                    }
+                })?;
+            }
+        }
         println!("{invitation}");
         if config.registration != Registration::Invitation {
             eprintln!(

@@ -15,6 +15,8 @@ mod copy;
 mod fingerprint;
 mod init;
 mod invite;
+mod migrate;
+mod nats;
 mod run;
 
 const EXAMPLES: &str = "\
@@ -24,7 +26,7 @@ Examples:
   hostchat-relay backup --dir r --to backup.db
 
 Exit codes: 0 done, 1 system error, 2 wrong usage, 3 configuration, 4 cannot listen, 5 database damaged or newer,
-6 certificate, 7 already running, 8 disk full, 9 the running relay does not answer or refuses.";
+6 certificate, 7 already running, 8 disk full, 9 the running relay does not answer or refuses, 10 NATS does not answer.";
 
 /// Store and forward for hostchat: sees addresses, sizes and times, never a plaintext or a key.
 #[derive(Parser)]
@@ -43,6 +45,7 @@ enum Command {
     Check(check::Check),
     Backup(copy::Backup),
     Restore(copy::Restore),
+    Migrate(migrate::Migrate),
     Admin(admin::Admin),
 }
 
@@ -75,6 +78,7 @@ impl Cli {
             Command::Check(check) => check.run(),
             Command::Backup(backup) => backup.run(),
             Command::Restore(restore) => restore.run(),
+            Command::Migrate(migrate) => migrate.run(),
             Command::Admin(admin) => admin.run(),
         };
         match result {

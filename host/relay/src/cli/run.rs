@@ -71,7 +71,7 @@ async fn serve(config: Config) -> Result<(), Error> {
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| Error::Listen { address, source })?;
-    let server = Server::open(config, listener)?;
+    let server = Server::open(config, listener).await?;
     let line = server.address();
     tracing::info!(address = line, "listening");
     // Whoever started us may have closed the pipe; the relay goes on.

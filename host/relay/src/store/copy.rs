@@ -87,10 +87,10 @@ pub fn restore(
 }
 
 /// A file that gets its name when it is whole, and goes when that fails.
-struct Partial(PathBuf);
+pub(super) struct Partial(pub(super) PathBuf);
 
 impl Partial {
-    fn make(target: &Path) -> Result<Self, CopyError> {
+    pub(super) fn make(target: &Path) -> Result<Self, CopyError> {
         let path = with_suffix(target, ".partial");
         // Left by a copy that was interrupted.
         let _ = fs::remove_file(&path);
@@ -112,7 +112,7 @@ impl Partial {
     }
 
     /// Checks the file, makes it durable and gives it its name, which nothing may have.
-    fn finish(self, target: &Path) -> Result<Report, CopyError> {
+    pub(super) fn finish(self, target: &Path) -> Result<Report, CopyError> {
         let report = self.check().map_err(|error| match error {
             CopyError::Store(_, why) => CopyError::Store(target.to_owned(), why),
             other => other,

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 pub mod check;
 pub mod copy;
+pub mod nats;
 pub mod sqlite;
 
 mod age;
@@ -34,6 +35,7 @@ mod usage;
 mod writer;
 
 pub use log::{Filter, LogEntry, Position};
+pub use nats::Nats;
 pub use roster::{AccountRow, Invitation, Invited, Totals};
 pub use sqlite::Sqlite;
 
@@ -79,6 +81,12 @@ pub struct Message {
 pub trait Outlet: Send + Sync + 'static {
     /// Takes one message of `mailbox`; must not block.
     fn stored(&self, mailbox: AccountId, message: Arc<Message>);
+    /// Learns that an account was deleted, perhaps by another node; nothing to do where there is one node.
+    fn deleted(&self, _account: AccountId) {}
+    /// Learns that an account has a newer receiver at another node.
+    fn taken_over(&self, _account: AccountId) {}
+    /// Learns whom another node sees now.
+    fn seen_elsewhere(&self, _node: &str, _names: Vec<Name>) {}
 }
 
 /// Outcome of [`Store::append`].
@@ -282,6 +290,8 @@ pub enum StoreError {
     NotOurs,
     /// Closed, or its thread has ended.
     Closed,
+    /// The servers do not answer; what was asked may have happened, and may be asked again.
+    Unavailable(String),
     /// Anything else.
     Other(String),
 }
@@ -299,6 +309,9 @@ impl StoreError {
                 "install the version of hostchat-relay that wrote it, or a later one"
             }
             Self::NotOurs => "point `database` in relay.toml to a file of its own",
+            Self::Unavailable(_) => {
+                "check that the servers in [nats] of relay.toml run, with JetStream, and that most of them reach each other"
+            }
             Self::Closed | Self::Other(_) => "check the disk and the permissions of the folder",
         }
     }
@@ -315,6 +328,7 @@ impl fmt::Display for StoreError {
             ),
             Self::NotOurs => f.write_str("not the database of a hostchat relay"),
             Self::Closed => f.write_str("the store is closed"),
+            Self::Unavailable(why) => write!(f, "NATS does not answer: {why}"),
             Self::Other(why) => f.write_str(why),
         }
     }

@@ -16,9 +16,9 @@ use super::{
 use crate::limits::SWEEP_ROWS;
 
 /// How long the id of a given one-time prekey is remembered: longer than a token keeps prekey secrets (35 days).
-const GIVEN_MS: u64 = 60 * 24 * 3_600_000;
+pub(super) const GIVEN_MS: u64 = 60 * 24 * 3_600_000;
 /// Longest encoded prekey: 1,304 bytes and varints.
-const MAX_PREKEY: usize = 1400;
+pub(super) const MAX_PREKEY: usize = 1400;
 /// Never expires: later than any age.
 const NEVER: i64 = i64::MAX;
 
@@ -361,7 +361,7 @@ pub(super) fn stock_of(connection: &rusqlite::Connection, account: AccountId) ->
     })
 }
 
-const fn prekey_kind(kind: PrekeyKind) -> i64 {
+pub(super) const fn prekey_kind(kind: PrekeyKind) -> i64 {
     match kind {
         PrekeyKind::OneTime => 0,
         PrekeyKind::LastResort => 1,

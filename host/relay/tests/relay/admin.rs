@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::client::{Client, Got, Person};
-use crate::harness::{TestRelay, WALL, init, program};
+use crate::harness::{TestRelay, WALL, also_on_nats, init, program};
 
 /// Runs `hostchat-relay admin` while the relay of this test goes on.
 pub async fn admin(folder: &Path, arguments: &[&str]) -> Output {
@@ -55,6 +55,12 @@ async fn raw(relay: &TestRelay, bytes: &[u8]) -> String {
     let _ = stream.read_to_string(&mut text).await;
     text
 }
+
+also_on_nats!(
+    users_are_shown_with_presence_and_usage_and_without_contents,
+    many_users_come_in_pages_and_all_are_listed_once,
+    invitations_are_made_listed_without_their_words_and_withdrawn,
+);
 
 #[tokio::test]
 async fn users_are_shown_with_presence_and_usage_and_without_contents() {

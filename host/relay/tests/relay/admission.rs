@@ -5,7 +5,7 @@ use hostchat_core::wire::{Address, PrekeyKind};
 use hostchat_relay::{Rate, Registration};
 
 use crate::client::{Client, Got, Person, message, tls};
-use crate::harness::{TestRelay, program};
+use crate::harness::{TestRelay, also_on_nats, program};
 
 async fn enter(relay: &TestRelay, person: &Person, account: Account) -> Got {
     let mut client = Client::connect(&relay.place).await;
@@ -19,6 +19,11 @@ fn invited(person: &Person, invitation: &str) -> Account {
         invitation: invitation.bytes().collect(),
     }
 }
+
+also_on_nats!(
+    closed_registration_admits_only_who_is_registered,
+    guests_look_up_take_and_send_and_nothing_else,
+);
 
 #[tokio::test]
 async fn closed_registration_admits_only_who_is_registered() {

@@ -1,5 +1,6 @@
 //! Relays to test against: in this process with a clock of its own, or as the real program.
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,14 +9,55 @@ use std::sync::Arc;
 
 use hostchat_core::wire::RelayName;
 use hostchat_relay::clock::ManualClock;
-use hostchat_relay::{Config, Server};
+use hostchat_relay::store::nats::Servers;
+use hostchat_relay::{Config, Server, Storage};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::nats::NatsServer;
+
 /// A wall time to begin with: some day in 2026.
 pub const WALL: u64 = 1_790_000_000_000;
+
+thread_local! {
+    /// Set while a test of this thread runs on NATS.
+    static NATS: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Runs a test on NATS: its relays keep everything on a server of the test's own.
+pub fn run_on_nats(test: impl FnOnce()) {
+    let server = NatsServer::start();
+    NATS.set(Some(server.url()));
+    test();
+    NATS.set(None);
+}
+
+/// Whether the test runs on NATS.
+pub fn on_nats() -> bool {
+    NATS.with_borrow(Option::is_some)
+}
+
+/// Where the server of the test is.
+pub fn nats_url() -> String {
+    NATS.with_borrow(Clone::clone).expect("a test on NATS")
+}
+
+/// Runs tests of this module on NATS as well.
+macro_rules! also_on_nats {
+    ($($test:ident),+ $(,)?) => {
+        mod nats {
+            $(
+                #[test]
+                fn $test() {
+                    crate::harness::run_on_nats(super::$test);
+                }
+            )+
+        }
+    };
+}
+pub(crate) use also_on_nats;
 
 /// A relay in this process.
 pub struct TestRelay {
@@ -60,10 +102,14 @@ impl TestRelay {
     ) -> Self {
         let mut config = Config::load(folder.path()).unwrap();
         config.clock = Arc::new(clock.clone());
+        if let Some(url) = NATS.with_borrow(Clone::clone) {
+            config.store = Storage::Nats;
+            config.nats = Some(servers(folder.path(), vec![url]));
+        }
         change(&mut config);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let dial = listener.local_addr().unwrap();
-        let server = Server::open(config, listener).unwrap();
+        let server = Server::open(config, listener).await.unwrap();
         let place = Place::parse(&server.address(), Some(dial));
         let operator = server.operator_address();
         let (stop, stopped) = oneshot::channel();
@@ -85,6 +131,18 @@ impl TestRelay {
         self.stop.take().unwrap().send(()).unwrap();
         self.task.await.unwrap();
         self.folder
+    }
+}
+
+/// Where a relay in this folder finds its store: streams of its own.
+pub fn servers(folder: &Path, urls: Vec<String>) -> Servers {
+    let name = folder.file_name().unwrap().as_encoded_bytes();
+    Servers {
+        replicas: if urls.len() < 3 { 1 } else { 3 },
+        servers: urls,
+        credentials: None,
+        ca: None,
+        name: name.iter().map(|b| format!("{b:02x}")).collect(),
     }
 }
 

@@ -4,7 +4,7 @@ use hostchat_core::wire::relay::{Call, Kind, Reason};
 use hostchat_relay::{Config, Rate};
 
 use crate::client::{Client, Got, Person, message};
-use crate::harness::TestRelay;
+use crate::harness::{TestRelay, also_on_nats};
 
 async fn people(relay: &TestRelay, names: [&str; 3]) -> [(Person, Client); 3] {
     let [a, b, c] = names.map(Person::new);
@@ -19,6 +19,13 @@ async fn people(relay: &TestRelay, names: [&str; 3]) -> [(Person, Client); 3] {
 const fn rate(burst: u32, per_minute: u32) -> Rate {
     Rate { burst, per_minute }
 }
+
+also_on_nats!(
+    a_full_mailbox_is_the_senders_error_and_nobody_elses,
+    bytes_count_as_well,
+    one_sender_or_all_guests_cannot_fill_a_mailbox_alone,
+    pairing_and_first_messages_have_their_own_quota,
+);
 
 #[tokio::test]
 async fn a_full_mailbox_is_the_senders_error_and_nobody_elses() {

@@ -4,7 +4,7 @@ use hostchat_core::wire::relay::{Call, Login, Reason};
 use hostchat_core::wire::{Bytes, Name, RelayName};
 
 use crate::client::{Bound, Client, Got, Person};
-use crate::harness::TestRelay;
+use crate::harness::{TestRelay, also_on_nats};
 
 /// Tries a login made from what the connection is bound to; a refusal must end the connection.
 async fn attempt(relay: &TestRelay, make: impl FnOnce(&Bound) -> Login) -> Option<Reason> {
@@ -17,6 +17,8 @@ async fn attempt(relay: &TestRelay, make: impl FnOnce(&Bound) -> Login) -> Optio
     }
     got.reason()
 }
+
+also_on_nats!(a_name_belongs_to_the_identity_that_registered_it,);
 
 #[tokio::test]
 async fn a_name_belongs_to_the_identity_that_registered_it() {

@@ -7,7 +7,15 @@ use hostchat_core::wire::{Prekey, PrekeyBundle, PrekeyKind};
 use hostchat_relay::Rate;
 
 use crate::client::{Client, Got, Person};
-use crate::harness::TestRelay;
+use crate::harness::{TestRelay, also_on_nats};
+
+also_on_nats!(
+    a_one_time_key_is_given_to_one_sender_however_many_ask_at_once,
+    a_given_key_does_not_come_back_by_a_repeated_upload,
+    bundles_carry_what_the_owner_signed,
+    the_number_of_one_time_keys_is_bounded,
+    nobody_drains_the_one_time_keys_of_an_owner,
+);
 
 async fn take(client: &mut Client, owner: &Person) -> PrekeyBundle {
     match client.call(Call::TakePrekeys(owner.name.clone())).await {

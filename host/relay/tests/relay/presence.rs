@@ -3,7 +3,12 @@
 use hostchat_core::wire::relay::{Call, ONLINE_PAGE, Reason};
 
 use crate::client::{Client, Got, Person};
-use crate::harness::TestRelay;
+use crate::harness::{TestRelay, also_on_nats};
+
+also_on_nats!(
+    who_lists_the_connected_in_order_and_forgets_who_leaves,
+    whoever_hides_stays_hidden_on_later_connections,
+);
 
 async fn who(client: &mut Client, after: &str) -> (Vec<String>, bool) {
     match client.call(Call::Who { after }).await {

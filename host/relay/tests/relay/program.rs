@@ -43,6 +43,7 @@ fn every_command_has_help_with_an_example() {
         "check",
         "backup",
         "restore",
+        "migrate",
         "admin",
     ] {
         let help = text(&program(&[command, "--help"]));

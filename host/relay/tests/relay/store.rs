@@ -9,12 +9,12 @@ use hostchat_relay::Limits;
 use hostchat_relay::clock::ManualClock;
 use hostchat_relay::store::sqlite::Options;
 use hostchat_relay::store::{
-    AccountId, Admission, Appended, Message, NewMessage, Outlet, Registered, Sqlite, Store,
-    StoreError,
+    AccountId, Admission, Appended, Message, Nats, NewMessage, Outlet, Registered, Sqlite, Store,
+    StoreError, nats as on_servers,
 };
 
 use crate::client::Person;
-use crate::harness::WALL;
+use crate::harness::{WALL, also_on_nats, nats_url, on_nats, servers};
 
 #[derive(Default)]
 struct Collected(Mutex<Vec<u64>>);
@@ -25,8 +25,19 @@ impl Outlet for Collected {
     }
 }
 
-fn open(folder: &Path, limits: Limits) -> (Sqlite, Arc<Collected>) {
+async fn open(folder: &Path, limits: Limits) -> (Arc<dyn Store>, Arc<Collected>) {
     let collected = Arc::new(Collected::default());
+    if on_nats() {
+        let options = on_servers::Options {
+            servers: servers(folder, vec![nats_url()]),
+            limits,
+            clock: Arc::new(ManualClock::new(WALL)),
+            metrics: Arc::default(),
+            remember: false,
+        };
+        let store = Nats::open(options, Arc::clone(&collected) as _).await;
+        return (Arc::new(store.unwrap()), collected);
+    }
     let options = Options {
         path: folder.join("relay.db"),
         limits,
@@ -36,10 +47,10 @@ fn open(folder: &Path, limits: Limits) -> (Sqlite, Arc<Collected>) {
         danger_synchronous_off: false,
     };
     let store = Sqlite::open(options, Arc::clone(&collected) as _).unwrap();
-    (store, collected)
+    (Arc::new(store), collected)
 }
 
-async fn register(store: &Sqlite, person: &Person) -> AccountId {
+async fn register(store: &Arc<dyn Store>, person: &Person) -> AccountId {
     let name = person.name.clone();
     let queued = store.register(name, person.claim, Admission::Open, true);
     match queued.await.await.unwrap() {
@@ -60,6 +71,12 @@ fn new(to: &Person, id: u128, body: &[u8]) -> NewMessage {
     }
 }
 
+also_on_nats!(
+    what_is_stored_is_what_was_given,
+    a_closed_store_says_so_and_keeps_what_it_had,
+    what_is_stored_reaches_the_outlet_in_the_order_of_its_number,
+);
+
 #[tokio::test]
 async fn one_failing_write_of_a_group_fails_alone() {
     let folder = tempfile::tempdir().unwrap();
@@ -68,7 +85,7 @@ async fn one_failing_write_of_a_group_fails_alone() {
         sender_percent: 100,
         ..Limits::default()
     };
-    let (store, collected) = open(folder.path(), limits);
+    let (store, collected) = open(folder.path(), limits).await;
     let bob = Person::new("bob");
     let mailbox = register(&store, &bob).await;
     let big = vec![7; 6000];
@@ -115,7 +132,7 @@ async fn one_failing_write_of_a_group_fails_alone() {
 #[tokio::test]
 async fn what_is_stored_is_what_was_given() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, _) = open(folder.path(), Limits::default());
+    let (store, _) = open(folder.path(), Limits::default()).await;
     let bob = Person::new("bob");
     let mailbox = register(&store, &bob).await;
     let all: Vec<u8> = (0..=255).collect();
@@ -145,7 +162,7 @@ async fn what_is_stored_is_what_was_given() {
 async fn a_closed_store_says_so_and_keeps_what_it_had() {
     let folder = tempfile::tempdir().unwrap();
     let bob = Person::new("bob");
-    let (store, _) = open(folder.path(), Limits::default());
+    let (store, _) = open(folder.path(), Limits::default()).await;
     let mailbox = register(&store, &bob).await;
     // Queued, not awaited: closing finishes it.
     let pending = store.append(new(&bob, 1, b"kept")).await;
@@ -156,6 +173,34 @@ async fn a_closed_store_says_so_and_keeps_what_it_had() {
         Err(StoreError::Closed)
     );
     assert_eq!(store.page(mailbox, 0, 1).await, Err(StoreError::Closed));
-    let (store, _) = open(folder.path(), Limits::default());
+    let (store, _) = open(folder.path(), Limits::default()).await;
     assert_eq!(*store.page(mailbox, 0, 10).await.unwrap()[0].body, *b"kept");
+}
+
+#[tokio::test]
+async fn what_is_stored_reaches_the_outlet_in_the_order_of_its_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, collected) = open(folder.path(), Limits::default()).await;
+    let people: Vec<_> = (0..4).map(|n| Person::new(&format!("p{n}"))).collect();
+    let mut boxes = Vec::new();
+    for person in &people {
+        boxes.push(register(&store, person).await);
+    }
+    let mut pending = Vec::new();
+    for id in 0..100u128 {
+        pending.push(store.append(new(&people[id as usize % 4], id, b"x")).await);
+    }
+    for pending in pending {
+        assert_eq!(pending.await, Ok(Appended::Stored));
+    }
+    let mut stored = Vec::new();
+    for mailbox in boxes {
+        let page = store.page(mailbox, 0, 100).await.unwrap();
+        // Of one sender to one receiver: in the order of asking.
+        assert!(page.is_sorted_by_key(|m| m.message_id.0));
+        stored.extend(page.iter().map(|m| m.number));
+    }
+    stored.sort_unstable();
+    assert_eq!(stored.len(), 100);
+    assert_eq!(*collected.0.lock().unwrap(), stored);
 }

@@ -1,0 +1,348 @@
+//! The connection to the servers: two streams, writes that are compared with what was there, reads of one body.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use async_nats::jetstream::stream::{
+    Config as StreamConfig, DiscardPolicy, LastRawMessageErrorKind, RetentionPolicy, Stream,
+};
+use async_nats::jetstream::{self, Context, ErrorCode};
+use async_nats::{Client, ConnectOptions, HeaderMap};
+use bytes::Bytes;
+
+use super::super::StoreError;
+use super::record::{Subjects, check_name, is_gone};
+use crate::limits::Limits;
+
+/// Longest time that a read or a write is tried again while servers fail over.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest time of one try: a replicated write takes milliseconds, an election a second or two.
+const TRY: Duration = Duration::from_secs(2);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Between two attempts to connect again, times the number of attempts, up to ten.
+const RECONNECT: Duration = Duration::from_millis(50);
+/// Compares the revision of a subject with what the writer has seen.
+const EXPECT: &str = "Nats-Expected-Last-Subject-Sequence";
+
+/// Where the servers are: `[nats]` in relay.toml.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Servers {
+    /// `nats://host:port` or `tls://host:port` of some or all of them.
+    pub servers: Vec<String>,
+    /// Credentials file (JWT and nkey), if they ask for one.
+    pub credentials: Option<PathBuf>,
+    /// PEM certificates of their authority, if it is not one of the system's.
+    pub ca: Option<PathBuf>,
+    /// Copies of everything: 1, 3 or 5, at most as many as there are servers.
+    #[serde(default = "one")]
+    pub replicas: usize,
+    /// Begins the names of the streams, so that several relays can share the servers.
+    #[serde(default = "usual_name")]
+    pub name: String,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn usual_name() -> String {
+    "hostchat".to_owned()
+}
+
+/// What came of a compared write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Put {
+    /// Written, with this revision.
+    Done(u64),
+    /// Something else was there; nothing was written, or an earlier try of this very write was.
+    Lost,
+}
+
+/// One of the two streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    Mail,
+    Book,
+}
+
+pub(super) struct Link {
+    pub(super) client: Client,
+    pub(super) subjects: Subjects,
+    /// Of this process, for its marks.
+    pub(super) node: String,
+    pub(super) name: String,
+    replicas: usize,
+    context: Context,
+    mail: Stream,
+    book: Stream,
+}
+
+impl Link {
+    /// Connects and makes the streams if there are none.
+    pub(super) async fn connect(servers: &Servers, limits: &Limits) -> Result<Self, StoreError> {
+        check_name(&servers.name)?;
+        if !matches!(servers.replicas, 1 | 3 | 5) || servers.servers.is_empty() {
+            let why = "[nats] needs servers, and 1, 3 or 5 replicas";
+            return Err(StoreError::Other(why.to_owned()));
+        }
+        let mut options = ConnectOptions::new()
+            .name("hostchat-relay")
+            .connection_timeout(TRY)
+            .ping_interval(TRY)
+            .request_timeout(Some(TRY))
+            .reconnect_delay_callback(|attempts| {
+                RECONNECT * u32::try_from(attempts.min(10)).unwrap_or(10)
+            })
+            .event_callback(|event| async move {
+                tracing::info!(event = ?event.to_string(), "NATS");
+            });
+        if let Some(ca) = &servers.ca {
+            options = options.add_root_certificates(ca.clone());
+        }
+        if let Some(path) = &servers.credentials {
+            let opened = options.credentials_file(path).await;
+            options = opened
+                .map_err(|error| StoreError::Other(format!("{}: {error}", path.display())))?;
+        }
+        let client = options
+            .connect(servers.servers.as_slice())
+            .await
+            .map_err(unavailable)?;
+        let context = jetstream::ContextBuilder::new()
+            .timeout(TRY)
+            .ack_timeout(TRY)
+            .build(client.clone());
+        let subjects = Subjects::new(&servers.name);
+        let config = |name: String, subject| StreamConfig {
+            name,
+            subjects: vec![subject],
+            num_replicas: servers.replicas,
+            max_messages_per_subject: 1,
+            retention: RetentionPolicy::Limits,
+            // As a key-value bucket: a full stream refuses, it never forgets what is oldest.
+            discard: DiscardPolicy::New,
+            allow_direct: true,
+            ..StreamConfig::default()
+        };
+        let mail = StreamConfig {
+            // Not zero, which would mean for ever.
+            max_age: Duration::from_millis(limits.message_ms().max(1_000)),
+            ..config(format!("{}-mail", servers.name), subjects.all_mail())
+        };
+        let book = config(format!("KV_{}-book", servers.name), subjects.all_book());
+        let mut node = [0; 8];
+        getrandom::fill(&mut node).map_err(|error| StoreError::Other(error.to_string()))?;
+        Ok(Self {
+            mail: make(&context, mail).await?,
+            book: make(&context, book).await?,
+            name: servers.name.clone(),
+            replicas: servers.replicas,
+            node: super::record::hex(&node),
+            client,
+            context,
+            subjects,
+        })
+    }
+
+    pub(super) fn context(&self) -> Context {
+        self.context.clone()
+    }
+
+    pub(super) fn stream(&self, which: Which) -> &Stream {
+        match which {
+            Which::Mail => &self.mail,
+            Which::Book => &self.book,
+        }
+    }
+
+    /// What `stored` promises with the server that this node speaks to.
+    pub(super) fn promise(&self) -> String {
+        let version = self.client.server_info().version;
+        let copies = match self.replicas {
+            1 => "one server has written it".to_owned(),
+            n => format!("{} of {n} servers have written it", n / 2 + 1),
+        };
+        if self.client.is_server_compatible(2, 10, 0) {
+            format!(
+                "nats-server {version}: stored means that {copies}; it is synced to disk before only with `sync_interval: always` in the servers' configuration, which a relay cannot see"
+            )
+        } else {
+            format!(
+                "nats-server {version}: stored means that {copies}; it is NOT synced to disk before, which needs 2.10 or later: power lost at all of these at once loses up to two minutes"
+            )
+        }
+    }
+
+    /// Writes a record. With `expect`, only if the subject's last revision is that one (0: there is none).
+    ///
+    /// A try whose answer was lost may have been done: the next one is then [`Put::Lost`].
+    pub(super) async fn put(
+        &self,
+        subject: String,
+        mut headers: HeaderMap,
+        body: Bytes,
+        expect: Option<u64>,
+    ) -> Result<Put, StoreError> {
+        if let Some(expect) = expect {
+            headers.insert(EXPECT, expect.to_string());
+        }
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut again = false;
+        loop {
+            // Repeats are found by a look: servers of 2.9 may number records differently after comparisons that fail in
+            // the middle of an election. The comparison is for those who write at the same time.
+            if let Some(expect) = expect.filter(|expect| again || *expect == 0)
+                && self.last(&subject).await?.map_or(0, |last| last.sequence) != expect
+            {
+                return Ok(Put::Lost);
+            }
+            again = true;
+            let publish = PublishMessage::build()
+                .headers(headers.clone())
+                .payload(body.clone());
+            let sent = self.context.send_publish(subject.clone(), publish).await;
+            let error = match sent {
+                Ok(ack) => match ack.await {
+                    Ok(ack) => return Ok(Put::Done(ack.sequence)),
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            match error.kind() {
+                PublishErrorKind::WrongLastSequence => return Ok(Put::Lost),
+                PublishErrorKind::MaxPayloadExceeded => {
+                    return Err(StoreError::Other(error.to_string()));
+                }
+                _ if is_full(&error) => return Err(StoreError::Full),
+                _ if tokio::time::Instant::now() >= deadline => return Err(unavailable(error)),
+                _ => tracing::debug!(error = ?error.to_string(), "a write is tried again"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The body of a record that does not stand for something deleted, if it is still there.
+    ///
+    /// `number` says where it was seen. Any replica may answer, also one that is behind: what it has there must be of this
+    /// subject, and the leader is asked otherwise.
+    pub(super) async fn body(
+        &self,
+        subject: &str,
+        number: u64,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let stream = self.stream_of(subject);
+        if let Ok(message) = stream.direct_get(number).await
+            && *message.subject == *subject
+            && !is_gone(&message.headers)
+        {
+            return Ok(Some(message.payload));
+        }
+        let last = self.last(subject).await?;
+        Ok(last
+            .filter(|message| !is_gone(&message.headers))
+            .map(|message| message.payload))
+    }
+
+    /// The last record of a subject, as the leader knows it.
+    pub(super) async fn last(&self, subject: &str) -> Result<Option<StreamMessage>, StoreError> {
+        let stream = self.stream_of(subject);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match stream.get_last_raw_message_by_subject(subject).await {
+                Ok(message) => return Ok(Some(message)),
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
+                    return Ok(None);
+                }
+                Err(error) if tokio::time::Instant::now() >= deadline => {
+                    return Err(unavailable(error));
+                }
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    fn stream_of(&self, subject: &str) -> &Stream {
+        match self.subjects.is_mail(subject) {
+            true => &self.mail,
+            false => &self.book,
+        }
+    }
+
+    /// Makes numbers of messages begin at `number`, in a stream that holds nothing.
+    pub(super) async fn skip_to(&self, number: u64) -> Result<(), StoreError> {
+        let skipped = self.mail.purge().sequence(number).await;
+        skipped.map_err(unavailable)?;
+        let mark = self.subjects.mail_mark();
+        match self.put(mark, HeaderMap::new(), Bytes::new(), None).await? {
+            Put::Done(next) if next >= number => Ok(()),
+            _ => Err(StoreError::Other(
+                "this server cannot begin with a given number".to_owned(),
+            )),
+        }
+    }
+
+    /// Deletes everything under a filter.
+    pub(super) async fn purge(&self, which: Which, filter: String) -> Result<(), StoreError> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match self.stream(which).purge().filter(filter.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(error) if tokio::time::Instant::now() >= deadline => {
+                    return Err(unavailable(error));
+                }
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+}
+
+/// Opens a stream, made or brought to what the configuration says.
+async fn make(context: &Context, config: StreamConfig) -> Result<Stream, StoreError> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        // A cluster that has just started has no leader yet.
+        let error = match context.get_or_create_stream(config.clone()).await {
+            Ok(stream) => {
+                let found = &stream.cached_info().config;
+                if found.max_age == config.max_age && found.num_replicas == config.num_replicas {
+                    return Ok(stream);
+                }
+                match context.update_stream(config.clone()).await {
+                    Ok(_) => continue,
+                    Err(error) => error.to_string(),
+                }
+            }
+            Err(error) => error.to_string(),
+        };
+        if tokio::time::Instant::now() >= deadline {
+            return Err(StoreError::Unavailable(format!(
+                "the stream {} cannot be made: {error}",
+                config.name
+            )));
+        }
+        tokio::time::sleep(PAUSE * 4).await;
+    }
+}
+
+pub(super) fn unavailable(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}
+
+/// Whether the servers have no room: of the account, of the stream, of the disk.
+fn is_full(error: &jetstream::context::PublishError) -> bool {
+    let source = std::error::Error::source(error);
+    let answer = source.and_then(|source| source.downcast_ref::<jetstream::Error>());
+    answer.is_some_and(|answer| {
+        matches!(
+            answer.error_code(),
+            ErrorCode::INSUFFICIENT_RESOURCES
+                | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+                | ErrorCode::STREAM_STORE_FAILED
+                | ErrorCode::MEMORY_RESOURCES_EXCEEDED
+        )
+    })
+}

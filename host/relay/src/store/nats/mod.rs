@@ -1,0 +1,386 @@
+//! The store in NATS JetStream, for several relay nodes over replicated servers. A node keeps nothing of its own.
+//!
+//! ```text
+//!   stream NAME-mail, 30 days          NAME.mail.ACCOUNT.SENDER.MESSAGE-ID   message, or "gone" once acknowledged
+//!   bucket NAME-book (KV_NAME-book)    account.NAME                          identity, number, visibility, or "gone"
+//!                                      prekey.ACCOUNT.ID | .last             prekey, or "gone" once given
+//!                                      invitation.HASH                       uses left
+//!
+//!   write ── one record, compared with the last one of its subject ──▶ stream ──▶ every node follows it: view, inboxes
+//! ```
+//!
+//! Invariant: **every change is one write of one subject, compared with what was there**, and each subject keeps its last
+//! record only. So there is no state between two steps, and a repeat after a crash, a time-out or a change of leaders
+//! finds what was done:
+//! - a message is written only where its (mailbox, sender, id) has no record; acknowledging replaces it, in one step, by
+//!   a "gone" that remembers the id for 30 days. It cannot be stored twice, nor come back. (This one write is not
+//!   compared: it may be repeated, since nothing follows it);
+//! - of those who take one prekey, one wins its record; the others take another prekey;
+//! - a name is bound by whoever writes it first. Deleting an account writes its name first; what is left of it then
+//!   belongs to nobody and is purged, by the next sweep if the node died. An invitation is charged before the account is
+//!   made: a crash between them costs one use.
+//!
+//! Every node follows both streams from the beginning (headers only, until it has caught up) and keeps a view of what
+//! waits in memory: some 400 bytes for each message that waits. Deliveries come from the stream, in its order, whichever
+//! node stored them, and the number of a message is its place there. What a client may have been told by another node is
+//! read after a mark: a record written through the stream that comes back once all before it has. So a message
+//! acknowledged at one node is never delivered by another one later. A body is taken only from a record of its subject,
+//! whatever a replica has under its number.
+//!
+//! One pair of sender and receiver has one write on its way at a time, tried again for ten seconds while servers fail
+//! over: their order holds unless one is given up. Times are the servers', so that relays' clocks do not matter. Two of
+//! the trait's invariants are weaker: a write that resolves with `Unavailable` may have happened (it may be repeated as it
+//! was), and writes take effect in the order in which they were queued only where they touch the same account or pair.
+//!
+//! Per node and not over all: rates, connections per account, and quotas by the writes that are on their way at that
+//! moment. The newest receiver of an account closes the ones at other nodes, and nodes tell each other whom they see
+//! ([`Peers`]), both by plain messages: if one is lost, two receivers get everything, each once. A log of who wrote to
+//! whom cannot be kept in one step with the message, so that `log_days` is refused with this store.
+
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use hostchat_core::wire::{IdentityClaim, Name, Prekey};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+pub use self::copy::{Counts, check_servers, invite, to_file, to_servers};
+use self::link::Link;
+pub use self::link::Servers;
+use self::node::Node;
+pub use self::peers::Peers;
+use super::{
+    Account, AccountId, AccountRow, Admission, Appended, Filter, Invitation, Invited, LogEntry,
+    Message, NewMessage, Outlet, Pending, PutPrekey, Queued, Read, Registered, State, Stock, Store,
+    StoreError, StoreFuture, Swept, Taken, Totals,
+};
+use crate::clock::Clock;
+use crate::limits::{Limits, WRITE_QUEUE};
+use crate::metrics::Metrics;
+
+mod copy;
+mod feed;
+mod gifts;
+mod link;
+mod node;
+mod peers;
+mod record;
+mod view;
+
+/// Writes on their way at once; more would only wait at the servers.
+const LANES: usize = 64;
+/// Bodies of one page that are read at once.
+const READS: usize = 16;
+
+/// How a store is opened.
+pub struct Options {
+    /// Where the servers are.
+    pub servers: Servers,
+    /// Quotas and lifetimes.
+    pub limits: Limits,
+    /// Uptime; wall time for registrations and invitations only.
+    pub clock: Arc<dyn Clock>,
+    /// Where writes and stored messages are counted.
+    pub metrics: Arc<Metrics>,
+    /// Keeps remembered ids in memory, for a copy of the whole.
+    pub remember: bool,
+}
+
+/// A write with everything that it needs.
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The store in NATS JetStream.
+pub struct Nats {
+    node: Arc<Node>,
+    peers: Arc<Peers>,
+    lanes: Mutex<Option<Vec<mpsc::Sender<Work>>>>,
+    /// What takes from the lanes; ends with them.
+    workers: Mutex<JoinSet<()>>,
+    /// What follows the streams.
+    tasks: Mutex<JoinSet<()>>,
+    hasher: RandomState,
+    next: AtomicUsize,
+}
+
+impl Nats {
+    /// Connects, makes the streams if there are none, and follows them; messages go to `outlet` as they are stored.
+    ///
+    /// # Errors
+    /// `Unavailable`, or `Other` for a wrong configuration.
+    pub async fn open(options: Options, outlet: Arc<dyn Outlet>) -> Result<Self, StoreError> {
+        let link = Arc::new(Link::connect(&options.servers, &options.limits).await?);
+        let promise = link.promise();
+        tracing::info!(promise, "the store is NATS JetStream");
+        let mut tasks = JoinSet::new();
+        let peers = Peers::start(&link, Arc::clone(&outlet), &mut tasks).await?;
+        let node = Node::start(link, options, outlet, &mut tasks).await?;
+        let (mut lanes, mut workers) = (Vec::new(), JoinSet::new());
+        for _ in 0..LANES {
+            let (lane, mut work) = mpsc::channel::<Work>(WRITE_QUEUE / LANES);
+            lanes.push(lane);
+            workers.spawn(async move {
+                while let Some(work) = work.recv().await {
+                    work.await;
+                }
+            });
+        }
+        Ok(Self {
+            node,
+            peers,
+            lanes: Mutex::new(Some(lanes)),
+            workers: Mutex::new(workers),
+            tasks: Mutex::new(tasks),
+            hasher: RandomState::new(),
+            next: AtomicUsize::new(0),
+        })
+    }
+
+    /// How this node speaks to the others.
+    #[must_use]
+    pub fn peers(&self) -> Arc<Peers> {
+        Arc::clone(&self.peers)
+    }
+
+    /// Queues a write behind those with the same key.
+    fn ordered<T: Send + 'static, F: Future<Output = Result<T, StoreError>> + Send + 'static>(
+        &self,
+        key: impl Hash,
+        write: impl FnOnce(Arc<Node>) -> F,
+    ) -> Queued<'_, T> {
+        self.queue(self.hasher.hash_one(key), write)
+    }
+
+    /// Queues a write beside the others.
+    fn beside<T: Send + 'static, F: Future<Output = Result<T, StoreError>> + Send + 'static>(
+        &self,
+        write: impl FnOnce(Arc<Node>) -> F,
+    ) -> Queued<'_, T> {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        self.queue(next as u64, write)
+    }
+
+    #[expect(
+        clippy::async_yields_async,
+        reason = "the first wait is for room in the queue, the second for the servers"
+    )]
+    fn queue<T: Send + 'static, F: Future<Output = Result<T, StoreError>> + Send + 'static>(
+        &self,
+        key: u64,
+        write: impl FnOnce(Arc<Node>) -> F,
+    ) -> Queued<'_, T> {
+        let lane = crate::lock(&self.lanes)
+            .as_ref()
+            .and_then(|lanes| lanes.get((key % LANES as u64) as usize).cloned());
+        let write = write(Arc::clone(&self.node));
+        let metrics = Arc::clone(&self.node.metrics);
+        Box::pin(async move {
+            let (reply, pending) = Pending::new();
+            let work = async move {
+                let result = write.await;
+                match &result {
+                    Ok(_) => metrics.writes.add(1),
+                    Err(error) => {
+                        metrics.failed_commits.add(1);
+                        tracing::error!(%error, "a write failed");
+                    }
+                }
+                // Whoever asked may have gone; the write stands.
+                let _ = reply.send(result);
+            };
+            // If the lane is closed, the work is dropped and `pending` says so.
+            if let Some(lane) = lane {
+                let _ = lane.send(Box::pin(work)).await;
+            }
+            pending
+        })
+    }
+
+    /// Reads the view, unless the store is closed.
+    fn read<'s, T: Send + 's>(&'s self, read: impl FnOnce(&Node) -> T + Send + 's) -> Read<'s, T> {
+        let open = crate::lock(&self.lanes).is_some();
+        Box::pin(async move {
+            if !open {
+                return Err(StoreError::Closed);
+            }
+            Ok(read(&self.node))
+        })
+    }
+}
+
+impl Store for Nats {
+    fn register(
+        &self,
+        name: Name,
+        identity: IdentityClaim,
+        admission: Admission,
+        visible: bool,
+    ) -> Queued<'_, Registered> {
+        self.ordered(name.clone(), move |node| async move {
+            node.register(&name, &identity, &admission, visible).await
+        })
+    }
+
+    fn append(&self, message: NewMessage) -> Queued<'_, Appended> {
+        let pair = (message.sender_key.clone(), message.to.clone());
+        self.ordered(pair, move |node| async move {
+            node.append(&message, None).await
+        })
+    }
+
+    fn acknowledge(&self, mailbox: AccountId, number: u64) -> Queued<'_, ()> {
+        self.beside(move |node| async move { node.acknowledge(mailbox, number).await })
+    }
+
+    fn put_prekey(&self, account: AccountId, prekey: Box<Prekey>) -> Queued<'_, PutPrekey> {
+        self.ordered(account, move |node| async move {
+            node.put_prekey(account, &prekey).await
+        })
+    }
+
+    fn take_prekeys(&self, name: Name, one_time: bool) -> Queued<'_, Taken> {
+        self.beside(move |node| async move { node.take_prekeys(&name, one_time).await })
+    }
+
+    fn set_visible(&self, account: AccountId, visible: bool) -> Queued<'_, ()> {
+        self.ordered(account, move |node| async move {
+            node.set_visible(account, visible).await
+        })
+    }
+
+    fn delete_account(&self, account: AccountId) -> Queued<'_, ()> {
+        self.ordered(account, move |node| async move {
+            node.delete_account(account).await
+        })
+    }
+
+    fn sweep(&self) -> Queued<'_, Swept> {
+        self.beside(move |node| async move { node.sweep().await })
+    }
+
+    fn probe(&self) -> Queued<'_, ()> {
+        self.beside(move |node| async move { node.mail.catch_up().await })
+    }
+
+    fn account(&self, name: Name) -> Read<'_, Option<Account>> {
+        let open = crate::lock(&self.lanes).is_some();
+        Box::pin(async move {
+            if !open {
+                return Err(StoreError::Closed);
+            }
+            self.node.account(&name).await
+        })
+    }
+
+    fn page(&self, mailbox: AccountId, after: u64, count: usize) -> Read<'_, Vec<Arc<Message>>> {
+        let open = crate::lock(&self.lanes).is_some();
+        Box::pin(async move {
+            if !open {
+                return Err(StoreError::Closed);
+            }
+            // Later pages follow what this node itself has shown.
+            if after == 0 {
+                self.node.mail.catch_up().await?;
+            }
+            let (mut page, mut after) = (Vec::new(), after);
+            while page.len() < count {
+                let waiting = self.node.waiting(mailbox, after, count - page.len());
+                let Some((last, _)) = waiting.last() else {
+                    break;
+                };
+                after = *last;
+                let bodies = waiting
+                    .into_iter()
+                    .map(|(number, waiting)| self.node.message(mailbox, number, waiting));
+                let mut bodies = stream::iter(bodies).buffered(READS);
+                while let Some(message) = bodies.next().await {
+                    // Not there any more: acknowledged or expired meanwhile.
+                    page.extend(message?);
+                }
+            }
+            Ok(page)
+        })
+    }
+
+    fn prekey_stock(&self, account: AccountId) -> Read<'_, Stock> {
+        self.read(move |node| crate::lock(&node.book_view).stock(account))
+    }
+
+    fn accounts(&self, after: Option<Name>, count: usize) -> Read<'_, Vec<AccountRow>> {
+        self.read(move |node| {
+            let mut rows = crate::lock(&node.book_view).rows(after.as_ref(), count);
+            rows.iter_mut().for_each(|row| node.fill(row));
+            rows
+        })
+    }
+
+    fn account_row(&self, name: Name) -> Read<'_, Option<AccountRow>> {
+        self.read(move |node| {
+            let mut row = crate::lock(&node.book_view).row(&name);
+            row.iter_mut().for_each(|row| node.fill(row));
+            row
+        })
+    }
+
+    fn invite(&self, invitation: String, uses: u32, most: usize) -> Queued<'_, Invited> {
+        self.ordered("invite", move |node| async move {
+            node.invite(invitation.as_bytes(), uses, most).await
+        })
+    }
+
+    fn invitations(&self) -> Read<'_, Vec<Invitation>> {
+        self.read(|node| crate::lock(&node.book_view).invitations())
+    }
+
+    fn withdraw(&self, id: String) -> Queued<'_, bool> {
+        self.ordered(
+            "invite",
+            move |node| async move { node.withdraw(&id).await },
+        )
+    }
+
+    /// Always empty: the configuration refuses a log with this store.
+    fn log(&self, _: Filter, _: usize) -> Read<'_, Vec<LogEntry>> {
+        self.read(|_| Vec::new())
+    }
+
+    fn totals(&self) -> Read<'_, Totals> {
+        self.read(|node| {
+            let book = crate::lock(&node.book_view);
+            Totals {
+                accounts: book.count(),
+                invitations: book.invitations().len() as u64,
+                messages: crate::lock(&node.mail_view).sums().0,
+            }
+        })
+    }
+
+    /// The servers' disks are not visible from here; the bytes are those of the messages that wait.
+    fn state(&self) -> State {
+        let waiting = crate::lock(&self.lanes).as_ref().map_or(0, |lanes| {
+            let used = |lane: &mpsc::Sender<_>| lane.max_capacity() - lane.capacity();
+            lanes.iter().map(used).sum()
+        });
+        State {
+            waiting,
+            disk_free: None,
+            bytes: Some(crate::lock(&self.node.mail_view).sums().1),
+        }
+    }
+
+    fn close(&self) -> StoreFuture<'_, ()> {
+        drop(crate::lock(&self.lanes).take());
+        let mut workers = std::mem::take(&mut *crate::lock(&self.workers));
+        let mut tasks = std::mem::take(&mut *crate::lock(&self.tasks));
+        Box::pin(async move {
+            while workers.join_next().await.is_some() {}
+            tasks.shutdown().await;
+            if let Err(error) = self.node.link.client.drain().await {
+                tracing::debug!(error = ?error.to_string(), "the connection to NATS ended early");
+            }
+        })
+    }
+}

@@ -1,0 +1,389 @@
+//! What lies under which subject, and how: metadata in headers, so that a node reads it without the bodies.
+
+use std::fmt::Write as _;
+
+use async_nats::HeaderMap;
+use hostchat_core::wire::relay::Kind;
+use hostchat_core::wire::{Address, IdentityClaim, MessageId, Name};
+
+use super::super::{AccountId, NewMessage, StoreError, ops};
+
+/// On a record that stands for something deleted; its value is what was deleted, where that matters.
+const GONE: &str = "Gone";
+const FROM: &str = "From";
+const KIND: &str = "Kind";
+const GUEST: &str = "Guest";
+const AT: &str = "At";
+const ID: &str = "Id";
+const IDENTITY: &str = "Identity";
+const VISIBLE: &str = "Visible";
+const ISSUED: &str = "Issued";
+const USES: &str = "Uses";
+/// Set by the server where it leaves out the body.
+const SIZE: &str = "Nats-Msg-Size";
+
+/// Makes subjects of one relay.
+#[derive(Clone)]
+pub(super) struct Subjects {
+    /// Before every subject of a message.
+    mail: String,
+    /// Before every key.
+    book: String,
+}
+
+impl Subjects {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            mail: format!("{name}.mail."),
+            book: format!("$KV.{name}-book."),
+        }
+    }
+
+    /// Everything of one stream.
+    pub(super) fn all_mail(&self) -> String {
+        format!("{}>", self.mail)
+    }
+
+    pub(super) fn all_book(&self) -> String {
+        format!("{}>", self.book)
+    }
+
+    pub(super) fn is_mail(&self, subject: &str) -> bool {
+        subject.starts_with(&self.mail)
+    }
+
+    /// Where marks are written; one replaces the other.
+    pub(super) fn mail_mark(&self) -> String {
+        format!("{}mark", self.mail)
+    }
+
+    pub(super) fn book_mark(&self) -> String {
+        format!("{}mark", self.book)
+    }
+
+    pub(super) fn mailbox(&self, account: AccountId) -> String {
+        format!("{}{}.>", self.mail, account.0)
+    }
+
+    pub(super) fn message(&self, account: AccountId, sender_key: &str, id: &MessageId) -> String {
+        let (mail, sender) = (&self.mail, token(sender_key));
+        format!("{mail}{}.{sender}.{}", account.0, hex(&id.0))
+    }
+
+    pub(super) fn account(&self, name: &Name) -> String {
+        format!("{}account.{}", self.book, token(name.as_str()))
+    }
+
+    pub(super) fn one_time(&self, account: AccountId, id: u32) -> String {
+        format!("{}prekey.{}.{id}", self.book, account.0)
+    }
+
+    pub(super) fn last_resort(&self, account: AccountId) -> String {
+        format!("{}prekey.{}.last", self.book, account.0)
+    }
+
+    pub(super) fn prekeys(&self, account: AccountId) -> String {
+        format!("{}prekey.{}.>", self.book, account.0)
+    }
+
+    pub(super) fn invitation(&self, hash: &str) -> String {
+        format!("{}invitation.{hash}", self.book)
+    }
+
+    /// What a record of the mail stream says.
+    pub(super) fn read_mail(&self, subject: &str, headers: &HeaderMap) -> Option<Mail> {
+        let mut parts = subject.strip_prefix(&self.mail)?.split('.');
+        let account = match parts.next()? {
+            "mark" => return Some(Mail::Mark),
+            account => AccountId(account.parse().ok()?),
+        };
+        let sender_key = untoken(parts.next()?)?;
+        let id = MessageId::from(<[u8; 16]>::try_from(unhex(parts.next()?)?).ok()?);
+        if is_gone(headers) {
+            return Some(Mail::Gone {
+                account,
+                sender_key,
+                id,
+            });
+        }
+        Some(Mail::Message {
+            account,
+            sender_key,
+            id,
+            sender: Address::parse(text(headers, FROM)?).ok()?,
+            kind: ops::kind_from(number(headers, KIND)?),
+            guest: text(headers, GUEST).is_some(),
+            at: number(headers, AT),
+            size: number(headers, SIZE),
+        })
+    }
+
+    /// What a record of the book says.
+    pub(super) fn read_book(&self, subject: &str, headers: &HeaderMap) -> Option<Book> {
+        let mut parts = subject.strip_prefix(&self.book)?.split('.');
+        let gone = is_gone(headers);
+        Some(match parts.next()? {
+            "mark" => Book::Mark,
+            "account" => {
+                let name = Name::parse(&untoken(parts.next()?)?).ok()?;
+                let account = match number(headers, GONE) {
+                    Some(id) => Err(AccountId(id)),
+                    None => Ok(read_account(headers)?),
+                };
+                Book::Account { name, account }
+            }
+            "prekey" => {
+                let account = AccountId(parts.next()?.parse().ok()?);
+                match parts.next()? {
+                    "last" => Book::LastResort {
+                        account,
+                        id: number(headers, ID)?,
+                        issued: number(headers, ISSUED)?,
+                    },
+                    id => Book::OneTime {
+                        account,
+                        id: id.parse().ok()?,
+                        given: gone,
+                    },
+                }
+            }
+            "invitation" => Book::Invitation {
+                hash: parts.next()?.to_owned(),
+                uses: if gone { 0 } else { number(headers, USES)? },
+                created_at: number(headers, AT).unwrap_or(0),
+            },
+            _ => return None,
+        })
+    }
+}
+
+/// A record of the mail stream.
+pub(super) enum Mail {
+    Mark,
+    Message {
+        account: AccountId,
+        sender_key: String,
+        id: MessageId,
+        sender: Address,
+        kind: Kind,
+        guest: bool,
+        /// Wall time of the storing, if it was elsewhere.
+        at: Option<u64>,
+        /// Of the body, where the server left it out.
+        size: Option<u64>,
+    },
+    Gone {
+        account: AccountId,
+        sender_key: String,
+        id: MessageId,
+    },
+}
+
+/// A record of the book.
+pub(super) enum Book {
+    Mark,
+    Account {
+        name: Name,
+        /// Or which was deleted.
+        account: Result<AccountRecord, AccountId>,
+    },
+    OneTime {
+        account: AccountId,
+        id: u32,
+        given: bool,
+    },
+    LastResort {
+        account: AccountId,
+        id: u32,
+        issued: u64,
+    },
+    Invitation {
+        hash: String,
+        uses: u32,
+        created_at: u64,
+    },
+}
+
+/// An account as it is kept.
+#[derive(Clone)]
+pub(super) struct AccountRecord {
+    pub(super) id: AccountId,
+    pub(super) identity: IdentityClaim,
+    pub(super) visible: bool,
+    /// Wall time, milliseconds since 1970.
+    pub(super) registered_at: u64,
+}
+
+impl AccountRecord {
+    pub(super) fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(ID, self.id.0.to_string());
+        headers.insert(IDENTITY, hex(&ops::identity_bytes(&self.identity)));
+        headers.insert(VISIBLE, u8::from(self.visible).to_string());
+        headers.insert(AT, self.registered_at.to_string());
+        headers
+    }
+}
+
+fn read_account(headers: &HeaderMap) -> Option<AccountRecord> {
+    let identity = <[u8; 128]>::try_from(unhex(text(headers, IDENTITY)?)?).ok()?;
+    Some(AccountRecord {
+        id: AccountId(number(headers, ID)?),
+        identity: ops::identity_from(&identity),
+        visible: text(headers, VISIBLE)? == "1",
+        registered_at: number(headers, AT)?,
+    })
+}
+
+/// Headers of a message; `at` where it was stored elsewhere before.
+pub(super) fn message_headers(new: &NewMessage, at: Option<u64>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(FROM, new.sender.as_str());
+    headers.insert(KIND, ops::kind_number(new.kind).to_string());
+    if new.guest {
+        headers.insert(GUEST, "1");
+    }
+    if let Some(at) = at {
+        headers.insert(AT, at.to_string());
+    }
+    headers
+}
+
+/// Whether a record stands for something deleted.
+pub(super) fn is_gone(headers: &HeaderMap) -> bool {
+    text(headers, GONE).is_some()
+}
+
+pub(super) fn gone_headers(what: impl ToString) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(GONE, what.to_string());
+    headers
+}
+
+pub(super) fn last_resort_headers(id: u32, issued: u64) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(ID, id.to_string());
+    headers.insert(ISSUED, issued.to_string());
+    headers
+}
+
+pub(super) fn invitation_headers(uses: u32, created_at: u64) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(USES, uses.to_string());
+    headers.insert(AT, created_at.to_string());
+    headers
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name).map(async_nats::HeaderValue::as_str)
+}
+
+fn number<T: std::str::FromStr>(headers: &HeaderMap, name: &str) -> Option<T> {
+    text(headers, name)?.parse().ok()
+}
+
+/// A part of a subject: whatever has a meaning there, and `X` itself, becomes `X` and two digits. Nothing collides, and
+/// nothing that a user chose reaches another subject.
+fn token(text: &str) -> String {
+    let mut token = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => token.push(char::from(byte)),
+            _ => {
+                // Writing to a string cannot fail.
+                let _ = write!(token, "X{byte:02X}");
+            }
+        }
+    }
+    token
+}
+
+fn untoken(token: &str) -> Option<String> {
+    let mut parts = token.split('X');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(code, 16).ok()?);
+        bytes.extend(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    let digits = |at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    (0..text.len()).step_by(2).map(digits).collect()
+}
+
+/// The name of a relay's streams: it becomes a part of subjects and of names of streams.
+pub(super) fn check_name(name: &str) -> Result<(), StoreError> {
+    let good = (1..=32).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if good {
+        Ok(())
+    } else {
+        Err(StoreError::Other(format!(
+            "{name:?} in [nats] is not 1 to 32 of a-z, 0-9 and -"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_safe_in_subjects_distinct_and_come_back() {
+        let texts = [
+            "alice",
+            "a.b",
+            "a-b",
+            "bob@relay.example:7443",
+            "bob@[::1]:7",
+            "aX2Eb",
+            "*",
+            ">",
+            "ü\r\n x",
+            "",
+        ];
+        let mut seen = std::collections::BTreeSet::new();
+        for text in texts {
+            let token = token(text);
+            let safe = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+            assert!(token.bytes().all(safe), "{token}");
+            assert_eq!(untoken(&token).as_deref(), Some(text));
+            assert!(seen.insert(token), "{text}");
+        }
+        for wrong in ["X", "X2", "aXzz", "XFF"] {
+            assert_eq!(untoken(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_not_read() {
+        let subjects = Subjects::new("hostchat");
+        let headers = HeaderMap::new();
+        for wrong in [
+            "other.mail.1.alice.00",
+            "hostchat.mail.x.alice.00",
+            "hostchat.mail.1",
+            "hostchat.mail.1.alice.00112233445566778899aabbccddeeff",
+        ] {
+            assert!(subjects.read_mail(wrong, &headers).is_none(), "{wrong}");
+        }
+        for wrong in ["$KV.hostchat-book.x", "$KV.hostchat-book.account.alice"] {
+            assert!(subjects.read_book(wrong, &headers).is_none(), "{wrong}");
+        }
+    }
+}

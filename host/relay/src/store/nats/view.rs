@@ -1,0 +1,501 @@
+//! What a node knows of the streams: rebuilt from their headers at each start, kept up by following them. No bodies.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+use hostchat_core::wire::relay::Kind;
+use hostchat_core::wire::{Address, MessageId, Name, PrekeyKind};
+
+use super::super::usage::{Parcel, Usage};
+use super::super::{Account, AccountId, AccountRow, Invitation, NewMessage, Stock};
+use super::record::{AccountRecord, Book, Mail};
+use crate::limits::Limits;
+
+/// A message that waits.
+#[derive(Clone)]
+pub(super) struct Waiting {
+    pub(super) sender: Address,
+    pub(super) sender_key: String,
+    pub(super) guest: bool,
+    pub(super) kind: Kind,
+    pub(super) bytes: u64,
+    /// Wall time of the storing, milliseconds since 1970.
+    pub(super) stored_at: u64,
+    /// When the stream took it, by the servers' clock, milliseconds since 1970; expiry counts from here.
+    pub(super) arrived: u64,
+    pub(super) message_id: MessageId,
+}
+
+impl Waiting {
+    fn parcel(&self) -> Parcel<'_> {
+        Parcel {
+            kind: self.kind,
+            bytes: self.bytes,
+            sender: self.sender.as_str(),
+            guest: self.guest,
+        }
+    }
+
+    pub(super) fn is_expired(&self, now: u64, limits: &Limits) -> bool {
+        let life = match self.kind {
+            Kind::Pairing => limits.pairing_ms(),
+            Kind::First | Kind::Message => limits.message_ms(),
+        };
+        now >= self.arrived.saturating_add(life)
+    }
+}
+
+/// All mailboxes.
+#[derive(Default)]
+pub(super) struct MailView {
+    boxes: HashMap<AccountId, Mailbox>,
+    messages: u64,
+    bytes: u64,
+    /// Remembered ids of what is gone; kept only by who copies a whole store.
+    pub(super) gone: Option<Vec<(AccountId, String, MessageId)>>,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    messages: BTreeMap<u64, Waiting>,
+    /// Their numbers by what names their records.
+    numbers: HashMap<(String, [u8; 16]), u64>,
+    usage: Usage,
+}
+
+impl MailView {
+    pub(super) fn new(remember: bool) -> Self {
+        Self {
+            gone: remember.then(Vec::new),
+            ..Self::default()
+        }
+    }
+
+    /// Takes a record; returns the message if it is one.
+    pub(super) fn apply(
+        &mut self,
+        number: u64,
+        time: u64,
+        body: u64,
+        record: Mail,
+    ) -> Option<(AccountId, Waiting)> {
+        match record {
+            Mail::Mark => None,
+            Mail::Gone {
+                account,
+                sender_key,
+                id,
+            } => {
+                self.remove_record(account, &sender_key, &id);
+                if let Some(gone) = &mut self.gone {
+                    gone.push((account, sender_key, id));
+                }
+                None
+            }
+            Mail::Message {
+                account,
+                sender_key,
+                id,
+                sender,
+                kind,
+                guest,
+                at,
+                size,
+            } => {
+                let waiting = Waiting {
+                    sender,
+                    sender_key,
+                    guest,
+                    kind,
+                    bytes: size.unwrap_or(body),
+                    stored_at: at.unwrap_or(time),
+                    arrived: time,
+                    message_id: id,
+                };
+                self.remove_record(account, &waiting.sender_key, &id);
+                let mailbox = self.boxes.entry(account).or_default();
+                mailbox.usage.add(&waiting.parcel());
+                let record = (waiting.sender_key.clone(), id.0);
+                mailbox.numbers.insert(record, number);
+                mailbox.messages.insert(number, waiting.clone());
+                self.messages += 1;
+                self.bytes += waiting.bytes;
+                Some((account, waiting))
+            }
+        }
+    }
+
+    fn remove_record(&mut self, account: AccountId, sender_key: &str, id: &MessageId) {
+        let mailbox = self.boxes.get(&account);
+        let record = (sender_key.to_owned(), id.0);
+        if let Some(number) = mailbox.and_then(|mailbox| mailbox.numbers.get(&record).copied()) {
+            self.remove(account, number);
+        }
+    }
+
+    pub(super) fn remove(&mut self, account: AccountId, number: u64) {
+        let Some(mailbox) = self.boxes.get_mut(&account) else {
+            return;
+        };
+        if let Some(waiting) = mailbox.messages.remove(&number) {
+            mailbox.usage.remove(&waiting.parcel());
+            self.messages -= 1;
+            self.bytes -= waiting.bytes;
+            let record = (waiting.sender_key, waiting.message_id.0);
+            mailbox.numbers.remove(&record);
+        }
+        if mailbox.messages.is_empty() {
+            self.boxes.remove(&account);
+        }
+    }
+
+    pub(super) fn forget(&mut self, account: AccountId) {
+        if let Some(mailbox) = self.boxes.remove(&account) {
+            self.messages -= mailbox.messages.len() as u64;
+            self.bytes -= mailbox.messages.values().map(|m| m.bytes).sum::<u64>();
+        }
+    }
+
+    pub(super) fn get(&self, account: AccountId, number: u64) -> Option<&Waiting> {
+        self.boxes.get(&account)?.messages.get(&number)
+    }
+
+    /// Up to `count` messages after `after` that have not expired.
+    pub(super) fn page(
+        &self,
+        account: AccountId,
+        after: u64,
+        count: usize,
+        now: u64,
+        limits: &Limits,
+    ) -> Vec<(u64, Waiting)> {
+        let Some(mailbox) = self.boxes.get(&account) else {
+            return Vec::new();
+        };
+        mailbox
+            .messages
+            .range((Bound::Excluded(after), Bound::Unbounded))
+            .filter(|(_, waiting)| !waiting.is_expired(now, limits))
+            .take(count)
+            .map(|(number, waiting)| (*number, waiting.clone()))
+            .collect()
+    }
+
+    pub(super) fn is_full(&self, account: AccountId, new: &NewMessage, limits: &Limits) -> bool {
+        let parcel = Parcel {
+            kind: new.kind,
+            bytes: new.body.len() as u64,
+            sender: new.sender.as_str(),
+            guest: new.guest,
+        };
+        match self.boxes.get(&account) {
+            Some(mailbox) => mailbox.usage.is_full(&parcel, limits),
+            None => Usage::default().is_full(&parcel, limits),
+        }
+    }
+
+    /// Messages that wait, and the bytes of their bodies.
+    pub(super) fn sums(&self) -> (u64, u64) {
+        (self.messages, self.bytes)
+    }
+
+    pub(super) fn sums_of(&self, account: AccountId) -> (u64, u64) {
+        self.boxes.get(&account).map_or((0, 0), |mailbox| {
+            let bytes = mailbox.messages.values().map(|m| m.bytes).sum();
+            (mailbox.messages.len() as u64, bytes)
+        })
+    }
+
+    /// Up to `count` messages that have expired.
+    pub(super) fn expired(
+        &self,
+        count: usize,
+        now: u64,
+        limits: &Limits,
+    ) -> Vec<(AccountId, u64, Waiting)> {
+        let of_box = |(account, mailbox): (&AccountId, &Mailbox)| {
+            let expired = mailbox.messages.iter();
+            expired
+                .filter(|(_, waiting)| waiting.is_expired(now, limits))
+                .take(count)
+                .map(|(number, waiting)| (*account, *number, waiting.clone()))
+                .collect::<Vec<_>>()
+        };
+        self.boxes.iter().flat_map(of_box).take(count).collect()
+    }
+}
+
+/// Accounts, prekeys, invitations.
+#[derive(Default)]
+pub(super) struct BookView {
+    accounts: BTreeMap<Name, Entry>,
+    names: HashMap<AccountId, Name>,
+    prekeys: HashMap<AccountId, Prekeys>,
+    invitations: BTreeMap<String, InvitationEntry>,
+    /// Deleted accounts, of which something may be left.
+    pub(super) deleted: Vec<AccountId>,
+}
+
+/// A name as it was last written.
+#[derive(Clone)]
+pub(super) struct Entry {
+    /// Of the record, for the next write.
+    pub(super) revision: u64,
+    /// When it was written, by the servers' clock.
+    pub(super) time: u64,
+    /// `None` if it was deleted.
+    pub(super) account: Option<AccountRecord>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct InvitationEntry {
+    pub(super) revision: u64,
+    pub(super) uses: u32,
+    pub(super) created_at: u64,
+}
+
+#[derive(Default)]
+struct Prekeys {
+    one_time: BTreeMap<u32, OneTime>,
+    last_resort: Option<LastResort>,
+}
+
+#[derive(Clone, Copy)]
+struct OneTime {
+    revision: u64,
+    /// When it was given, by the servers' clock.
+    given: Option<u64>,
+}
+
+/// The last-resort prekey of an account.
+#[derive(Clone, Copy)]
+pub(super) struct LastResort {
+    pub(super) id: u32,
+    pub(super) issued: u64,
+    pub(super) revision: u64,
+}
+
+impl BookView {
+    /// Takes a record; returns the account that it deletes, if it does.
+    pub(super) fn apply(&mut self, revision: u64, time: u64, record: Book) -> Option<AccountId> {
+        match record {
+            Book::Mark => None,
+            Book::Account { name, account } => {
+                let account = match account {
+                    Ok(account) => Some(account),
+                    Err(deleted) => {
+                        self.deleted.push(deleted);
+                        None
+                    }
+                };
+                let id = account.as_ref().map(|account| account.id);
+                let entry = Entry {
+                    revision,
+                    time,
+                    account,
+                };
+                let before = self.accounts.insert(name.clone(), entry);
+                if let Some(id) = id {
+                    self.names.insert(id, name);
+                }
+                let before = before.and_then(|entry| entry.account)?.id;
+                if id == Some(before) {
+                    return None;
+                }
+                self.names.remove(&before);
+                self.prekeys.remove(&before);
+                Some(before)
+            }
+            Book::OneTime { account, id, given } => {
+                let given = given.then_some(time);
+                let prekeys = self.prekeys.entry(account).or_default();
+                prekeys.one_time.insert(id, OneTime { revision, given });
+                None
+            }
+            Book::LastResort {
+                account,
+                id,
+                issued,
+            } => {
+                let prekeys = self.prekeys.entry(account).or_default();
+                prekeys.last_resort = Some(LastResort {
+                    id,
+                    issued,
+                    revision,
+                });
+                None
+            }
+            Book::Invitation {
+                hash,
+                uses,
+                created_at,
+            } => {
+                let entry = InvitationEntry {
+                    revision,
+                    uses,
+                    created_at,
+                };
+                self.invitations.insert(hash, entry);
+                None
+            }
+        }
+    }
+
+    pub(super) fn entry(&self, name: &Name) -> Option<&Entry> {
+        self.accounts.get(name)
+    }
+
+    pub(super) fn account(&self, name: &Name) -> Option<Account> {
+        let record = self.accounts.get(name)?.account.as_ref()?;
+        Some(Account {
+            id: record.id,
+            identity: record.identity,
+            visible: record.visible,
+        })
+    }
+
+    pub(super) fn name(&self, account: AccountId) -> Option<&Name> {
+        self.names.get(&account)
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.names.len() as u64
+    }
+
+    /// Up to `count` rows of accounts after `after`, without what waits for them.
+    pub(super) fn rows(&self, after: Option<&Name>, count: usize) -> Vec<AccountRow> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = self.accounts.range((start, Bound::Unbounded));
+        let rows = entries.filter_map(|(name, entry)| self.row_of(name, entry));
+        rows.take(count).collect()
+    }
+
+    pub(super) fn row(&self, name: &Name) -> Option<AccountRow> {
+        self.row_of(name, self.accounts.get(name)?)
+    }
+
+    fn row_of(&self, name: &Name, entry: &Entry) -> Option<AccountRow> {
+        let record = entry.account.as_ref()?;
+        Some(AccountRow {
+            id: record.id,
+            name: name.clone(),
+            visible: record.visible,
+            registered_at: record.registered_at,
+            messages: 0,
+            bytes: 0,
+            one_time_prekeys: self.unused(record.id).count() as u64,
+        })
+    }
+
+    /// Ids and revisions of the one-time prekeys that nobody has.
+    fn unused(&self, account: AccountId) -> impl Iterator<Item = (u32, u64)> + '_ {
+        let prekeys = self.prekeys.get(&account).into_iter();
+        prekeys
+            .flat_map(|prekeys| &prekeys.one_time)
+            .filter(|(_, key)| key.given.is_none())
+            .map(|(id, key)| (*id, key.revision))
+    }
+
+    pub(super) fn one_time(&self, account: AccountId, after: Option<u32>) -> Option<(u32, u64)> {
+        let mut unused = self.unused(account);
+        unused.find(|(id, _)| after.is_none_or(|after| *id > after))
+    }
+
+    /// All of them, for who copies a store: kind, id, revision, and whether it was given.
+    pub(super) fn all_prekeys(&self, account: AccountId) -> Vec<(PrekeyKind, u32, u64, bool)> {
+        let Some(prekeys) = self.prekeys.get(&account) else {
+            return Vec::new();
+        };
+        let one_time = prekeys.one_time.iter();
+        let one_time = one_time.map(|(id, key)| {
+            let given = key.given.is_some();
+            (PrekeyKind::OneTime, *id, key.revision, given)
+        });
+        let last = prekeys.last_resort.iter();
+        let last = last.map(|last| (PrekeyKind::LastResort, last.id, last.revision, false));
+        one_time.chain(last).collect()
+    }
+
+    /// All accounts, for who copies a store.
+    pub(super) fn all_accounts(&self) -> Vec<(Name, AccountRecord)> {
+        let accounts = self.accounts.iter();
+        accounts
+            .filter_map(|(name, entry)| Some((name.clone(), entry.account.clone()?)))
+            .collect()
+    }
+
+    pub(super) fn is_known(&self, account: AccountId, id: u32) -> bool {
+        let prekeys = self.prekeys.get(&account);
+        prekeys.is_some_and(|prekeys| prekeys.one_time.contains_key(&id))
+    }
+
+    pub(super) fn last_resort(&self, account: AccountId) -> Option<LastResort> {
+        self.prekeys.get(&account)?.last_resort
+    }
+
+    pub(super) fn stock(&self, account: AccountId) -> Stock {
+        let last = self.last_resort(account);
+        Stock {
+            one_time: u16::try_from(self.unused(account).count()).unwrap_or(u16::MAX),
+            last_resort_issued: last.map_or(0, |last| last.issued),
+            last_resort_id: last.map_or(0, |last| last.id),
+        }
+    }
+
+    pub(super) fn invitation(&self, hash: &str) -> Option<InvitationEntry> {
+        self.invitations.get(hash).copied()
+    }
+
+    /// The hashes that begin with an id, which others may share, but nobody can make do so.
+    pub(super) fn invitations_with(&self, id: &str) -> Vec<(String, InvitationEntry)> {
+        let all = self.invitations.iter();
+        all.filter(|(hash, entry)| hash.starts_with(id) && entry.uses > 0)
+            .map(|(hash, entry)| (hash.clone(), *entry))
+            .collect()
+    }
+
+    /// Those that can still be used, newest first.
+    pub(super) fn invitations(&self) -> Vec<Invitation> {
+        let usable = self.invitations_with("");
+        let mut list: Vec<_> = usable
+            .into_iter()
+            .map(|(hash, entry)| Invitation {
+                id: hash.get(..12).unwrap_or(&hash).to_owned(),
+                created_at: entry.created_at,
+                uses_left: entry.uses,
+            })
+            .collect();
+        list.sort_by_key(|i| std::cmp::Reverse(i.created_at));
+        list.truncate(crate::limits::INVITATIONS);
+        list
+    }
+
+    /// Up to `count` prekeys given, and names deleted, before `limit`.
+    pub(super) fn stale(
+        &self,
+        limit: u64,
+        count: usize,
+    ) -> (Vec<(AccountId, u32, u64)>, Vec<Name>) {
+        let keys = self.prekeys.iter().flat_map(|(account, prekeys)| {
+            let old = prekeys.one_time.iter();
+            old.filter(|(_, key)| key.given.is_some_and(|at| at < limit))
+                .map(|(id, key)| (*account, *id, key.revision))
+        });
+        let names = self.accounts.iter();
+        let names = names.filter(|(_, entry)| entry.account.is_none() && entry.time < limit);
+        let names = names.map(|(name, _)| name.clone());
+        (keys.take(count).collect(), names.take(count).collect())
+    }
+
+    /// Forgets a given prekey whose record was deleted.
+    pub(super) fn drop_one_time(&mut self, account: AccountId, id: u32) {
+        if let Some(prekeys) = self.prekeys.get_mut(&account) {
+            prekeys.one_time.remove(&id);
+        }
+    }
+
+    /// Forgets a deleted name whose record was deleted as well.
+    pub(super) fn drop_name(&mut self, name: &Name) {
+        self.accounts.remove(name);
+    }
+}

@@ -1,0 +1,343 @@
+//! Several nodes on one store: what they know of each other, and what is left of the messages when some are killed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use hostchat_core::wire::PrekeyKind;
+use hostchat_core::wire::relay::{Call, Kind, Reason};
+use hostchat_relay::Config;
+use hostchat_relay::clock::ManualClock;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::client::{Client, Got, Person, message};
+use crate::harness::{Place, Process, TestRelay, WALL, configure, init, run_on_nats, servers};
+use crate::nats::NatsServer;
+
+/// Two nodes in this process, whose clocks differ by decades.
+async fn two_nodes() -> (TestRelay, TestRelay) {
+    let (one, other) = (init(), init());
+    let name = servers(one.path(), Vec::new()).name;
+    let same = move |config: &mut Config| {
+        if let Some(nats) = &mut config.nats {
+            nats.name = name;
+        }
+    };
+    let a = TestRelay::start_in(one, ManualClock::new(WALL), same.clone()).await;
+    let b = TestRelay::start_in(other, ManualClock::new(WALL * 2), same).await;
+    (a, b)
+}
+
+fn on_two_nodes<F: Future<Output = ()>>(test: impl FnOnce(TestRelay, TestRelay) -> F) {
+    run_on_nats(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (a, b) = two_nodes().await;
+            test(a, b).await;
+        });
+    });
+}
+
+#[test]
+fn what_one_nats_node_was_told_the_other_knows() {
+    on_two_nodes(|a, b| async move {
+        // Whole, or what is not named here would be dropped, and the relay with it.
+        let (a, b) = (&a, &b);
+        let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+        let mut from = Client::register(&a.place, &alice).await;
+        drop(Client::register(&a.place, &bob).await);
+        // At once, and live in both directions of time.
+        let mut to = Client::login(&b.place, &bob).await;
+        assert_eq!(to.drain(true).await, []);
+        for kind in [Kind::Pairing, Kind::Message] {
+            let got = from.call(message(&bob, kind as u128, kind, b"live")).await;
+            assert!(got.is_stored());
+            let number = to.next().await.delivered().number;
+            let got = to.call(Call::Acknowledge { number }).await;
+            assert!(matches!(got, Got::Done(_)));
+        }
+        // Acknowledged at the other node: gone, and the id remembered.
+        let mut here = Client::login(&a.place, &bob).await;
+        assert_eq!(here.drain(true).await, []);
+        assert_eq!(to.next().await.reason(), Some(Reason::TooManyConnections));
+        let mut again = Client::login(&b.place, &alice).await;
+        assert!(
+            again
+                .send(&bob, Kind::Message as u128, b"live")
+                .await
+                .is_stored()
+        );
+        assert!(again.send(&bob, 77, b"next").await.is_stored());
+        assert_eq!(here.next().await.delivered().body, b"next");
+
+        let who = async |client: &mut Client| match client.call(Call::Who { after: "" }).await {
+            Got::Online(_, names, _) => names,
+            got => panic!("{got:?}"),
+        };
+        drop(here);
+        let carol = Client::register(&b.place, &Person::new("carol")).await;
+        while who(&mut from).await != ["alice", "carol"] {
+            a.clock.advance(2_000);
+            b.clock.advance(2_000);
+            tokio::task::yield_now().await;
+        }
+        drop(carol);
+
+        let mut there = Client::login(&b.place, &bob).await;
+        let mut here = Client::login(&a.place, &bob).await;
+        let got = here.call(Call::DeleteAccount).await;
+        assert!(matches!(got, Got::Done(_)));
+        assert_eq!(there.next().await.reason(), Some(Reason::UnknownName));
+        let got = again.send(&bob, 78, b"late").await;
+        assert_eq!(got.reason(), Some(Reason::UnknownName));
+    });
+}
+
+#[test]
+fn on_nats_a_pairing_message_expires_by_the_servers_clock() {
+    run_on_nats(|| {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let relay = TestRelay::start(|config| config.limits.pairing_minutes = 0).await;
+            let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+            let mut from = Client::register(&relay.place, &alice).await;
+            drop(Client::register(&relay.place, &bob).await);
+            let pairing = message(&bob, 1, Kind::Pairing, b"pairing");
+            assert!(from.call(pairing.clone()).await.is_stored());
+            assert!(from.send(&bob, 2, b"text").await.is_stored());
+            for _ in 0..2 {
+                let mut to = Client::login(&relay.place, &bob).await;
+                let waiting = to.drain(false).await;
+                assert_eq!(waiting.len(), 1, "{waiting:?}");
+                assert_eq!(waiting[0].body, b"text");
+                // Swept now, and its id remembered.
+                relay.clock.advance(60_000);
+                assert!(from.call(pairing.clone()).await.is_stored());
+            }
+        });
+    });
+}
+
+#[test]
+fn a_one_time_key_is_given_once_over_all_nats_nodes() {
+    on_two_nodes(|a, b| async move {
+        // Whole, or what is not named here would be dropped, and the relay with it.
+        let (a, b) = (&a, &b);
+        let bob = Person::new("bob");
+        let mut owner = Client::register(&a.place, &bob).await;
+        owner
+            .call(Call::PutPrekey(bob.prekey(PrekeyKind::LastResort, 100)))
+            .await;
+        for id in 0..16 {
+            owner
+                .call(Call::PutPrekey(bob.prekey(PrekeyKind::OneTime, id)))
+                .await;
+        }
+        let mut takers = Vec::new();
+        for n in 0..8 {
+            let place = if n % 2 == 0 { &a.place } else { &b.place };
+            let person = Person::new(&format!("taker{n}"));
+            let mut client = Client::register(place, &person).await;
+            let name = bob.name.clone();
+            takers.push(tokio::spawn(async move {
+                for _ in 0..3 {
+                    client.ask(Call::TakePrekeys(name.clone())).await;
+                }
+                let mut ids = Vec::new();
+                for _ in 0..3 {
+                    let Got::Bundle(_, bundle) = client.next().await else {
+                        panic!("no bundle");
+                    };
+                    ids.extend(bundle.one_time.map(|prekey| prekey.id));
+                }
+                ids
+            }));
+        }
+        let mut given = Vec::new();
+        for taker in takers {
+            given.extend(taker.await.unwrap());
+        }
+        given.sort_unstable();
+        assert_eq!(given, (0..16).collect::<Vec<u32>>());
+    });
+}
+
+/// Senders and receivers in the cluster.
+const PAIRS: u8 = 3;
+/// How long a sender waits for its answer before it asks the other node.
+const ANSWER: Duration = Duration::from_secs(4);
+
+/// How long a receiver may wait for what is stored before it counts as lost; an election takes seconds.
+const LOST: Duration = Duration::from_secs(60);
+
+/// Logs in wherever a node answers, beginning with one of them.
+async fn log_in(places: &[Place], first: usize, name: &str, seed: [u8; 32]) -> Client {
+    for at in first.. {
+        let place = places[at % places.len()].clone();
+        if TcpStream::connect(place.dial).await.is_ok() {
+            let name = name.to_owned();
+            // A node may die at any step, which the client of these tests takes for a failure.
+            let login = tokio::spawn(async move {
+                Client::login(&place, &Person::with_seed(&name, seed)).await
+            });
+            if let Ok(Ok(client)) = tokio::time::timeout(ANSWER, login).await {
+                return client;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    unreachable!("there is always another node")
+}
+
+/// Sends numbered messages until told to stop; returns how many were stored and the longest wait for one.
+async fn send(places: Arc<Vec<Place>>, pair: u8, stop: Arc<AtomicBool>) -> (u32, Duration) {
+    let name = format!("sender{pair}");
+    let to = Person::with_seed(&format!("receiver{pair}"), [100 + pair; 32]);
+    let mut at = usize::from(pair);
+    let mut client = log_in(&places, at, &name, [pair; 32]).await;
+    let (mut next, mut longest) = (0u32, Duration::ZERO);
+    while !stop.load(Ordering::Relaxed) {
+        let start = Instant::now();
+        loop {
+            let body = next.to_be_bytes();
+            client
+                .ask(message(&to, u128::from(next), Kind::Message, &body))
+                .await;
+            match tokio::time::timeout(ANSWER, client.next()).await {
+                Ok(Got::Stored(_)) => break,
+                Ok(Got::Refused(_, refusal)) => {
+                    assert_eq!(refusal.reason, Reason::Internal, "sender {pair}");
+                }
+                Ok(Got::End | Got::Closing(_)) | Err(_) => {}
+                Ok(got) => panic!("{got:?}"),
+            }
+            at += 1;
+            client = log_in(&places, at, &name, [pair; 32]).await;
+        }
+        longest = longest.max(start.elapsed());
+        next += 1;
+    }
+    (next, longest)
+}
+
+/// Receives and acknowledges until `wanted` says that everything is here; returns the longest pause.
+async fn receive(
+    places: Arc<Vec<Place>>,
+    pair: u8,
+    mut wanted: tokio::sync::watch::Receiver<Option<u32>>,
+) -> Duration {
+    let name = format!("receiver{pair}");
+    // Not where the sender is.
+    let mut at = usize::from(pair) + 1;
+    let (mut shown, mut acknowledged) = (Vec::new(), BTreeSet::new());
+    let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+    loop {
+        let mut client = log_in(&places, at, &name, [100 + pair; 32]).await;
+        at += 1;
+        client.ask(Call::Receive).await;
+        let mut asked = BTreeMap::new();
+        loop {
+            // An acknowledgement may be done and its answer lost with the node: what counts is what was shown.
+            if wanted.borrow().is_some_and(|n| shown.len() == n as usize) {
+                assert_eq!(shown, (0..shown.len() as u32).collect::<Vec<_>>(), "order");
+                return longest;
+            }
+            let got = tokio::select! {
+                got = client.next() => got,
+                Ok(()) = wanted.changed() => continue,
+            };
+            match got {
+                Got::Deliver(delivered) => {
+                    let n = u32::from_be_bytes(delivered.body.try_into().unwrap());
+                    assert!(!acknowledged.contains(&n), "{n} came again at {name}");
+                    // As the client does: what was not acknowledged may come again and is shown once.
+                    if !shown.contains(&n) {
+                        shown.push(n);
+                        longest = longest.max(last.elapsed());
+                        last = Instant::now();
+                    }
+                    let number = delivered.number;
+                    asked.insert(client.ask(Call::Acknowledge { number }).await, n);
+                }
+                Got::Done(id) => acknowledged.extend(asked.remove(&id)),
+                Got::Drained | Got::Refused(..) => {}
+                Got::Closing(_) | Got::End => break,
+                got => panic!("{got:?}"),
+            }
+        }
+    }
+}
+
+fn relay_folder(nats: &[NatsServer], name: &Path) -> TempDir {
+    let folder = init();
+    let urls = nats.iter().map(NatsServer::url).collect();
+    let servers = servers(name, urls);
+    let (urls, name) = (servers.servers, servers.name);
+    let nats =
+        format!("store = \"nats\"\n[nats]\nservers = {urls:?}\nreplicas = 3\nname = \"{name}\"");
+    configure(
+        folder.path(),
+        &nats,
+        "calls = { burst = 1, per_minute = 0 }\nsends = { burst = 1, per_minute = 0 }",
+    );
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_nats_and_relay_nodes_lose_nothing_and_show_nothing_twice() {
+    let mut nats = NatsServer::cluster();
+    let scratch = tempfile::tempdir().unwrap();
+    let folders = [(); 2].map(|()| relay_folder(&nats, scratch.path()));
+    let mut relays: Vec<_> = folders
+        .iter()
+        .map(|f| Some(Process::start(f.path())))
+        .collect();
+    let places: Vec<Place> = relays.iter().flatten().map(|r| r.place.clone()).collect();
+    let places = Arc::new(places);
+    for pair in 0..PAIRS {
+        for (name, seed) in [("sender", pair), ("receiver", 100 + pair)] {
+            let person = Person::with_seed(&format!("{name}{pair}"), [seed; 32]);
+            drop(Client::register(&places[0], &person).await);
+        }
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut pairs = Vec::new();
+    for pair in 0..PAIRS {
+        let (tell, wanted) = tokio::sync::watch::channel(None);
+        let sender = tokio::spawn(send(Arc::clone(&places), pair, Arc::clone(&stop)));
+        let receiver = tokio::spawn(receive(Arc::clone(&places), pair, wanted));
+        pairs.push((sender, receiver, tell));
+    }
+    let wait = |ms| tokio::time::sleep(Duration::from_millis(ms));
+    wait(1_500).await;
+    for server in &mut nats {
+        server.kill();
+        wait(2_500).await;
+        server.restart();
+        wait(2_500).await;
+    }
+    // The program is killed, not asked.
+    relays[1] = None;
+    wait(2_500).await;
+    stop.store(true, Ordering::Relaxed);
+    let (mut stored, mut sent, mut received) = (0, Duration::ZERO, Duration::ZERO);
+    for (sender, receiver, tell) in pairs {
+        let (count, longest) = sender.await.unwrap();
+        tell.send_replace(Some(count));
+        let received_all = tokio::time::timeout(LOST, receiver).await;
+        let pause = received_all.expect("something is lost").unwrap();
+        (stored, sent, received) = (stored + count, sent.max(longest), received.max(pause));
+    }
+    println!(
+        "{stored} messages stored and shown once each; longest pause {} ms for a sender, {} ms for a receiver",
+        sent.as_millis(),
+        received.as_millis()
+    );
+    assert!(stored > 50, "{stored} are no load");
+}

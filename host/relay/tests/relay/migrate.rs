@@ -1,0 +1,193 @@
+//! From a database to NATS servers and back, by the program, and what its other commands do there.
+
+use std::path::Path;
+use std::process::Output;
+
+use hostchat_core::wire::PrekeyKind;
+use hostchat_core::wire::relay::Call;
+use hostchat_relay::clock::ManualClock;
+use hostchat_relay::{Config, Registration, Storage};
+use tempfile::TempDir;
+
+use crate::client::{Client, Delivered, Got, Person};
+use crate::harness::{TestRelay, WALL, configure, init, program, run_on_nats, servers};
+use crate::nats::NatsServer;
+
+fn in_file(config: &mut Config) {
+    config.store = Storage::Sqlite;
+}
+
+async fn start(folder: TempDir, change: impl FnOnce(&mut Config)) -> TestRelay {
+    TestRelay::start_in(folder, ManualClock::new(WALL), change).await
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    let dir = folder.to_str().unwrap();
+    program(&[arguments, &["--dir", dir]].concat())
+}
+
+#[track_caller]
+fn says(output: &Output, code: i32, what: &str) {
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains(what), "{what}: {text}");
+}
+
+fn bodies(delivered: &[Delivered]) -> Vec<&[u8]> {
+    delivered.iter().map(|d| &d.body[..]).collect()
+}
+
+async fn one_time(client: &mut Client, owner: &Person) -> Option<u32> {
+    match client.call(Call::TakePrekeys(owner.name.clone())).await {
+        Got::Bundle(_, bundle) => bundle.one_time.map(|prekey| prekey.id),
+        got => panic!("{got:?}"),
+    }
+}
+
+/// Everything that must be the same after a move: what waits, what was delivered, what was given.
+async fn look(place: &crate::harness::Place, after: u64) -> u64 {
+    let (alice, bob) = people();
+    let mut from = Client::login(place, &alice).await;
+    assert!(from.send(&bob, 1, b"delivered").await.is_stored(), "known");
+    let mut to = Client::login(place, &bob).await;
+    let waiting = to.drain(false).await;
+    assert_eq!(bodies(&waiting), [&b"waits"[..], b"from afar"]);
+    assert_eq!(waiting[0].stored_at, WALL);
+    assert_eq!(waiting[1].sender.as_str(), "carol@else.example:1");
+    // A given key is known as given; the others are there.
+    to.call(Call::PutPrekey(bob.prekey(PrekeyKind::OneTime, 1)))
+        .await;
+    let stock = to.call(Call::PrekeyStock).await;
+    assert!(matches!(stock, Got::Stock(_, 1, _, 9)), "{stock:?}");
+    // Numbers are not given again.
+    let id = 1_000 + u128::from(after);
+    assert!(from.send(&bob, id, b"new").await.is_stored());
+    let new = to.next().await.delivered();
+    assert!(new.number > after, "{} after {after}", new.number);
+    let number = new.number;
+    to.call(Call::Acknowledge { number }).await;
+    number
+}
+
+fn people() -> (Person, Person) {
+    (
+        Person::with_seed("alice.b", [1; 32]),
+        Person::with_seed("bob", [2; 32]),
+    )
+}
+
+#[test]
+fn a_store_moves_to_nats_and_back() {
+    run_on_nats(|| {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let (alice, bob) = people();
+            let relay = start(init(), in_file).await;
+            let mut from = Client::register(&relay.place, &alice).await;
+            let mut to = Client::register(&relay.place, &bob).await;
+            for (kind, id) in [
+                (PrekeyKind::LastResort, 9),
+                (PrekeyKind::OneTime, 1),
+                (PrekeyKind::OneTime, 2),
+            ] {
+                to.call(Call::PutPrekey(bob.prekey(kind, id))).await;
+            }
+            assert_eq!(one_time(&mut from, &bob).await, Some(1));
+            from.send(&bob, 1, b"delivered").await;
+            let last = to.drain(true).await[0].number;
+            from.send(&bob, 2, b"waits").await;
+            let carol = Person::new("carol");
+            let mut guest = Client::guest(&relay.place, &carol, "carol@else.example:1").await;
+            guest.send(&bob, 1, b"from afar").await;
+            drop((from, to, guest));
+            let folder = relay.stop().await;
+            let path = folder.path().to_owned();
+
+            says(&run(&path, &["migrate", "--to", "nats"]), 2, "[nats]");
+            let url = crate::harness::nats_url();
+            let name = servers(&path, Vec::new()).name;
+            let section = format!("[nats]\nservers = [\"{url}\"]\nname = \"{name}\"");
+            configure(&path, &section, "");
+            says(
+                &run(&path, &["migrate", "--to", "nats"]),
+                0,
+                "accounts 2, messages 2",
+            );
+            says(&run(&path, &["migrate", "--to", "nats"]), 10, "already");
+
+            let relay = start(folder, |_| {}).await;
+            let last = look(&relay.place, last).await;
+            let folder = relay.stop().await;
+
+            says(
+                &run(&path, &["migrate", "--to", "sqlite"]),
+                3,
+                "exists already",
+            );
+            std::fs::rename(path.join("relay.db"), path.join("before.db")).unwrap();
+            let moved = run(&path, &["migrate", "--to", "sqlite"]);
+            says(&moved, 0, "accounts 2");
+            says(&run(&path, &["check"]), 0, "good");
+            let relay = start(folder, in_file).await;
+            look(&relay.place, last).await;
+        });
+    });
+}
+
+#[test]
+fn commands_say_what_they_do_on_nats() {
+    let folder = init();
+    let path = folder.path();
+    let server = NatsServer::start();
+    let url = server.url();
+    configure(
+        path,
+        &format!("store = \"nats\"\n[nats]\nservers = [\"{url}\"]"),
+        "",
+    );
+    let checked = run(path, &["check"]);
+    says(&checked, 0, "accounts 0, messages 0");
+    // Debian's server cannot sync before it answers, and nothing is claimed.
+    says(&checked, 0, "stored means that one server has written it");
+    let copy = path.join("copy.db");
+    let copy = copy.to_str().unwrap();
+    says(
+        &run(path, &["backup", "--to", copy]),
+        2,
+        "migrate --to sqlite",
+    );
+    says(
+        &run(path, &["restore", "--from", copy]),
+        2,
+        "migrate --to sqlite",
+    );
+
+    let invited = run(path, &["invite", "--uses", "1"]);
+    let invitation = String::from_utf8(invited.stdout).unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let by_invitation = |config: &mut Config| config.registration = Registration::Invitation;
+        let relay = start(folder, by_invitation).await;
+        for (name, invitation, good) in [
+            ("alice", "", false),
+            ("alice", invitation.trim(), true),
+            ("bob", invitation.trim(), false),
+        ] {
+            let person = Person::new(name);
+            let mut client = Client::connect(&relay.place).await;
+            let login = client.bound.login(
+                &person,
+                hostchat_core::wire::relay::Account::Register {
+                    name: person.name.clone(),
+                    invitation: heapless::Vec::from_slice(invitation.as_bytes()).unwrap(),
+                },
+            );
+            let got = client.call(Call::Login(login)).await;
+            assert_eq!(matches!(got, Got::Done(_)), good, "{name}: {got:?}");
+        }
+        let folder = relay.stop().await;
+        drop(server);
+        let checked = run(folder.path(), &["check"]);
+        says(&checked, 10, "NATS does not answer");
+        says(&checked, 10, "hint: check that the servers");
+    });
+}
