@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use crate::client::{Client, Got, Person, message};
 use crate::harness::{Place, Process, TestRelay, WALL, configure, init, run_on_nats, servers};
-use crate::nats::NatsServer;
+use crate::nats::{Link, NatsServer};
 
 /// Two nodes in this process, whose clocks differ by decades.
 async fn two_nodes() -> (TestRelay, TestRelay) {
@@ -289,12 +289,23 @@ fn relay_folder(nats: &[NatsServer], name: &Path) -> TempDir {
     folder
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_nats_and_relay_nodes_lose_nothing_and_show_nothing_twice() {
-    let mut nats = NatsServer::cluster();
+/// A cluster of servers with two relays.
+struct Cluster {
+    nats: Vec<NatsServer>,
+    links: Vec<Link>,
+    relays: Vec<Option<Process>>,
+}
+
+async fn wait(ms: u64) {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}
+
+/// What was stored while `faults` happened arrives, in order and shown once.
+async fn nothing_is_lost_or_shown_twice(faults: impl AsyncFnOnce(&mut Cluster)) {
+    let (nats, links) = NatsServer::cluster().await;
     let scratch = tempfile::tempdir().unwrap();
     let folders = [(); 2].map(|()| relay_folder(&nats, scratch.path()));
-    let mut relays: Vec<_> = folders
+    let relays: Vec<_> = folders
         .iter()
         .map(|f| Some(Process::start(f.path())))
         .collect();
@@ -314,17 +325,13 @@ async fn killed_nats_and_relay_nodes_lose_nothing_and_show_nothing_twice() {
         let receiver = tokio::spawn(receive(Arc::clone(&places), pair, wanted));
         pairs.push((sender, receiver, tell));
     }
-    let wait = |ms| tokio::time::sleep(Duration::from_millis(ms));
     wait(1_500).await;
-    for server in &mut nats {
-        server.kill();
-        wait(2_500).await;
-        server.restart();
-        wait(2_500).await;
-    }
-    // The program is killed, not asked.
-    relays[1] = None;
-    wait(2_500).await;
+    let mut cluster = Cluster {
+        nats,
+        links,
+        relays,
+    };
+    faults(&mut cluster).await;
     stop.store(true, Ordering::Relaxed);
     let (mut stored, mut sent, mut received) = (0, Duration::ZERO, Duration::ZERO);
     for (sender, receiver, tell) in pairs {
@@ -340,4 +347,53 @@ async fn killed_nats_and_relay_nodes_lose_nothing_and_show_nothing_twice() {
         received.as_millis()
     );
     assert!(stored > 50, "{stored} are no load");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_nats_and_relay_nodes_lose_nothing_and_show_nothing_twice() {
+    nothing_is_lost_or_shown_twice(async |cluster| {
+        for server in &mut cluster.nats {
+            server.kill();
+            wait(2_500).await;
+            server.restart();
+            wait(2_500).await;
+        }
+        // The program is killed, not asked.
+        cluster.relays[1] = None;
+        wait(2_500).await;
+    })
+    .await;
+}
+
+/// Each pair of servers is cut off from each other while the third still sees both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_between_nats_nodes_lose_nothing_and_show_nothing_twice() {
+    nothing_is_lost_or_shown_twice(async |cluster| {
+        for link in &cluster.links {
+            link.cut();
+            wait(6_000).await;
+            link.mend();
+            wait(2_500).await;
+        }
+    })
+    .await;
+}
+
+/// One server is cut off from both others, and from no relay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nats_node_that_is_alone_acknowledges_nothing_that_is_lost() {
+    nothing_is_lost_or_shown_twice(async |cluster| {
+        for alone in 0..cluster.links.len() {
+            let around = [alone, (alone + 2) % 3];
+            for link in around {
+                cluster.links[link].cut();
+            }
+            wait(6_000).await;
+            for link in around {
+                cluster.links[link].mend();
+            }
+            wait(2_500).await;
+        }
+    })
+    .await;
 }

@@ -6,6 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
 
 /// A server, killed when dropped.
 pub struct NatsServer {
@@ -49,29 +52,34 @@ impl NatsServer {
         server
     }
 
-    /// Starts three that keep copies for each other.
-    pub fn cluster() -> Vec<Self> {
+    /// Starts three that keep copies for each other, over links of the test's own.
+    pub async fn cluster() -> (Vec<Self>, Vec<Link>) {
         let ports = free_ports(6);
         let (clients, routes) = ports.split_at(3);
-        let known: Vec<_> = routes
-            .iter()
-            .map(|p| format!("nats://127.0.0.1:{p}"))
-            .collect();
+        let (mut solicited, mut links) = (vec![Vec::new(); 3], Vec::new());
+        for (from, to) in [(0, 1), (1, 2), (2, 0)] {
+            let link = Link::to(routes[to]).await;
+            solicited[from].push(format!("nats://127.0.0.1:{}", link.port));
+            links.push(link);
+        }
         let start = |n: usize| {
-            let (name, all) = (format!("n{n}"), known.join(","));
+            let (name, listen) = (format!("n{n}"), format!("nats://127.0.0.1:{}", routes[n]));
             let more = [
                 "-n",
                 &name,
                 "--cluster_name",
                 "c",
                 "--cluster",
-                &known[n],
+                &listen,
                 "--routes",
-                &all,
+                &solicited[n].join(","),
+                // Where nobody is: or they would tell each other ways around the links.
+                "--cluster_advertise",
+                "127.0.0.1:9",
             ];
             Self::start_on(clients[n], &more.map(String::from))
         };
-        (0..3).map(start).collect()
+        ((0..3).map(start).collect(), links)
     }
 
     /// Ends it as a loss of power would, but for what its disk has taken.
@@ -94,6 +102,52 @@ impl NatsServer {
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             assert_eq!(self.child.try_wait().unwrap(), None, "nats-server ended");
             std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// The network between two servers of a cluster, which can be cut.
+pub struct Link {
+    port: u16,
+    cut: watch::Sender<bool>,
+}
+
+impl Link {
+    /// Forwards from a port of its own.
+    async fn to(server: u16) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let cut = watch::Sender::new(false);
+        let is_cut = cut.subscribe();
+        tokio::spawn(async move {
+            while let Ok((from, _)) = listener.accept().await {
+                let Ok(to) = tokio::net::TcpStream::connect(("127.0.0.1", server)).await else {
+                    continue;
+                };
+                let ((from_in, from_out), (to_in, to_out)) = (from.into_split(), to.into_split());
+                tokio::spawn(forward(from_in, to_out, is_cut.clone()));
+                tokio::spawn(forward(to_in, from_out, is_cut.clone()));
+            }
+        });
+        Self { port, cut }
+    }
+
+    /// Lets nothing through, in either direction; neither end is told. What was sent arrives once it is mended.
+    pub fn cut(&self) {
+        self.cut.send_replace(true);
+    }
+
+    pub fn mend(&self) {
+        self.cut.send_replace(false);
+    }
+}
+
+async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut cut: watch::Receiver<bool>) {
+    let mut bytes = vec![0; 16 << 10];
+    while let Ok(length @ 1..) = from.read(&mut bytes).await {
+        if cut.wait_for(|cut| !cut).await.is_err() || to.write_all(&bytes[..length]).await.is_err()
+        {
+            return;
         }
     }
 }
