@@ -15,8 +15,11 @@ use crate::{median, ms, resident};
 /// Connections and messages of each load, with the pipeline always full.
 const LOADS: [(usize, usize); 4] = [(1, 20_000), (16, 60_000), (64, 60_000), (256, 60_000)];
 
+/// Messages in a full mailbox.
+const FULL: usize = 1_000_000;
+
 /// Connections that are kept open.
-const IDLE: usize = 9_000;
+const IDLE: usize = 10_000;
 
 /// Limits that would slow the load down: the benchmark is one address and a few very busy accounts.
 const LIMITS: &str = "
@@ -27,14 +30,18 @@ connects = { burst = 1, per_minute = 0 }
 registrations = { burst = 1, per_minute = 0 }
 calls = { burst = 1, per_minute = 0 }
 sends = { burst = 1, per_minute = 0 }
-mailbox_messages = 1000000
+mailbox_messages = 4000000
+sender_percent = 100
 mailbox_mib = 4096
 ";
 
 pub(crate) fn load(world: &World) {
     let relay = unlimited(world, "loaded");
     let address = relay.host_port().to_owned();
-    let (nats, mosquitto) = (Peer::nats(world, &relay), Peer::mosquitto(world, &relay));
+    let (nats, mosquitto) = (
+        Peer::nats(world, &relay),
+        Peer::mosquitto(world, "mosquitto", &relay),
+    );
 
     let sync = median(fdatasyncs(relay.folder(), 500));
     println!(
@@ -86,14 +93,45 @@ pub(crate) fn load(world: &World) {
         resident(nats.process()),
         resident(mosquitto.process())
     );
+    drop((nats, mosquitto));
+    full_mailbox(world, &runtime);
     idle(world, &runtime);
+}
+
+/// A mailbox that nobody has looked into for long.
+fn full_mailbox(world: &World, runtime: &tokio::runtime::Runtime) {
+    let relay = unlimited(world, "full");
+    let size = || {
+        let files = ["relay.db", "relay.db-wal"].map(|name| relay.folder().join(name));
+        let sizes = files.map(|file| std::fs::metadata(file).map_or(0, |data| data.len()));
+        sizes.iter().sum::<u64>() as f64 / f64::from(1 << 20)
+    };
+    let before = size();
+    let (mut owner, load) = runtime.block_on(relay::fill(relay.host_port(), 16, FULL));
+    println!("\nmailbox with {} messages of {BODY} bytes:", load.messages);
+    println!(
+        "  filled                 {:8.0} messages/s; the store grew by {:.0} MiB, {:.0} bytes each",
+        load.per_second(),
+        size() - before,
+        (size() - before) * f64::from(1 << 20) / load.messages as f64
+    );
+    let (first, all) = runtime.block_on(owner.drain(load.messages));
+    println!(
+        "  delivered              {:8.0} messages/s, each acknowledged; the first after {:.2} ms",
+        load.messages as f64 / all.as_secs_f64(),
+        ms(first)
+    );
+    println!(
+        "  relay resident         {:8} KiB",
+        resident(relay.process())
+    );
 }
 
 /// What connections hold that do nothing any more: each was logged in and sent one message.
 fn idle(world: &World, runtime: &tokio::runtime::Runtime) {
     raise_descriptors();
     let relay = unlimited(world, "idle");
-    let mosquitto = Peer::mosquitto(world, &relay);
+    let mosquitto = Peer::mosquitto(world, "mosquitto-idle", &relay);
     println!("\n{IDLE} idle TLS connections, each logged in, after one message of {BODY} bytes:");
     let address = relay.host_port();
     let kept = held("hostchat-relay", relay.process(), || {

@@ -26,9 +26,9 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// mosquitto with persistence, no limits, and the certificate of `relay`.
-    pub(crate) fn mosquitto(world: &World, relay: &Relay) -> Self {
-        let (folder, port) = (world.path("mosquitto"), free_port());
+    /// mosquitto in a folder of this name, with persistence, no limits, and the certificate of `relay`.
+    pub(crate) fn mosquitto(world: &World, name: &str, relay: &Relay) -> Self {
+        let (folder, port) = (world.path(name), free_port());
         let certificates = relay.folder().display();
         let text = format!(
             "listener {port} 127.0.0.1\ncertfile {certificates}/cert.pem\nkeyfile {certificates}/key.pem\n\

@@ -231,6 +231,36 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// Receives and acknowledges `count` messages; gives the time to the first and to the answer to the last.
+    pub(crate) async fn drain(&mut self, count: usize) -> (Duration, Duration) {
+        let began = Instant::now();
+        let mut first = None;
+        self.call(Call::Receive).await;
+        let (mut delivered, mut answered) = (0, 0);
+        // The answer to `Receive` is one more.
+        while answered <= count {
+            let number = self.event(|event| match event {
+                Event::Deliver(delivery) => Some(Some(delivery.number)),
+                Event::Reply { answer, .. } => {
+                    assert!(!matches!(answer, Answer::Refused(_)), "refused");
+                    Some(None)
+                }
+                _ => None,
+            });
+            let Some(number) = number.await else {
+                answered += 1;
+                continue;
+            };
+            first.get_or_insert_with(|| began.elapsed());
+            delivered += 1;
+            assert!(delivered <= count, "more than was sent");
+            self.call(Call::Acknowledge { number }).await;
+        }
+        (first.unwrap_or_default(), began.elapsed())
+    }
+}
+
 enum Done {
     Stored,
     Other,
@@ -253,6 +283,22 @@ pub(crate) async fn load(relay: &str, connections: usize, messages: usize) -> Lo
         client.send_many(&name, each).await
     };
     Load::of(clients.into_iter().map(send).collect()).await
+}
+
+/// Fills one mailbox with `messages`, sent over `connections` connections, and gives the connection of its owner.
+pub(crate) async fn fill(relay: &str, connections: usize, messages: usize) -> (Connection, Load) {
+    let owner = Connection::login(relay, "owner", 1).await;
+    let mut clients = Vec::new();
+    for number in 0..connections {
+        let seed = (2 + number) as u64;
+        clients.push(Connection::login(relay, &format!("filler{number}"), seed).await);
+    }
+    let each = messages / connections;
+    let send = |mut client: Connection| async move { client.send_many("owner", each).await };
+    (
+        owner,
+        Load::of(clients.into_iter().map(send).collect()).await,
+    )
 }
 
 /// Opens connections that each send one message, and keeps them.
