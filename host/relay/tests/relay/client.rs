@@ -423,3 +423,19 @@ impl ServerCertVerifier for Pinned {
         self.algorithms.supported_schemes()
     }
 }
+
+/// Asks `count` times for the prekeys of `name`, pipelined, and gives the ids of the one-time keys that came.
+pub async fn take_one_time(client: &mut Client, name: &Name, count: usize) -> Vec<u32> {
+    for _ in 0..count {
+        client.ask(Call::TakePrekeys(name.clone())).await;
+    }
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        let Got::Bundle(_, bundle) = client.next().await else {
+            panic!("no bundle");
+        };
+        assert_eq!(bundle.last_resort.id, 100);
+        ids.extend(bundle.one_time.map(|prekey| prekey.id));
+    }
+    ids
+}

@@ -13,7 +13,7 @@ use hostchat_relay::clock::ManualClock;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use crate::client::{Client, Got, Person, message};
+use crate::client::{Client, Got, Person, message, take_one_time};
 use crate::harness::{Place, Process, TestRelay, WALL, configure, init, run_on_nats, servers};
 use crate::nats::{Link, NatsServer};
 
@@ -146,17 +146,7 @@ fn a_one_time_key_is_given_once_over_all_nats_nodes() {
             let mut client = Client::register(place, &person).await;
             let name = bob.name.clone();
             takers.push(tokio::spawn(async move {
-                for _ in 0..3 {
-                    client.ask(Call::TakePrekeys(name.clone())).await;
-                }
-                let mut ids = Vec::new();
-                for _ in 0..3 {
-                    let Got::Bundle(_, bundle) = client.next().await else {
-                        panic!("no bundle");
-                    };
-                    ids.extend(bundle.one_time.map(|prekey| prekey.id));
-                }
-                ids
+                take_one_time(&mut client, &name, 3).await
             }));
         }
         let mut given = Vec::new();

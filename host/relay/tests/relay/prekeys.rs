@@ -6,7 +6,7 @@ use hostchat_core::wire::relay::{Call, Reason};
 use hostchat_core::wire::{Prekey, PrekeyBundle, PrekeyKind};
 use hostchat_relay::Rate;
 
-use crate::client::{Client, Got, Person};
+use crate::client::{Client, Got, Person, take_one_time};
 use crate::harness::{TestRelay, also_on_nats};
 
 also_on_nats!(
@@ -64,18 +64,7 @@ async fn a_one_time_key_is_given_to_one_sender_however_many_ask_at_once() {
         let mut client = Client::register(&relay.place, &person).await;
         let name = bob.name.clone();
         takers.push(tokio::spawn(async move {
-            for _ in 0..5 {
-                client.ask(Call::TakePrekeys(name.clone())).await;
-            }
-            let mut ids = Vec::new();
-            for _ in 0..5 {
-                let Got::Bundle(_, bundle) = client.next().await else {
-                    panic!("no bundle");
-                };
-                assert_eq!(bundle.last_resort.id, 100);
-                ids.extend(bundle.one_time.map(|prekey| prekey.id));
-            }
-            ids
+            take_one_time(&mut client, &name, 5).await
         }));
     }
     let mut given = Vec::new();
