@@ -114,10 +114,10 @@ impl Pty {
         Ok(())
     }
 
-    /// Forgets what the last host left unread.
+    /// Forgets what the last host left unread. What comes in stays: it is of the next host, which may have come already.
     pub(crate) fn flush(&self) {
         let _ =
-            rustix::termios::tcflush(self.master.as_fd(), rustix::termios::QueueSelector::IOFlush);
+            rustix::termios::tcflush(self.master.as_fd(), rustix::termios::QueueSelector::OFlush);
     }
 }
 
@@ -134,4 +134,36 @@ fn timespec(wait: Duration) -> Timespec {
         tv_sec: 1,
         tv_nsec: 0,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn plug_in(pty: &Pty) -> File {
+        let mut port = File::options();
+        port.read(true).write(true);
+        port.open(pty.link()).expect("port opens")
+    }
+
+    #[test]
+    fn what_the_next_host_says_at_once_is_not_forgotten_with_the_last() {
+        let folder = tempfile::tempdir().expect("folder");
+        let pty = Pty::open(&folder.path().join("tty")).expect("a pseudo-terminal");
+        drop(plug_in(&pty));
+        let mut buffer = [0; 16];
+        let seen = pty.read(&mut buffer, Duration::ZERO).expect("read");
+        assert!(matches!(seen, Input::HungUp));
+
+        let mut next = plug_in(&pty);
+        next.write_all(b"hello").expect("written");
+        pty.flush();
+        let seen = pty
+            .read(&mut buffer, Duration::from_secs(60))
+            .expect("read");
+        assert!(matches!(seen, Input::Bytes(5)), "the hello is there");
+    }
 }

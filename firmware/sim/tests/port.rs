@@ -18,6 +18,7 @@ use hostchat_core::icd::{
 use hostchat_core::wire::{Bytes, codec};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng as _;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
 struct Sim {
@@ -95,12 +96,24 @@ impl Host {
         self.port.write_all(&frame).expect("written");
     }
 
+    /// The next byte of the token; a failed test, and no hanging one, when there is none.
+    fn byte(&mut self) -> u8 {
+        let mut ports = [PollFd::new(&self.port, PollFlags::IN)];
+        let patience = Timespec {
+            tv_sec: 60,
+            tv_nsec: 0,
+        };
+        assert_eq!(poll(&mut ports, Some(&patience)), Ok(1), "silence");
+        let mut byte = [0];
+        self.port.read_exact(&mut byte).expect("a byte");
+        byte[0]
+    }
+
     /// The next message of the token, keepalives noted.
     fn read(&mut self) -> (u8, Vec<u8>) {
         loop {
-            let mut byte = [0];
-            self.port.read_exact(&mut byte).expect("a byte");
-            let Some(Ok((sequence, message))) = self.deframer.push(byte[0]) else {
+            let byte = self.byte();
+            let Some(Ok((sequence, message))) = self.deframer.push(byte) else {
                 continue;
             };
             if let Ok(FromToken::Keepalive(activity)) = codec::decode(message) {
@@ -115,9 +128,8 @@ impl Host {
     fn wait_until_a_press_is_asked_for(&mut self) {
         self.keepalives.clear();
         while self.keepalives.last() != Some(&Activity::TouchNeeded) {
-            let mut byte = [0];
-            self.port.read_exact(&mut byte).expect("a byte");
-            if let Some(Ok((_, message))) = self.deframer.push(byte[0]) {
+            let byte = self.byte();
+            if let Some(Ok((_, message))) = self.deframer.push(byte) {
                 match codec::decode(message).expect("decodes") {
                     FromToken::Keepalive(activity) => self.keepalives.push(activity),
                     other => panic!("not waited for: {other:?}"),

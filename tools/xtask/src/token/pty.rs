@@ -189,8 +189,9 @@ pub(super) fn relay(
             if std::mem::take(&mut connected) {
                 inward.0.clear();
                 let _ = rustix::io::write(&machine.line, b"0");
+                // Not what comes in: that is of the next host, which may have come already.
                 let _ =
-                    rustix::termios::tcflush(&pty.master, rustix::termios::QueueSelector::IOFlush);
+                    rustix::termios::tcflush(&pty.master, rustix::termios::QueueSelector::OFlush);
             }
             // Polling a port that is closed returns at once.
             std::thread::sleep(Duration::from_millis(5));
