@@ -240,7 +240,11 @@ async fn receive(
             }
             let got = tokio::select! {
                 got = client.next() => got,
-                Ok(()) = wanted.changed() => continue,
+                Ok(()) = wanted.changed() => {
+                    let (node, all) = ((at - 1) % places.len(), *wanted.borrow());
+                    println!("{name} at node {node} has {} of {all:?}", shown.len());
+                    continue;
+                }
             };
             match got {
                 Got::Deliver(delivered) => {

@@ -183,9 +183,10 @@ impl Process {
         Self::start_as(Command::new(env!("CARGO_BIN_EXE_hostchat-relay")), folder)
     }
 
-    /// Starts it through another command, which gets the arguments appended.
+    /// Starts it through another command, which gets the arguments appended. `HOSTCHAT_RELAY_LOG=debug` shows more.
     pub fn start_as(command: Command, folder: &Path) -> Self {
-        Self::start_logging(command, folder, "error")
+        let level = std::env::var("HOSTCHAT_RELAY_LOG");
+        Self::start_logging(command, folder, level.as_deref().unwrap_or("error"))
     }
 
     /// As [`Process::start_as`], with JSON logs from this level on.

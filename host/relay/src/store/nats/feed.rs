@@ -27,6 +27,10 @@ const INACTIVE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Longest time without any progress that somebody waits for a record.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest time that a node believes a stream in which nothing happens, before it writes a mark to see.
+const DOUBT: Duration = Duration::from_secs(10);
+/// Records before the end of the stream from which on a first consumer's gaps are looked into as well.
+const NEAR: u64 = 256;
 /// Most readers that wait for one mark; the next ones wait for room.
 const READERS: usize = 1024;
 /// The server asks for a sign that what it sent has arrived.
@@ -102,7 +106,8 @@ impl Feed {
     }
 }
 
-/// Writes a mark for everybody who waits by then: when it comes back, so has all that was written before.
+/// Writes a mark for everybody who waits by then: when it comes back, so has all that was written before. Also without
+/// anybody, now and then: a replica that is left behind looks like a stream in which nothing happens.
 async fn mark(
     link: Arc<Link>,
     feed: Arc<Feed>,
@@ -113,7 +118,13 @@ async fn mark(
         Which::Book => link.subjects.book_mark(),
     };
     let mut readers = Vec::new();
-    while waiting.recv_many(&mut readers, READERS).await > 0 {
+    loop {
+        let applied = feed.applied();
+        match timeout(DOUBT, waiting.recv_many(&mut readers, READERS)).await {
+            Ok(0) => return,
+            Err(_) if feed.applied() > applied => continue,
+            Ok(_) | Err(_) => {}
+        }
         let put = link.put(subject.clone(), HeaderMap::new(), Bytes::new(), None);
         let result = match put.await {
             Ok(Put::Done(number)) => feed.reached(number).await,
@@ -206,20 +217,43 @@ async fn follow_once(link: &Link, feed: &Feed, apply: &Apply) -> Result<(), Stor
         if headers_only && *feed.bodies.borrow() {
             return Ok(());
         }
-        if number > *feed.applied.borrow() {
-            let time = u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000);
+        if start_sequence > 1 || info.pending < NEAR {
+            fill(link, feed, apply, number).await?;
+        }
+        if number > feed.applied() {
             let none = HeaderMap::new();
             let headers = record.message.headers.as_ref().unwrap_or(&none);
             let body = record.message.payload.clone();
-            apply(
-                number,
-                time.unwrap_or(0),
-                &record.message.subject,
-                headers,
-                body,
-            );
+            let time = millis(info.published.unix_timestamp_nanos());
+            apply(number, time, &record.message.subject, headers, body);
             feed.applied.send_replace(number);
             behind = None;
         }
     }
+}
+
+/// Takes what lies before `until` and was not delivered: numbers are left out where a record was replaced, but a consumer
+/// on a replica that was cut off may also begin after records that its replica had not yet (seen with 2.9).
+async fn fill(link: &Link, feed: &Feed, apply: &Apply, until: u64) -> Result<(), StoreError> {
+    while feed.applied() + 1 < until {
+        let next = link.next(feed.which, feed.applied() + 1).await?;
+        let Some(record) = next.filter(|record| record.sequence < until) else {
+            return Ok(());
+        };
+        tracing::warn!(stream = ?feed.which, number = record.sequence, "the server left out a record");
+        apply(
+            record.sequence,
+            millis(record.time.unix_timestamp_nanos()),
+            &record.subject,
+            &record.headers,
+            record.payload,
+        );
+        feed.applied.send_replace(record.sequence);
+    }
+    Ok(())
+}
+
+/// Milliseconds since 1970, of nanoseconds.
+fn millis(nanoseconds: i128) -> u64 {
+    u64::try_from(nanoseconds / 1_000_000).unwrap_or(0)
 }

@@ -265,6 +265,28 @@ impl Link {
         }
     }
 
+    /// The first record from `number` on, as the leader knows it.
+    pub(super) async fn next(
+        &self,
+        which: Which,
+        number: u64,
+    ) -> Result<Option<StreamMessage>, StoreError> {
+        let stream = self.stream(which);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match stream.get_first_raw_message_by_subject(">", number).await {
+                Ok(message) => return Ok(Some(message)),
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
+                    return Ok(None);
+                }
+                Err(error) if tokio::time::Instant::now() >= deadline => {
+                    return Err(unavailable(error));
+                }
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
     fn stream_of(&self, subject: &str) -> &Stream {
         match self.subjects.is_mail(subject) {
             true => &self.mail,

@@ -24,8 +24,9 @@
 //! waits in memory: some 400 bytes for each message that waits. Deliveries come from the stream, in its order, whichever
 //! node stored them, and the number of a message is its place there. What a client may have been told by another node is
 //! read after a mark: a record written through the stream that comes back once all before it has. So a message
-//! acknowledged at one node is never delivered by another one later. A body is taken only from a record of its subject,
-//! whatever a replica has under its number.
+//! acknowledged at one node is never delivered by another one later. A replica that was cut off may leave out records that
+//! it had not yet; the leader is asked what lies between two that it delivers. A body is taken only from a record of its
+//! subject, whatever a replica has under its number.
 //!
 //! One pair of sender and receiver has one write on its way at a time, tried again for ten seconds while servers fail
 //! over: their order holds unless one is given up. Times are the servers', so that relays' clocks do not matter. Two of
