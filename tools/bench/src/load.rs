@@ -15,6 +15,9 @@ use crate::{median, ms, resident};
 /// Connections and messages of each load, with the pipeline always full.
 const LOADS: [(usize, usize); 4] = [(1, 20_000), (16, 60_000), (64, 60_000), (256, 60_000)];
 
+/// The same where each message is written to three servers, all of them on this machine.
+const CLUSTER_LOADS: [(usize, usize); 4] = [(1, 2_000), (16, 10_000), (64, 20_000), (256, 20_000)];
+
 /// Messages in a full mailbox.
 const FULL: usize = 1_000_000;
 
@@ -94,8 +97,47 @@ pub(crate) fn load(world: &World) {
         resident(mosquitto.process())
     );
     drop((nats, mosquitto));
+    cluster(world, &runtime);
     full_mailbox(world, &runtime);
     idle(world, &runtime);
+}
+
+/// One node over three NATS servers, which share the cores with it and with the load.
+fn cluster(world: &World, runtime: &tokio::runtime::Runtime) {
+    let (servers, urls) = Peer::nats_cluster(world);
+    let store = format!("[nats]\nservers = {urls:?}\nreplicas = 3\n");
+    let relay = unlimited_on(world, "clustered", "store = \"nats\"\n", &store);
+    println!("\none node over three NATS servers, three copies of each message:");
+    for (connections, messages) in CLUSTER_LOADS {
+        println!(
+            "  {connections:3} connections         messages/s    p50 ms    p99 ms   CPU us each"
+        );
+        let before: Duration = servers.iter().map(|s| processor_time(s.process())).sum();
+        let ours = measured(relay.process(), || {
+            runtime.block_on(relay::load(relay.host_port(), connections, messages))
+        });
+        row(
+            "hostchat-relay",
+            &ours,
+            "kept by two of three before it is acknowledged",
+        );
+        let after: Duration = servers.iter().map(|s| processor_time(s.process())).sum();
+        println!(
+            "    {:16} {:45.1}",
+            "the servers",
+            after.saturating_sub(before).as_secs_f64() * 1e6 / ours.0.messages as f64
+        );
+    }
+    let resident_of = |server: &Peer| resident(server.process()).to_string();
+    println!(
+        "  resident afterwards    {:8} KiB hostchat-relay, {} each server",
+        resident(relay.process()),
+        servers
+            .iter()
+            .map(resident_of)
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
 }
 
 /// A mailbox that nobody has looked into for long.
@@ -196,12 +238,17 @@ fn processor_time(server: &Running) -> Duration {
 
 /// A relay that holds nobody up.
 fn unlimited(world: &World, name: &str) -> Relay {
+    unlimited_on(world, name, "", "")
+}
+
+/// The same, with these keys at the top of its configuration and these tables in it.
+fn unlimited_on(world: &World, name: &str, keys: &str, tables: &str) -> Relay {
     let mut relay = world.relay_with(name, &[]);
     relay.stop().ok();
     let path = relay.folder().join("relay.toml");
     let text = std::fs::read_to_string(&path).expect("relay.toml");
     let (before, after) = text.split_once("[limits]").unwrap_or((&text, ""));
-    let text = format!("{before}[limits]{LIMITS}{after}");
+    let text = format!("{keys}{before}{tables}[limits]{LIMITS}{after}");
     std::fs::write(&path, text).expect("relay.toml written");
     relay.start();
     relay

@@ -55,6 +55,32 @@ impl Peer {
         Self::start(&mut command, port)
     }
 
+    /// Three NATS servers that keep copies for each other, without TLS, as behind a relay; and where they listen.
+    pub(crate) fn nats_cluster(world: &World) -> (Vec<Self>, Vec<String>) {
+        let ports = free_ports(6);
+        let (clients, routes) = ports.split_at(3);
+        let to_all = routes
+            .iter()
+            .map(|port| format!("\"nats://127.0.0.1:{port}\""))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let servers = clients.iter().zip(routes).map(|(port, route)| {
+            let folder = world.path(&format!("nats-{port}"));
+            let text = format!(
+                "server_name: \"n{port}\"\nlisten: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\" }}\n\
+                 cluster {{ name: \"c\", listen: \"127.0.0.1:{route}\", routes: [{to_all}] }}\n",
+                folder.display()
+            );
+            let mut command = Command::new("/usr/sbin/nats-server");
+            command.arg("-c").arg(config(&folder, &text));
+            Self::start(&mut command, *port)
+        });
+        let urls = clients
+            .iter()
+            .map(|port| format!("nats://127.0.0.1:{port}"));
+        (servers.collect(), urls.collect())
+    }
+
     fn start(command: &mut Command, port: u16) -> Self {
         let process = Running::start(command.stdin(Stdio::null()));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -228,6 +254,13 @@ fn config(folder: &Path, text: &str) -> std::path::PathBuf {
 }
 
 fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("an address").port()
+    free_ports(1).first().copied().expect("one")
+}
+
+fn free_ports(count: usize) -> Vec<u16> {
+    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    // All held at once: each another one.
+    let held: Vec<_> = (0..count).map(|_| bind()).collect();
+    let port = |held: &TcpListener| held.local_addr().expect("an address").port();
+    held.iter().map(port).collect()
 }
