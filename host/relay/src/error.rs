@@ -158,7 +158,7 @@ impl Error {
             Self::NotARelay(_) | Self::Config { .. } | Self::Exists(_) | Self::StoreExists(_) => 3,
             Self::Listen { .. } => 4,
             Self::Store {
-                source: StoreError::Full,
+                source: StoreError::Full | StoreError::Unwritable,
                 ..
             } => 8,
             Self::Store { .. } => 5,

@@ -80,7 +80,7 @@ impl Relay {
     /// What a client is told when the store fails.
     pub(crate) fn refusal(&self, error: &StoreError) -> Refusal {
         match error {
-            StoreError::Full => Refusal {
+            StoreError::Full | StoreError::Unwritable => Refusal {
                 reason: Reason::RelayFull,
                 retry_after_ms: 60_000,
             },

@@ -197,7 +197,7 @@ fn shown(relay: &Relay, row: AccountRow) -> User {
 
 fn refused(error: StoreError) -> Refused {
     match error {
-        StoreError::Full => Refused::Full,
+        StoreError::Full | StoreError::Unwritable => Refused::Full,
         StoreError::Closed => Refused::ShuttingDown,
         _ => {
             tracing::error!(%error, "the store failed");

@@ -158,7 +158,7 @@ impl Refused {
             Self::UnknownName => "no account has this name",
             Self::UnknownInvitation => "no invitation that can be used has this id",
             Self::TooManyInvitations => "too many invitations can still be used",
-            Self::Full => "the disk is full",
+            Self::Full => "the disk is full, or takes no writes",
             Self::ShuttingDown => "the relay shuts down",
             Self::Internal => "the store failed",
             Self::LogOff => "this relay keeps no log of who wrote to whom",

@@ -277,6 +277,8 @@ impl<T> Future for Pending<T> {
 pub enum StoreError {
     /// No space: the disk, a quota, or the largest size of the database.
     Full,
+    /// The disk takes no writes: read-only, failing, or full beyond a quota.
+    Unwritable,
     /// The files are damaged.
     Damaged(String),
     /// The files belong to a newer version of this program.
@@ -302,6 +304,9 @@ impl StoreError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Full => "free some disk space, or raise database_mib in relay.toml",
+            Self::Unwritable => {
+                "see what the kernel says of the disk (`dmesg`), whether it is mounted read-only, and the quota of the relay's user"
+            }
             Self::Damaged(_) => {
                 "restore relay.db from a backup, or move it (with its -wal and -shm files) away and start empty"
             }
@@ -321,6 +326,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => f.write_str("no space left"),
+            Self::Unwritable => f.write_str("the disk takes no writes"),
             Self::Damaged(how) => write!(f, "the database is damaged: {how}"),
             Self::Newer { found, known } => write!(
                 f,
@@ -342,8 +348,8 @@ impl From<rusqlite::Error> for StoreError {
         match error.sqlite_error_code() {
             Some(Code::DiskFull) => Self::Full,
             Some(Code::DatabaseCorrupt | Code::NotADatabase) => Self::Damaged(error.to_string()),
-            // A write beyond RLIMIT_FSIZE or a quota is reported as a failed write.
-            Some(Code::SystemIoFailure) if is_write(&error) => Self::Full,
+            Some(Code::ReadOnly) => Self::Unwritable,
+            Some(Code::SystemIoFailure) if is_write(&error) => Self::Unwritable,
             _ => Self::Other(error.to_string()),
         }
     }

@@ -336,6 +336,41 @@ async fn a_failing_disk_refuses_and_recovers_when_space_returns() {
     .await;
 }
 
+/// The disk becomes read-only for a while, after so many writes of a thread and for so many.
+#[tokio::test]
+async fn a_disk_that_is_read_only_refuses_and_recovers_when_it_is_not() {
+    let folder = init();
+    configure(folder.path(), "", OPEN);
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-o", "/dev/null", "-e", "trace=pwrite64", "-e"])
+        .arg("inject=pwrite64:error=EROFS:when=200..260")
+        .arg(env!("CARGO_BIN_EXE_hostchat-relay"))
+        // The relay is a child of strace: it has to go with it.
+        .process_group(0);
+    let mut process = Process::start_as(command, folder.path());
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    let mut to = Client::register(&process.place, &bob).await;
+    let mut from = Client::register(&process.place, &alice).await;
+    let (mut stored, mut refused) = (0u128, 0);
+    // Each message again until it is taken, and some more.
+    while refused == 0 || stored < 150 {
+        match from.send(&bob, stored, b"x").await {
+            Got::Stored(_) => stored += 1,
+            got => {
+                assert_eq!(got.reason(), Some(Reason::RelayFull), "{got:?}");
+                refused += 1;
+            }
+        }
+        assert!(stored < 10_000, "no write failed");
+        assert!(refused < 100, "does not recover");
+    }
+    assert_eq!(to.drain(true).await.len() as u128, stored);
+    let group = Pid::from_child(&process.child);
+    rustix::process::kill_process_group(group, rustix::process::Signal::TERM).unwrap();
+    process.child.wait().unwrap();
+}
+
 /// Starts a relay whose files cannot grow beyond `bytes`: writes fail as on a full disk.
 fn limited_to(folder: &Path, bytes: u64) -> Process {
     let mut command = Command::new("sh");
