@@ -9,8 +9,8 @@ use hostchat_tests::{Relay, Running, World};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::peers::Peer;
-use crate::relay::{self, BODY, Load, PIPELINE};
-use crate::{median, ms, resident};
+use crate::relay::{self, BODY, Load, PIPELINE, attack};
+use crate::{median, ms, resident, resident_most};
 
 /// Connections and messages of each load, with the pipeline always full.
 const LOADS: [(usize, usize); 4] = [(1, 20_000), (16, 60_000), (64, 60_000), (256, 60_000)];
@@ -98,6 +98,7 @@ pub(crate) fn load(world: &World) {
     );
     drop((nats, mosquitto));
     cluster(world, &runtime);
+    attack(world, &runtime);
     full_mailbox(world, &runtime);
     idle(world, &runtime);
 }
@@ -106,7 +107,7 @@ pub(crate) fn load(world: &World) {
 fn cluster(world: &World, runtime: &tokio::runtime::Runtime) {
     let (servers, urls) = Peer::nats_cluster(world);
     let store = format!("[nats]\nservers = {urls:?}\nreplicas = 3\n");
-    let relay = unlimited_on(world, "clustered", "store = \"nats\"\n", &store);
+    let relay = configured(world, "clustered", "store = \"nats\"\n", &store, LIMITS);
     println!("\none node over three NATS servers, three copies of each message:");
     for (connections, messages) in CLUSTER_LOADS {
         println!(
@@ -167,6 +168,47 @@ fn full_mailbox(world: &World, runtime: &tokio::runtime::Runtime) {
         "  relay resident         {:8} KiB",
         resident(relay.process())
     );
+}
+
+/// Messages of somebody who behaves, in peace and under attack.
+const VICTIM: usize = 1_500;
+
+/// Limits that let everybody in, since all come from one address; what one account may do is the default.
+const OPEN_DOOR: &str = "
+connections = 12000
+connections_per_address = 12000
+connects = { burst = 1, per_minute = 0 }
+registrations = { burst = 1, per_minute = 0 }
+";
+
+/// What one who behaves notices of those who do not, and how much memory they cost.
+fn attack(world: &World, runtime: &tokio::runtime::Runtime) {
+    let relay = limited(world, "attacked", OPEN_DOOR);
+    let address = relay.host_port();
+    println!("\n{VICTIM} messages one after the other, the attackers on the same cores:");
+    let (calm, _) = measured(relay.process(), || {
+        runtime.block_on(attack::victim(address, "calm", VICTIM))
+    });
+    let rest = resident(relay.process());
+    let (hit, done) = runtime.block_on(attack::under_attack(
+        address,
+        attack::victim(address, "hit", VICTIM),
+    ));
+    let most = resident_most(relay.process());
+    for (name, load) in [("in peace", &calm), ("under attack", &hit)] {
+        println!(
+            "    {name:16} p50 {:8.2} ms   p99 {:8.2} ms",
+            ms(load.percentile(0.50)),
+            ms(load.percentile(0.99))
+        );
+    }
+    println!(
+        "    {:.1} times the p99; {} sends beyond the quota refused, {} malformed requests, each with a handshake",
+        hit.percentile(0.99).as_secs_f64() / calm.percentile(0.99).as_secs_f64(),
+        done.refused.load(std::sync::atomic::Ordering::Relaxed),
+        done.malformed.load(std::sync::atomic::Ordering::Relaxed)
+    );
+    println!("    resident {rest} KiB before, {most} KiB at most");
 }
 
 /// What connections hold that do nothing any more: each was logged in and sent one message.
@@ -238,17 +280,22 @@ fn processor_time(server: &Running) -> Duration {
 
 /// A relay that holds nobody up.
 fn unlimited(world: &World, name: &str) -> Relay {
-    unlimited_on(world, name, "", "")
+    limited(world, name, LIMITS)
 }
 
-/// The same, with these keys at the top of its configuration and these tables in it.
-fn unlimited_on(world: &World, name: &str, keys: &str, tables: &str) -> Relay {
+/// A relay with these limits.
+fn limited(world: &World, name: &str, limits: &str) -> Relay {
+    configured(world, name, "", "", limits)
+}
+
+/// A relay with these keys at the top of its configuration, these tables in it, and these limits.
+fn configured(world: &World, name: &str, keys: &str, tables: &str, limits: &str) -> Relay {
     let mut relay = world.relay_with(name, &[]);
     relay.stop().ok();
     let path = relay.folder().join("relay.toml");
     let text = std::fs::read_to_string(&path).expect("relay.toml");
     let (before, after) = text.split_once("[limits]").unwrap_or((&text, ""));
-    let text = format!("{keys}{before}{tables}[limits]{LIMITS}{after}");
+    let text = format!("{keys}{before}{tables}[limits]{limits}{after}");
     std::fs::write(&path, text).expect("relay.toml written");
     relay.start();
     relay

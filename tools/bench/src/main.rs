@@ -153,11 +153,20 @@ fn one_stretch() -> Stretch {
 
 /// Memory resident now, in KiB.
 fn resident(running: &Running) -> u64 {
+    memory(running, "VmRSS:")
+}
+
+/// The most that a process was resident since its start, in KiB.
+fn resident_most(running: &Running) -> u64 {
+    memory(running, "VmHWM:")
+}
+
+fn memory(running: &Running, what: &str) -> u64 {
     let status =
         std::fs::read_to_string(format!("/proc/{}/status", running.pid())).expect("status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(what));
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
-        .expect("VmRSS")
+        .expect("a figure in KiB")
 }
 
 fn median<T: Copy + PartialOrd + Default>(mut values: Vec<T>) -> T {

@@ -1,5 +1,7 @@
 //! The relay under load: pipelined, synced sends through real TLS connections.
 
+pub(crate) mod attack;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,32 +88,14 @@ impl Connection {
     /// Dials `host:port` and registers `name` with an identity made from `seed`.
     pub(crate) async fn login(relay: &str, name: &str, seed: u64) -> Self {
         let dialled = RelayName::parse(relay).expect("canonical");
-        let tcp = TcpStream::connect((dialled.host(), dialled.port()))
-            .await
-            .expect("relay reached");
-        tcp.set_nodelay(true).expect("no delay");
-        let server = ServerName::try_from(dialled.host().to_owned()).expect("server name");
-        let tls = TlsConnector::from(Arc::new(any_certificate()))
-            .connect(server, tcp)
-            .await
-            .expect("TLS");
+        let socket = connect(relay).await.expect("relay reached");
         let mut exporter = [0; 32];
-        exporter = tls
+        exporter = socket
+            .get_ref()
             .get_ref()
             .1
             .export_keying_material(exporter, EXPORTER_LABEL, None)
             .expect("exporter");
-
-        let mut request = format!("wss://{relay}{PATH}")
-            .into_client_request()
-            .expect("request");
-        let protocol = SUBPROTOCOL.parse().expect("header");
-        request
-            .headers_mut()
-            .insert("Sec-WebSocket-Protocol", protocol);
-        let (socket, _) = tokio_tungstenite::client_async(request, tls)
-            .await
-            .expect("WebSocket");
         let mut connection = Self { socket, next: 0 };
 
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
@@ -259,6 +243,27 @@ impl Connection {
         }
         (first.unwrap_or_default(), began.elapsed())
     }
+}
+
+/// Opens a WebSocket over TLS; `None` where the relay closes meanwhile.
+async fn connect(relay: &str) -> Option<WebSocketStream<TlsStream<TcpStream>>> {
+    let dialled = RelayName::parse(relay).expect("canonical");
+    let tcp = TcpStream::connect((dialled.host(), dialled.port()))
+        .await
+        .ok()?;
+    tcp.set_nodelay(true).expect("no delay");
+    let server = ServerName::try_from(dialled.host().to_owned()).expect("server name");
+    let tls = TlsConnector::from(Arc::new(any_certificate()));
+    let tls = tls.connect(server, tcp).await.ok()?;
+    let mut request = format!("wss://{relay}{PATH}")
+        .into_client_request()
+        .expect("request");
+    let protocol = SUBPROTOCOL.parse().expect("header");
+    request
+        .headers_mut()
+        .insert("Sec-WebSocket-Protocol", protocol);
+    let (socket, _) = tokio_tungstenite::client_async(request, tls).await.ok()?;
+    Some(socket)
 }
 
 enum Done {
