@@ -246,6 +246,8 @@ fn relay(lines: &mut BTreeMap<String, String>) {
             Call::DeleteAccount => Call::DeleteAccount,
             Call::Ping => Call::Ping,
             Call::Policy => Call::Policy,
+            Call::SetBlocked { .. } => Call::SetBlocked { who: address("a@h:1"), blocked: true },
+            Call::Blocked { .. } => Call::Blocked { after: "a@h:1" },
         });
     }
     {
@@ -269,6 +271,7 @@ fn relay(lines: &mut BTreeMap<String, String>) {
             Answer::Online { .. } => Answer::Online { names: heapless::Vec::from_slice(&["a", "b"]).expect("fits"), more: false },
             Answer::Refused(_) => Answer::Refused(refusal()),
             Answer::Policy { .. } => Answer::Policy { log_days: 30 },
+            Answer::Blocked { .. } => Answer::Blocked { addresses: heapless::Vec::from_slice(&["a@h:1"]).expect("fits"), more: false },
         });
     }
     {
@@ -289,6 +292,8 @@ fn relay(lines: &mut BTreeMap<String, String>) {
             Reason::ShuttingDown => Reason::ShuttingDown,
             Reason::TooLarge => Reason::TooLarge,
             Reason::Timeout => Reason::Timeout,
+            Reason::Blocked => Reason::Blocked,
+            Reason::QuotaFull => Reason::QuotaFull,
         });
     }
 }

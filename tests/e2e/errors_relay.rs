@@ -219,6 +219,80 @@ fn a_full_mailbox_keeps_the_rest_with_the_sender_and_in_order() {
 }
 
 #[test]
+fn who_is_blocked_is_told_and_keeps_the_message_until_it_is_taken() {
+    let world = World::new();
+    let relay = world.relay();
+    let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
+    pair(&world, &alice, &bob);
+    alice.run(&["send", "bob", "before"]).ok();
+
+    let at_alice = format!("alice@{}", relay.host_port());
+    let done = events(
+        &bob.run(&["contacts", "block", "alice", "--json"]).ok(),
+        "done",
+    );
+    assert_eq!(done[0]["what"], "blocked");
+    assert_eq!(done[0]["peer"], at_alice.as_str());
+    let blocked = || {
+        let listed = bob.run(&["contacts", "blocked", "--json"]).ok();
+        events(&listed, "blocked")
+    };
+    assert_eq!(blocked().len(), 1);
+    assert_eq!(blocked()[0]["name"], "alice");
+    assert_eq!(blocked()[0]["address"], at_alice.as_str());
+    alice
+        .run(&["send", "bob", "unwanted"])
+        .refused(7, "refused: the receiver takes nothing from you")
+        .refused(7, "hint: what you wrote stays in the outbox")
+        .refused(7, "`hostchat contacts delete NAME`");
+    let contacts = alice.run(&["contacts", "--json"]).ok();
+    assert_eq!(waiting(&contacts), 1);
+    let contact = &events(&contacts, "contact")[0];
+    assert_eq!(contact["status"], "verified by code");
+    let received = alice.run(&["recv"]).ok();
+    let notes = received.err.matches("takes nothing from you").count();
+    assert_eq!(notes, 1, "{received}");
+    assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), ["before"]);
+
+    // A stranger gets no keys to begin with.
+    let carol = world.home("carol", &relay);
+    bob.run(&["contacts", "block", "carol"]).ok();
+    carol
+        .run(&["send", "bob", "hello"])
+        .refused(7, "the receiver takes nothing from you");
+    carol
+        .run(&["send", "bob", "hello", "--code", "print"])
+        .refused(7, "the receiver takes nothing from you");
+    assert_eq!(waiting(&carol.run(&["contacts", "--json"]).ok()), 2);
+    carol.run(&["contacts", "delete", "bob"]).ok();
+    assert_eq!(waiting(&carol.run(&["contacts", "--json"]).ok()), 0);
+    bob.run(&["contacts", "block", "eve@elsewhere.example:1"])
+        .ok();
+    let listed = bob.run(&["contacts", "blocked"]).ok();
+    let lines: Vec<_> = listed.out.lines().collect();
+    let carol_at = format!("carol@{}", relay.host_port());
+    assert_eq!(
+        lines,
+        [
+            &format!("alice  {at_alice}"),
+            carol_at.as_str(),
+            "eve@elsewhere.example:1"
+        ]
+    );
+
+    bob.run(&["contacts", "unblock", &at_alice]).ok();
+    assert_eq!(blocked().len(), 2);
+    alice.run(&["recv"]).ok();
+    assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), ["unwanted"]);
+    assert_eq!(waiting(&alice.run(&["contacts", "--json"]).ok()), 0);
+    for wrong in ["bob", "", "b b", "\u{1b}[2J"] {
+        let ended = bob.run(&["contacts", "block", wrong]);
+        assert_eq!(ended.code(), 2, "{wrong:?}: {ended}");
+        assert!(!ended.err.contains('\u{1b}'), "{wrong:?}: {ended}");
+    }
+}
+
+#[test]
 fn a_rate_limit_tells_when_to_try_again_and_keeps_the_message() {
     let world = World::new();
     let mut relay = world.relay();

@@ -345,6 +345,46 @@ fn what_a_relay_calls_things_cannot_drive_the_terminal() {
 }
 
 #[test]
+fn who_is_blocked_does_not_ask_again_for_every_message_that_comes() {
+    let scene = Scene::paired();
+    scene.relay.attack(|adversary| {
+        adversary.reply = Box::new(|answer| {
+            let blocked = Event::Reply {
+                id: answer.id,
+                answer: Answer::Refused(Refusal {
+                    reason: Reason::Blocked,
+                    retry_after_ms: 0,
+                }),
+            };
+            let of_alice = |who: &hostchat_core::wire::Address| who.name().as_str() == "alice";
+            let refuse = answer.call == Call::Send && answer.account.as_ref().is_some_and(of_alice);
+            vec![Frame::Binary(if refuse {
+                event(&blocked)
+            } else {
+                answer.encoded
+            })]
+        });
+    });
+    scene
+        .alice
+        .run(&["send", "bob", "unwanted"])
+        .refused(7, "the receiver takes nothing from you");
+    let asked = || scene.relay.with(|state| state.called("alice", Call::Send));
+    let before = asked();
+    let following = scene.alice.start(&["recv", "--follow", "--json"]);
+    for text in ["one", "two", "three"] {
+        scene.bob.run(&["send", "alice", text]).ok();
+        following.wait_out(text, |line| line.contains(text).then_some(()));
+    }
+    following.stop();
+    assert_eq!(asked(), before + 1);
+    assert_eq!(outbox(&scene.alice, "bob"), 1);
+    scene.relay.behave();
+    scene.alice.run(&["recv"]).ok();
+    assert_eq!(outbox(&scene.alice, "bob"), 0);
+}
+
+#[test]
 fn a_relay_that_lies_about_the_stock_of_prekeys_costs_bounded_work() {
     let scene = Scene::paired();
     scene.relay.attack(|adversary| {

@@ -25,6 +25,8 @@ pub const MAX_RELAY_MESSAGE: usize = 16 * 1024;
 pub const WINDOW: usize = 64;
 /// Most names in one page of [`Answer::Online`].
 pub const ONLINE_PAGE: usize = 64;
+/// Most addresses in one page of [`Answer::Blocked`].
+pub const BLOCKED_PAGE: usize = 64;
 /// Label of the TLS 1.3 exporter value that a login is bound to (RFC 8446 §7.5); no context, 32 bytes.
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-hostchat-1-login";
 /// WebSocket subprotocol (RFC 6455 §1.9): its number is the protocol version.
@@ -165,6 +167,18 @@ pub enum Call<'a> {
     Ping,
     /// What the relay keeps beyond what delivery needs.
     Policy,
+    /// Takes nothing more from this address into the own mailbox, nor gives it prekeys; or does so again. Idempotent.
+    SetBlocked {
+        /// As in `Delivery::sender`.
+        who: Address,
+        /// Whether it is refused from now on.
+        blocked: bool,
+    },
+    /// Whom the own mailbox refuses, in order, after the given address.
+    Blocked {
+        /// Empty string: from the start.
+        after: &'a str,
+    },
 }
 
 /// What a relay sends. Append-only.
@@ -253,6 +267,14 @@ pub enum Answer<'a> {
         /// For so many days the relay keeps who wrote to whom, with sizes and times; 0: not at all.
         log_days: u16,
     },
+    /// Answer to `Blocked`.
+    Blocked {
+        /// Addresses in order.
+        #[serde(borrow)]
+        addresses: Vec<&'a str, BLOCKED_PAGE>,
+        /// Whether there are more after the last one.
+        more: bool,
+    },
 }
 
 /// Why a relay refuses, and when to try again.
@@ -299,4 +321,8 @@ pub enum Reason {
     TooLarge,
     /// No login in time, or silent for too long.
     Timeout,
+    /// The receiver takes nothing from this sender.
+    Blocked,
+    /// The account has as much of this as one account may have.
+    QuotaFull,
 }

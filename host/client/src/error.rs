@@ -83,7 +83,7 @@ pub const EXIT_CODES: &[(Exit, &str)] = &[
     ),
     (
         Exit::Refused,
-        "the relay refused: name unknown or taken, mailbox or relay full, too many requests, ...",
+        "the relay refused: name unknown or taken, blocked by the receiver, relay full, too many requests, ...",
     ),
     (
         Exit::Queued,

@@ -207,6 +207,8 @@ pub(crate) fn reason_text(reason: Reason) -> &'static str {
         Reason::ShuttingDown => "it is shutting down",
         Reason::TooLarge => "the message is too large",
         Reason::Timeout => "too slow",
+        Reason::Blocked => "the receiver takes nothing from you",
+        Reason::QuotaFull => "it keeps no more of this for one account",
     }
 }
 
@@ -226,6 +228,14 @@ fn refusal_hint(refusal: Refusal) -> String {
         }
         Reason::GuestsRefused => {
             "get an account on that relay: another --home, `hostchat init --relay ...`".into()
+        }
+        Reason::Blocked => {
+            "what you wrote stays in the outbox until they take from you again; `hostchat contacts delete NAME` \
+             deletes it with the contact"
+                .into()
+        }
+        Reason::QuotaFull => {
+            "`hostchat contacts blocked` lists whom you block; `hostchat contacts unblock NAME` makes room".into()
         }
         Reason::NoPrekeys => "begin with a code: `hostchat send NAME TEXT --code print`".into(),
         Reason::LoginFailed => {

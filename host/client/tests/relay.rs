@@ -269,6 +269,55 @@ async fn answers_are_matched_by_id_in_any_order() {
 }
 
 #[tokio::test]
+async fn a_block_list_is_asked_for_to_its_end_and_has_to_be_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = token(dir.path()).await;
+    let pages = |pages: &'static [(&'static [&'static str], bool)]| {
+        let token = &token;
+        async move {
+            let (connection, mut relay) = connected(token).await;
+            let (list, ()) = tokio::join!(connection.blocked(), async {
+                let mut last = "";
+                for (page, more) in pages {
+                    let id = relay
+                        .hear(|call| matches!(call, Call::Blocked { after } if *after == last))
+                        .await;
+                    let addresses = page.iter().copied().collect();
+                    relay
+                        .answer(
+                            id,
+                            Answer::Blocked {
+                                addresses,
+                                more: *more,
+                            },
+                        )
+                        .await;
+                    last = page.last().copied().unwrap_or_default();
+                }
+            });
+            list.map(|list| list.iter().map(Address::to_string).collect::<Vec<_>>())
+        }
+    };
+    let list = pages(&[(&["a@h:1", "b@h:1"], true), (&["c@h:1"], false)]).await;
+    assert_eq!(list.unwrap(), ["a@h:1", "b@h:1", "c@h:1"]);
+    assert_eq!(pages(&[(&[], false)]).await.unwrap(), [""; 0]);
+    let wrong: [&'static [(&'static [&'static str], bool)]; 5] = [
+        &[(&["\u{1b}[2Jbob"], false)],
+        &[(&[], true)],
+        &[(&["b@h:1", "a@h:1"], false)],
+        &[(&["a@h:1", "a@h:1"], false)],
+        &[(&["b@h:1"], true), (&["a@h:1"], false)],
+    ];
+    for wrong in wrong {
+        let list = pages(wrong).await;
+        assert!(
+            matches!(list, Err(Error::RelayProtocol { .. })),
+            "{wrong:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_answer_to_another_question_is_not_taken() {
     let dir = tempfile::tempdir().unwrap();
     let token = token(dir.path()).await;

@@ -46,6 +46,16 @@ impl<K: Eq + Hash> Buckets<K> {
         *at = next;
         Ok(())
     }
+
+    /// Puts a token of `key` back that was of no use.
+    pub(crate) fn give_back(&self, key: &K) {
+        let Some(interval) = 60_000_000u64.checked_div(self.rate.per_minute.into()) else {
+            return;
+        };
+        if let Some(at) = crate::lock(&self.full_at).get_mut(key) {
+            *at = at.saturating_sub(interval);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -67,6 +77,10 @@ mod tests {
         assert_eq!(buckets.take("a", 5_999), Err(1));
         assert_eq!(buckets.take("a", 6_000), Ok(()));
         assert_eq!(buckets.take("a", 6_000), Err(1_000));
+        buckets.give_back(&"a");
+        assert_eq!(buckets.take("a", 6_000), Ok(()));
+        assert_eq!(buckets.take("a", 6_000), Err(1_000), "one, and no more");
+        buckets.give_back(&"nobody");
     }
 
     #[test]

@@ -1,18 +1,23 @@
 //! What each call does: checks, limits, then the store.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use hostchat_core::wire::relay::{Answer, Call, Event, Kind, Reason, Refusal};
-use hostchat_core::wire::{IdentityClaim, MAX_ENVELOPE, MessageId, Name, Prekey, PrekeyBundle};
+use hostchat_core::wire::relay::{Answer, BLOCKED_PAGE, Call, Event, Kind, Reason, Refusal};
+use hostchat_core::wire::{
+    Address, IdentityClaim, MAX_ENVELOPE, MessageId, Name, Prekey, PrekeyBundle,
+};
 
 use crate::hub::Seat;
 use crate::inbox::Inbox;
-use crate::login::{Member, User, refused};
+use crate::login::{Member, User, refused, sender_key};
 use crate::server::Relay;
 use crate::socket::{self, Broken, Encoded};
-use crate::store::{Account, Appended, NewMessage, Pending, PutPrekey, Stock, StoreError, Taken};
+use crate::store::{
+    Account, Appended, Block, NewMessage, Pending, PutPrekey, Stock, StoreError, Taken,
+};
 
 /// Milliseconds after which a full mailbox is worth another try.
 const FULL_RETRY_MS: u32 = 60_000;
@@ -27,6 +32,7 @@ pub(crate) enum Answered {
     Bundle(u32, Box<PrekeyBundle>),
     Online(u32, Vec<Name>, bool),
     Policy(u32, u16),
+    Blocked(u32, Vec<Address>, bool),
 }
 
 /// A call that waits for the store.
@@ -70,6 +76,11 @@ impl Answered {
                 let names = names.iter().map(Name::as_str).collect();
                 reply(id, Answer::Online { names, more: *more })
             }
+            Self::Blocked(id, addresses, more) => {
+                let addresses = addresses.iter().map(Address::as_str).collect();
+                let more = *more;
+                reply(id, Answer::Blocked { addresses, more })
+            }
         }
     }
 }
@@ -95,7 +106,6 @@ pub(crate) async fn start(
     if !matches!(call, Call::Acknowledge { .. }) {
         charge(relay, member)?;
     }
-    let now = relay.clock.uptime_ms();
     let store = &relay.store;
     Ok(match call {
         Call::Login(_) | Call::Send { .. } => return Err(refused(Reason::BadRequest)),
@@ -121,20 +131,7 @@ pub(crate) async fn start(
                 account.map_err(|error| relay.internal(&error))?,
             ))
         }
-        Call::TakePrekeys(name) => {
-            relay
-                .rates
-                .prekeys_taken
-                .take(member.caller, now)
-                .map_err(relay.limited())?;
-            let one_time = relay.rates.prekeys_given.take(name.clone(), now).is_ok();
-            let pending = store.take_prekeys(name, one_time).await;
-            later(relay, id, pending, |id, taken| match taken {
-                Taken::Bundle(bundle) => Answered::Bundle(id, bundle),
-                Taken::UnknownName => Answered::Refused(id, refused(Reason::UnknownName)),
-                Taken::NoPrekeys => Answered::Refused(id, refused(Reason::NoPrekeys)),
-            })
-        }
+        Call::TakePrekeys(name) => take_prekeys(relay, member, id, name).await?,
         Call::PutPrekey(prekey) => return put_prekey(relay, member, id, prekey).await,
         Call::PrekeyStock => {
             let stock = store.prekey_stock(user(member)?.id).await;
@@ -157,6 +154,18 @@ pub(crate) async fn start(
             seat.set_visible(account, visible);
             let pending = store.set_visible(account, visible).await;
             later(relay, id, pending, |id, ()| Answered::Done(id))
+        }
+        Call::SetBlocked { who, blocked } => set_blocked(relay, member, id, &who, blocked).await?,
+        Call::Blocked { after } => {
+            let account = user(member)?.id;
+            let after = match after {
+                "" => None,
+                address => Some(Address::parse(address).map_err(|_| refused(Reason::BadRequest))?),
+            };
+            let kept = store.blocked(account).await;
+            let kept = kept.map_err(|error| relay.internal(&error))?;
+            let (addresses, more) = blocked_page(relay, &kept, after.as_ref());
+            Step::Now(Answered::Blocked(id, addresses, more))
         }
         Call::DeleteAccount => {
             let account = user(member)?;
@@ -212,10 +221,90 @@ pub(crate) async fn send(
         match appended {
             Appended::Stored | Appended::Repeat => Answered::Stored(id),
             Appended::UnknownName => refusal(Reason::UnknownName, 0),
+            Appended::Blocked => refusal(Reason::Blocked, 0),
             Appended::MailboxFull => refusal(Reason::MailboxFull, FULL_RETRY_MS),
             Appended::RelayFull => refusal(Reason::RelayFull, FULL_RETRY_MS),
         }
     }))
+}
+
+async fn take_prekeys(
+    relay: &Arc<Relay>,
+    member: &Member,
+    id: u32,
+    name: Name,
+) -> Result<Step, Refusal> {
+    let (rates, now) = (&relay.rates, relay.clock.uptime_ms());
+    rates
+        .prekeys_taken
+        .take(member.caller, now)
+        .map_err(relay.limited())?;
+    let one_time = rates.prekeys_given.take(name.clone(), now).is_ok();
+    let taker = member.sender_key().to_owned();
+    let pending = relay
+        .store
+        .take_prekeys(name.clone(), taker, one_time)
+        .await;
+    let shared = Arc::clone(relay);
+    Ok(later(relay, id, pending, move |id, taken| match taken {
+        Taken::Bundle(bundle) => Answered::Bundle(id, bundle),
+        Taken::UnknownName => Answered::Refused(id, refused(Reason::UnknownName)),
+        Taken::Blocked => {
+            // Nothing was given: whoever is blocked cannot use up what others are given either.
+            if one_time {
+                shared.rates.prekeys_given.give_back(&name);
+            }
+            Answered::Refused(id, refused(Reason::Blocked))
+        }
+        Taken::NoPrekeys => Answered::Refused(id, refused(Reason::NoPrekeys)),
+    }))
+}
+
+async fn set_blocked(
+    relay: &Arc<Relay>,
+    member: &Member,
+    id: u32,
+    who: &Address,
+    blocked: bool,
+) -> Result<Step, Refusal> {
+    let account = user(member)?.id;
+    let now = relay.clock.uptime_ms();
+    relay
+        .rates
+        .blocks
+        .take(member.caller, now)
+        .map_err(relay.limited())?;
+    let sender = sender_key(relay, who);
+    if !blocked {
+        // Also as it was kept when its relay's name was not one of this relay's.
+        let senders = vec![sender, who.as_str().to_owned()];
+        let pending = relay.store.unblock(account, senders).await;
+        return Ok(later(relay, id, pending, |id, ()| Answered::Done(id)));
+    }
+    let pending = relay.store.block(account, sender).await;
+    Ok(later(relay, id, pending, |id, block| match block {
+        Block::Done => Answered::Done(id),
+        Block::TooMany => Answered::Refused(id, refused(Reason::QuotaFull)),
+        Block::UnknownName => Answered::Refused(id, refused(Reason::UnknownName)),
+    }))
+}
+
+/// Up to a page of a block list after `after`, as addresses in their order, and whether there are more. The store's own
+/// order is another one: `bob` stands before `bob-2` there, and `bob@…` after `bob-2@…` here.
+fn blocked_page(relay: &Relay, kept: &[String], after: Option<&Address>) -> (Vec<Address>, bool) {
+    let address = |sender: &String| match (Name::parse(sender), relay.names.first()) {
+        (Ok(name), Some(own)) => Some(Address::new(&name, own)),
+        _ => Address::parse(sender).ok(),
+    };
+    let all: BTreeSet<Address> = kept.iter().filter_map(address).collect();
+    let mut page: Vec<Address> = all
+        .into_iter()
+        .filter(|address| after.is_none_or(|after| address > after))
+        .take(BLOCKED_PAGE + 1)
+        .collect();
+    let more = page.len() > BLOCKED_PAGE;
+    page.truncate(BLOCKED_PAGE);
+    (page, more)
 }
 
 async fn put_prekey(

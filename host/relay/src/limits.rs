@@ -38,6 +38,9 @@ pub const ADMIN_ANSWER: usize = 256 * 1024;
 /// Most accounts or log entries in one answer: at 300 bytes each they stay far below [`ADMIN_ANSWER`], and counting
 /// that many full mailboxes keeps a reader busy for less than a second.
 pub const ADMIN_PAGE: usize = 100;
+/// Most senders that one account blocks, more than a person does by hand. On NATS the list is one header: whole addresses
+/// of 135 bytes make 35 KB of it, and servers take 64.
+pub const BLOCKED: usize = 256;
 /// Most invitations that can still be used; more are refused, so that the list of them stays one page.
 pub const INVITATIONS: usize = 1000;
 /// Longest request head on the operator's listener, in bytes: a browser sends the cookies of every program on the host.
@@ -118,6 +121,8 @@ pub struct Limits {
     pub prekeys_taken: Rate,
     /// One-time prekeys given out per owner: beyond that only the last-resort key, so that nobody can drain them.
     pub prekeys_given: Rate,
+    /// Changes of its block list per account: a whole list at once, then what a person types.
+    pub blocks: Rate,
     /// Messages in one mailbox: a month away from the keyboard.
     pub mailbox_messages: u32,
     /// Bytes of bodies in one mailbox, in MiB: the messages above at their usual size.
@@ -160,6 +165,7 @@ impl Default for Limits {
             prekeys_put: rate(128, 12),
             prekeys_taken: rate(60, 6),
             prekeys_given: rate(32, 4),
+            blocks: rate(300, 30),
             mailbox_messages: 10_000,
             mailbox_mib: 64,
             mailbox_pairings: 64,

@@ -49,6 +49,15 @@ impl Member {
     }
 }
 
+/// As [`Member::sender_key`], for an address that a client names.
+pub(crate) fn sender_key(relay: &Relay, address: &Address) -> String {
+    if relay.names.contains(&address.relay()) {
+        address.name().as_str().to_owned()
+    } else {
+        address.as_str().to_owned()
+    }
+}
+
 /// A refusal that a repeat will not change.
 pub(crate) const fn refused(reason: Reason) -> Refusal {
     Refusal {

@@ -14,7 +14,7 @@ const BUCKETS: [u64; 12] = [
 ];
 
 /// Every reason with its label, in the order of the wire.
-const REASONS: [(Reason, &str); 16] = [
+const REASONS: [(Reason, &str); 18] = [
     (Reason::BadRequest, "bad_request"),
     (Reason::Version, "version"),
     (Reason::LoginFailed, "login_failed"),
@@ -31,6 +31,8 @@ const REASONS: [(Reason, &str); 16] = [
     (Reason::ShuttingDown, "shutting_down"),
     (Reason::TooLarge, "too_large"),
     (Reason::Timeout, "timeout"),
+    (Reason::Blocked, "blocked"),
+    (Reason::QuotaFull, "quota_full"),
 ];
 
 /// A number that only grows.

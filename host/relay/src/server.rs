@@ -52,6 +52,7 @@ pub(crate) struct Rates {
     pub(crate) prekeys_put: Buckets<Caller>,
     pub(crate) prekeys_taken: Buckets<Caller>,
     pub(crate) prekeys_given: Buckets<hostchat_core::wire::Name>,
+    pub(crate) blocks: Buckets<Caller>,
 }
 
 /// What all connections share.
@@ -184,6 +185,7 @@ impl Server {
                 prekeys_put: Buckets::new(limits.prekeys_put),
                 prekeys_taken: Buckets::new(limits.prekeys_taken),
                 prekeys_given: Buckets::new(limits.prekeys_given),
+                blocks: Buckets::new(limits.blocks),
             },
             limits,
             started_ms: config.clock.uptime_ms(),

@@ -131,7 +131,7 @@ pub(crate) fn encode(event: &Event<'_>) -> Result<Encoded, Broken> {
     let most = match event {
         Event::Deliver(delivery) => delivery.body.len() + 256,
         Event::Reply {
-            answer: Answer::Bundle(_) | Answer::Online { .. },
+            answer: Answer::Bundle(_) | Answer::Online { .. } | Answer::Blocked { .. },
             ..
         } => MAX_RELAY_MESSAGE,
         _ => 256,

@@ -47,6 +47,10 @@ pub enum Call {
     Ping,
     /// `Policy`.
     Policy,
+    /// `SetBlocked`.
+    SetBlocked,
+    /// `Blocked`.
+    Blocked,
 }
 
 /// An answer that is about to leave.

@@ -213,7 +213,13 @@ impl State {
                 Answer::Done
             }
             (Ask::Policy, _) => Answer::Policy { log_days: 0 },
-            (Ask::Receive | Ask::SetVisible(_) | Ask::Ping, _) => Answer::Done,
+            (Ask::Blocked { .. }, _) => Answer::Blocked {
+                addresses: heapless::Vec::new(),
+                more: false,
+            },
+            (Ask::Receive | Ask::SetVisible(_) | Ask::SetBlocked { .. } | Ask::Ping, _) => {
+                Answer::Done
+            }
         };
         let encoded = event(&Event::Reply {
             id: request.id,
@@ -400,6 +406,8 @@ impl Call {
             Ask::DeleteAccount => Self::DeleteAccount,
             Ask::Ping => Self::Ping,
             Ask::Policy => Self::Policy,
+            Ask::SetBlocked { .. } => Self::SetBlocked,
+            Ask::Blocked { .. } => Self::Blocked,
         }
     }
 }

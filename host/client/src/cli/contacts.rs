@@ -11,9 +11,15 @@ use crate::error::{Error, Result};
 use crate::vault::{Contact, Trust};
 
 pub(super) async fn run(context: &Context, args: ContactsArgs) -> Result<()> {
-    let mut client = context.client().await?;
+    let action = args.action.unwrap_or(ContactsAction::List);
+    let mut client = match action {
+        ContactsAction::Block { .. } | ContactsAction::Unblock { .. } | ContactsAction::Blocked => {
+            context.online().await?
+        }
+        _ => context.client().await?,
+    };
     let output = context.output;
-    match args.action.unwrap_or(ContactsAction::List) {
+    match action {
         ContactsAction::List => list(&mut client, output),
         ContactsAction::Verify { name, compared } => {
             verify(context, &mut client, &name, compared).await
@@ -34,6 +40,9 @@ pub(super) async fn run(context: &Context, args: ContactsArgs) -> Result<()> {
                 json!({"event": "done", "what": "deleted", "peer": contact.address.as_str()});
             output.data(&value, &format!("{} is deleted", contact.address))
         }
+        ContactsAction::Block { name } => block(&mut client, &name, true, output).await,
+        ContactsAction::Unblock { name } => block(&mut client, &name, false, output).await,
+        ContactsAction::Blocked => blocked(&mut client, output).await,
         ContactsAction::Export { name } => {
             let contact = client.contact(&name)?;
             print_export(&client.export(&contact)?, output)
@@ -48,6 +57,34 @@ pub(super) async fn run(context: &Context, args: ContactsArgs) -> Result<()> {
             )
         }
     }
+}
+
+async fn block(client: &mut Client, name: &str, blocked: bool, output: Output) -> Result<()> {
+    let address = client.resolve(name)?;
+    client.set_blocked(&address, blocked).await?;
+    let (what, text) = if blocked {
+        let text = "is blocked: your relay takes nothing from there any more";
+        ("blocked", format!("{address} {text}"))
+    } else {
+        ("unblocked", format!("{address} may write to you"))
+    };
+    let value = json!({"event": "done", "what": what, "peer": address.as_str()});
+    output.data(&value, &text)
+}
+
+async fn blocked(client: &mut Client, output: Output) -> Result<()> {
+    let contacts = client.vault().contacts()?;
+    for address in client.blocked().await? {
+        let contact = contacts.iter().find(|c| c.address == address);
+        let name = contact.map(|contact| contact.name.as_str());
+        let value = json!({"event": "blocked", "address": address.as_str(), "name": name});
+        let text = match name {
+            Some(name) => format!("{name}  {address}"),
+            None => address.to_string(),
+        };
+        output.data(&value, &text)?;
+    }
+    Ok(())
 }
 
 /// Prints an exported identity.

@@ -144,7 +144,7 @@ pub enum Command {
     Recv(RecvArgs),
     /// Answers the sender of the last message
     Reply(ReplyArgs),
-    /// Lists, verifies, renames, deletes, exports and imports contacts
+    /// Lists, verifies, renames, deletes, blocks, exports and imports contacts
     Contacts(ContactsArgs),
     /// Shows past messages
     History(HistoryArgs),
@@ -208,7 +208,8 @@ types it into `hostchat accept`. The command waits until the code was typed, for
 tries; the message stays in the outbox until then, and after Ctrl-C too.
 Without --code a contact that is not known yet gets a request, and stays unverified until safety numbers are \
 compared (`hostchat contacts verify bob`) or a code is used.
-A message that the relay cannot take now stays in the outbox (exit code 8) and leaves with the next send or recv.")]
+A message that the relay cannot take now stays in the outbox (exit code 8) and leaves with the next send or recv. One \
+for somebody who blocks you stays there as well (exit code 7), until they do not; `hostchat contacts delete` deletes it.")]
 pub struct SendArgs {
     /// Contact, NAME at the own relay, or NAME@HOST:PORT (the first time with #FINGERPRINT, if the relay has no public certificate)
     pub peer: String,
@@ -286,7 +287,15 @@ Example:
   hostchat contacts verify alice
   hostchat contacts rename alice ally
   hostchat contacts export alice > alice.txt
-  hostchat contacts import bob.txt")]
+  hostchat contacts import bob.txt
+  hostchat contacts block mallory
+  hostchat contacts unblock mallory@relay.example:7443
+  hostchat contacts blocked
+
+A block is kept by your relay, which then refuses what they send to you and gives them no keys to begin with; what it \
+had before still arrives. It is of one account: somebody of another relay can come back under another address, and \
+where anybody may register, at yours with another name. Whoever is blocked can find out, by writing to you. They need \
+not be contacts: NAME is that of a contact or of an account at your relay, or NAME@HOST:PORT.")]
 pub struct ContactsArgs {
     /// What to do; nothing lists
     #[command(subcommand)]
@@ -321,6 +330,18 @@ pub enum ContactsAction {
         #[arg(long)]
         history: bool,
     },
+    /// Lets your relay refuse what somebody sends to you, and says so to them
+    Block {
+        /// Contact, NAME at the own relay, or NAME@HOST:PORT
+        name: String,
+    },
+    /// Lets your relay take again what somebody sends to you
+    Unblock {
+        /// Contact, NAME at the own relay, or NAME@HOST:PORT
+        name: String,
+    },
+    /// Lists whom you block
+    Blocked,
     /// Prints the public identity of a contact as text
     Export {
         /// The contact

@@ -180,6 +180,30 @@ impl Client {
         self.vault.delete_contact(contact, history)
     }
 
+    /// Lets the home relay take nothing more from an address, or take from it again; contact or not.
+    ///
+    /// # Errors
+    /// `Usage` for the own address; those of the relay.
+    pub async fn set_blocked(&mut self, who: &Address, blocked: bool) -> Result<()> {
+        if *who == self.address() {
+            return Err(Error::Usage("this is your own address".into()));
+        }
+        let home = self.home_relay();
+        self.at(&home)
+            .await?
+            .set_blocked(who.clone(), blocked)
+            .await
+    }
+
+    /// From whom the home relay takes nothing for this account, in order.
+    ///
+    /// # Errors
+    /// Those of the relay.
+    pub async fn blocked(&mut self) -> Result<Vec<Address>> {
+        let home = self.home_relay();
+        self.at(&home).await?.blocked().await
+    }
+
     /// The own public identity as text.
     pub fn export_own(&self) -> Exported {
         Exported {

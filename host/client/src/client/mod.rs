@@ -142,6 +142,8 @@ pub struct Client {
     bound: HashSet<Address>,
     /// Contacts with whom a new session was begun because of a gap, since the program began.
     renewed: HashSet<Address>,
+    /// Contacts that block us, as their relay said a while ago: not asked again for every message that comes in.
+    blocked_by: HashSet<Address>,
     /// A code is shown: answers to it are waited for.
     pairing: bool,
     no_history: bool,
@@ -253,6 +255,7 @@ impl Client {
             receiving: false,
             bound: HashSet::new(),
             renewed: HashSet::new(),
+            blocked_by: HashSet::new(),
             pairing: false,
             no_history,
             stop: Stop::default(),

@@ -26,7 +26,7 @@ use crate::vault::Shown;
 
 /// Attempts to connect again within a `recv` that does not follow.
 const PATIENCE: u32 = 4;
-/// How often a `recv` that follows looks after its prekeys.
+/// How often a `recv` that follows looks after its prekeys, and asks anew who blocks us.
 const UPKEEP: Duration = Duration::from_secs(3600);
 
 impl Client {
@@ -71,7 +71,10 @@ impl Client {
                 biased;
                 () = stop.wished() => return Err(Error::Interrupted),
                 step = self.next_step() => step?,
-                () = sleep_until(upkeep) => None,
+                () = sleep_until(upkeep) => {
+                    self.blocked_by.clear();
+                    None
+                }
             };
             match step {
                 Some(delivered) => {

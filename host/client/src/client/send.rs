@@ -34,7 +34,8 @@ pub struct How {
     pub accept_changed: bool,
 }
 
-/// What a flush left behind: for each contact whose messages could not all leave, why.
+/// What a flush left behind: for each contact whose messages could not all leave, why. A contact that blocks us is there
+/// once; after that its messages stay without a word until it is time to ask again.
 #[derive(Debug, Default)]
 pub struct Flushed {
     /// Why the messages for a contact stay.
@@ -46,8 +47,8 @@ impl Client {
     ///
     /// # Errors
     /// `Usage` for a text that cannot be sent. `Queued` with the reason if the relay cannot take it now; the errors of
-    /// a pairing, `IdentityChanged` and `Interrupted` as they are: the text stays in the outbox then too. Those of
-    /// token and vault.
+    /// a pairing, `IdentityChanged` and `Interrupted` as they are, and `RelayRefused` if the receiver blocks us: the text
+    /// stays in the outbox then too. Those of token and vault.
     pub async fn send(
         &mut self,
         to: &Address,
@@ -70,6 +71,8 @@ impl Client {
             },
         )?;
         Err(match why.exit() {
+            // It does not leave by itself later.
+            _ if is_blocked(&why) => why,
             Exit::Relay | Exit::Refused | Exit::Contact => Error::Queued(Box::new(why)),
             _ => why,
         })
@@ -106,6 +109,7 @@ impl Client {
         } else {
             self.ensure_session(to, how.accept_changed).await?;
         }
+        self.blocked_by.remove(to);
         match self.flush(observer).await?.left.remove(to) {
             Some(why) => Err(why),
             None => Ok(()),
@@ -132,7 +136,7 @@ impl Client {
         let mut flushed = Flushed::default();
         let mut dead: HashMap<RelayName, String> = HashMap::new();
         for mut entry in self.vault.outbox()? {
-            if flushed.left.contains_key(&entry.to) {
+            if flushed.left.contains_key(&entry.to) || self.blocked_by.contains(&entry.to) {
                 continue;
             }
             let relay = entry.to.relay();
@@ -149,6 +153,9 @@ impl Client {
                 Err(error) => {
                     if let Error::RelayUnreachable { why, .. } = &error {
                         dead.insert(relay, why.clone());
+                    }
+                    if is_blocked(&error) {
+                        self.blocked_by.insert(entry.to.clone());
                     }
                     flushed.left.insert(entry.to, error);
                 }
@@ -383,6 +390,10 @@ impl Client {
 
 fn is_unknown_name(error: &Error) -> bool {
     matches!(error, Error::RelayRefused { refusal, .. } if refusal.reason == Reason::UnknownName)
+}
+
+fn is_blocked(error: &Error) -> bool {
+    matches!(error, Error::RelayRefused { refusal, .. } if refusal.reason == Reason::Blocked)
 }
 
 /// Whether an error is of this end and not of one contact or relay.

@@ -1,7 +1,7 @@
 //! What a client asks of a relay, one method for each call.
 
 use hostchat_core::wire::relay::{Answer, Call, Kind};
-use hostchat_core::wire::{IdentityClaim, MessageId, Name, Prekey, PrekeyBundle};
+use hostchat_core::wire::{Address, IdentityClaim, MessageId, Name, Prekey, PrekeyBundle};
 
 use super::Connection;
 use crate::error::{Error, Result};
@@ -131,12 +131,7 @@ impl Connection {
                 })
                 .await?;
             let page = page.map_err(|_| broke("a name that is none"))?;
-            let in_order = all
-                .last()
-                .into_iter()
-                .chain(&page)
-                .is_sorted_by(|a, b| a < b);
-            if !in_order || (page.is_empty() && more) || all.len() > MAX_ONLINE {
+            if !goes_on(&all, &page, more) || all.len() > MAX_ONLINE {
                 return Err(broke("a list of names that is not in order"));
             }
             all.extend(page);
@@ -174,6 +169,51 @@ impl Connection {
         self.call(&Call::SetVisible(visible), done).await
     }
 
+    /// Takes nothing more from an address into the own mailbox, or does so again.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`].
+    pub async fn set_blocked(&self, who: Address, blocked: bool) -> Result<()> {
+        self.call(&Call::SetBlocked { who, blocked }, done).await
+    }
+
+    /// All addresses from which the own mailbox takes nothing, in order.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`]; `RelayProtocol` if the pages do not end or are not in order.
+    pub async fn blocked(&self) -> Result<Vec<Address>> {
+        let broke = |why| Error::RelayProtocol {
+            relay: self.relay().to_string(),
+            why,
+        };
+        let mut all: Vec<Address> = Vec::new();
+        loop {
+            let after = all
+                .last()
+                .map_or_else(String::new, |address| address.as_str().to_owned());
+            let (page, more) = self
+                .call(&Call::Blocked { after: &after }, |answer| match answer {
+                    Answer::Blocked { addresses, more } => {
+                        let addresses = addresses
+                            .iter()
+                            .map(|address| Address::parse(address))
+                            .collect::<Result<Vec<_>, _>>();
+                        Some((addresses, more))
+                    }
+                    _ => None,
+                })
+                .await?;
+            let page = page.map_err(|_| broke("an address that is none"))?;
+            if !goes_on(&all, &page, more) || all.len() > MAX_BLOCKED {
+                return Err(broke("a list of addresses that is not in order"));
+            }
+            all.extend(page);
+            if !more {
+                return Ok(all);
+            }
+        }
+    }
+
     /// Deletes the own account at the relay.
     ///
     /// # Errors
@@ -185,6 +225,18 @@ impl Connection {
 
 /// Most names that are listed: a relay cannot fill memory with them.
 const MAX_ONLINE: usize = 100_000;
+/// Most addresses that are listed: some forty times what our relay keeps of one account.
+const MAX_BLOCKED: usize = 10_000;
+
+/// Whether a page continues a list in order, and holds something if another one is to follow.
+fn goes_on<T: PartialOrd>(all: &[T], page: &[T], more: bool) -> bool {
+    let in_order = all
+        .last()
+        .into_iter()
+        .chain(page)
+        .is_sorted_by(|a, b| a < b);
+    in_order && (!page.is_empty() || !more)
+}
 
 fn done(answer: Answer<'_>) -> Option<()> {
     matches!(answer, Answer::Done).then_some(())

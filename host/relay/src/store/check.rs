@@ -9,7 +9,7 @@ use hostchat_core::wire::{Address, MAX_ENVELOPE, Name, Prekey, codec};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{StoreError, ops, schema, sqlite};
+use super::{StoreError, block, ops, schema, sqlite};
 
 /// Most findings that are listed, of the file and in all; a damaged one has thousands.
 const MOST: usize = 50;
@@ -59,6 +59,7 @@ pub fn check(path: &Path) -> Result<Report, StoreError> {
         rows(&tx, &mut report)?;
         sums(&tx, &mut report)?;
         log(&tx, &mut report)?;
+        blocked(&tx, &mut report)?;
     }
     tx.commit()?;
     report.problems.truncate(MOST);
@@ -217,6 +218,29 @@ fn log(connection: &Connection, report: &mut Report) -> Result<(), StoreError> {
         "log entries with numbers that will be given again",
     );
     complain(report, bad, "log entries that cannot be read");
+    Ok(())
+}
+
+/// Block lists, which older formats do not have.
+fn blocked(connection: &Connection, report: &mut Report) -> Result<(), StoreError> {
+    if report.format < 4 {
+        return Ok(());
+    }
+    let orphans = "SELECT count(*) FROM blocked WHERE mailbox NOT IN (SELECT id FROM account)";
+    let orphans: i64 = connection.query_row(orphans, [], |row| row.get(0))?;
+    complain(
+        report,
+        orphans.cast_unsigned(),
+        "block list entries of accounts that do not exist",
+    );
+    let mut bad = 0;
+    let mut entries = connection.prepare("SELECT sender FROM blocked")?;
+    let mut found = entries.query([])?;
+    while let Some(row) = found.next()? {
+        let sender = row.get_ref(0)?.as_str();
+        bad += u64::from(!sender.is_ok_and(block::is_sender));
+    }
+    complain(report, bad, "block list entries that cannot be read");
     Ok(())
 }
 

@@ -25,6 +25,7 @@ pub mod nats;
 pub mod sqlite;
 
 mod age;
+mod block;
 mod log;
 mod ops;
 mod readers;
@@ -50,7 +51,7 @@ pub struct NewMessage {
     pub to: Name,
     /// Who sends it, as the receiver will see it.
     pub sender: Address,
-    /// For whom repeats are found: the account name of a user, the whole address of a guest.
+    /// For whom repeats are found, and whom a receiver blocks: the account name of a user, the whole address of a guest.
     pub sender_key: String,
     /// Whether the sender is an account of another relay.
     pub guest: bool,
@@ -98,6 +99,8 @@ pub enum Appended {
     Repeat,
     /// No such receiver.
     UnknownName,
+    /// The receiver blocks this sender.
+    Blocked,
     /// The mailbox, or its share for this kind, is full.
     MailboxFull,
     /// The disk is nearly full, or the database has reached its size.
@@ -144,8 +147,21 @@ pub enum Taken {
     Bundle(Box<PrekeyBundle>),
     /// No such account.
     UnknownName,
+    /// The account blocks who asks.
+    Blocked,
     /// The account left no last-resort prekey.
     NoPrekeys,
+}
+
+/// Outcome of [`Store::block`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// Blocked, now or before.
+    Done,
+    /// The account blocks as many as one may.
+    TooMany,
+    /// The account was deleted meanwhile.
+    UnknownName,
 }
 
 /// What is known of an account.
@@ -207,14 +223,18 @@ pub trait Store: Send + Sync + 'static {
         admission: Admission,
         visible: bool,
     ) -> Queued<'_, Registered>;
-    /// Stores a message, once for each (sender, receiver, message id).
+    /// Stores a message, once for each (sender, receiver, message id), unless its receiver blocks the sender.
     fn append(&self, message: NewMessage) -> Queued<'_, Appended>;
     /// Deletes a delivered message; unknown numbers are ignored.
     fn acknowledge(&self, mailbox: AccountId, number: u64) -> Queued<'_, ()>;
     /// Keeps one more one-time prekey, or replaces the last-resort prekey.
     fn put_prekey(&self, account: AccountId, prekey: Box<Prekey>) -> Queued<'_, PutPrekey>;
-    /// Hands out prekeys of `name`; with `one_time`, also one that nobody else will get.
-    fn take_prekeys(&self, name: Name, one_time: bool) -> Queued<'_, Taken>;
+    /// Hands out prekeys of `name` to `taker` (as `sender_key`); with `one_time`, also one that nobody else will get.
+    fn take_prekeys(&self, name: Name, taker: String, one_time: bool) -> Queued<'_, Taken>;
+    /// Takes nothing more from `sender` (as `sender_key`) for this account; what lies in its mailbox stays.
+    fn block(&self, account: AccountId, sender: String) -> Queued<'_, Block>;
+    /// Takes from these senders again.
+    fn unblock(&self, account: AccountId, senders: Vec<String>) -> Queued<'_, ()>;
     /// Keeps whether others may see the account.
     fn set_visible(&self, account: AccountId, visible: bool) -> Queued<'_, ()>;
     /// Deletes an account with everything that belongs to it.
@@ -227,6 +247,8 @@ pub trait Store: Send + Sync + 'static {
     fn account(&self, name: Name) -> Read<'_, Option<Account>>;
     /// Up to `count` messages of a mailbox with numbers above `after`, in order.
     fn page(&self, mailbox: AccountId, after: u64, count: usize) -> Read<'_, Vec<Arc<Message>>>;
+    /// Whom an account blocks, as `sender_key`, in no order that means anything.
+    fn blocked(&self, account: AccountId) -> Read<'_, Vec<String>>;
     /// How many prekeys an account has here.
     fn prekey_stock(&self, account: AccountId) -> Read<'_, Stock>;
     /// Up to `count` accounts with names after `after`, in order, with what they use.

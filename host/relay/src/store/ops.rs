@@ -64,6 +64,17 @@ pub(super) fn append(tx: &mut Tx<'_>, new: &NewMessage) -> Result<Appended> {
     };
     let now = tx.age.now_ms();
     let id = &new.message_id.0;
+    if tx.blocks(mailbox, &new.sender_key)? {
+        // Nothing is written, so that nothing has to be synced for it.
+        let seen = tx
+            .prepare("SELECT 1 FROM seen WHERE mailbox = ?1 AND sender = ?2 AND message_id = ?3")?
+            .exists((mailbox.0, &new.sender_key, id))?;
+        return Ok(if seen {
+            Appended::Repeat
+        } else {
+            Appended::Blocked
+        });
+    }
     let forget = now.saturating_add(tx.limits.message_ms()).cast_signed();
     let is_new = tx
         .prepare("INSERT OR IGNORE INTO seen VALUES (?1, ?2, ?3, ?4)")?
@@ -240,7 +251,12 @@ pub(super) fn put_prekey(
     Ok(PutPrekey::Done)
 }
 
-pub(super) fn take_prekeys(tx: &mut Tx<'_>, name: &Name, one_time: bool) -> Result<Taken> {
+pub(super) fn take_prekeys(
+    tx: &mut Tx<'_>,
+    name: &Name,
+    taker: &str,
+    one_time: bool,
+) -> Result<Taken> {
     let owner = tx
         .prepare("SELECT id, identity FROM account WHERE name = ?1")?
         .query_row([name.as_str()], |row| {
@@ -250,6 +266,9 @@ pub(super) fn take_prekeys(tx: &mut Tx<'_>, name: &Name, one_time: bool) -> Resu
     let Some((account, identity)) = owner else {
         return Ok(Taken::UnknownName);
     };
+    if tx.blocks(account, taker)? {
+        return Ok(Taken::Blocked);
+    }
     let Some((_, last_resort)) = first_prekey(tx, account, PrekeyKind::LastResort)? else {
         return Ok(Taken::NoPrekeys);
     };
@@ -293,6 +312,7 @@ pub(super) fn delete_account(tx: &mut Tx<'_>, account: AccountId) -> Result<()> 
         "DELETE FROM message WHERE mailbox = ?1",
         "DELETE FROM seen WHERE mailbox = ?1",
         "DELETE FROM prekey WHERE account = ?1",
+        "DELETE FROM blocked WHERE mailbox = ?1",
         "DELETE FROM account WHERE id = ?1",
     ] {
         tx.prepare(sql)?.execute([account.0])?;

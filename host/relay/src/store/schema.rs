@@ -11,7 +11,7 @@ use super::StoreError;
 const APPLICATION_ID: i64 = 0x6863_7231;
 
 /// The migrations, oldest first.
-const MIGRATIONS: &[&str] = &[V1, V2, V3];
+const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
 
 const V1: &str = "
 CREATE TABLE migration (
@@ -102,6 +102,15 @@ CREATE TABLE log (
 CREATE INDEX log_by_sender ON log (sender, at, number);
 CREATE INDEX log_by_receiver ON log (receiver, at, number);
 CREATE INDEX log_by_age ON log (age);
+";
+
+/// Whom a mailbox takes nothing from; `sender` as in `seen`.
+const V4: &str = "
+CREATE TABLE blocked (
+    mailbox INTEGER NOT NULL,
+    sender  TEXT NOT NULL,
+    PRIMARY KEY (mailbox, sender)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// A file that is ours, or new, and not newer than this program.

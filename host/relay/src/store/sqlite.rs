@@ -16,9 +16,9 @@ use super::readers::Readers;
 use super::tx::{Cache, Tx};
 use super::writer::{Job, Write, Writer};
 use super::{
-    Account, AccountId, AccountRow, Admission, Appended, Filter, Invitation, Invited, LogEntry,
-    Message, NewMessage, Outlet, Pending, PutPrekey, Queued, Read, Registered, State, Stock, Store,
-    StoreError, StoreFuture, Swept, Taken, Totals, log, ops, roster, schema,
+    Account, AccountId, AccountRow, Admission, Appended, Block, Filter, Invitation, Invited,
+    LogEntry, Message, NewMessage, Outlet, Pending, PutPrekey, Queued, Read, Registered, State,
+    Stock, Store, StoreError, StoreFuture, Swept, Taken, Totals, block, log, ops, roster, schema,
 };
 use crate::clock::Clock;
 use crate::limits::{Limits, WRITE_QUEUE};
@@ -180,8 +180,16 @@ impl Store for Sqlite {
         self.write(move |tx| ops::put_prekey(tx, account, &prekey))
     }
 
-    fn take_prekeys(&self, name: Name, one_time: bool) -> Queued<'_, Taken> {
-        self.write(move |tx| ops::take_prekeys(tx, &name, one_time))
+    fn take_prekeys(&self, name: Name, taker: String, one_time: bool) -> Queued<'_, Taken> {
+        self.write(move |tx| ops::take_prekeys(tx, &name, &taker, one_time))
+    }
+
+    fn block(&self, account: AccountId, sender: String) -> Queued<'_, Block> {
+        self.write(move |tx| block::block(tx, account, &sender))
+    }
+
+    fn unblock(&self, account: AccountId, senders: Vec<String>) -> Queued<'_, ()> {
+        self.write(move |tx| block::unblock(tx, account, &senders))
     }
 
     fn set_visible(&self, account: AccountId, visible: bool) -> Queued<'_, ()> {
@@ -229,6 +237,10 @@ impl Store for Sqlite {
                 )?
                 .collect()
         })
+    }
+
+    fn blocked(&self, account: AccountId) -> Read<'_, Vec<String>> {
+        self.read(move |connection| block::list(connection, account))
     }
 
     fn prekey_stock(&self, account: AccountId) -> Read<'_, Stock> {

@@ -11,7 +11,7 @@ use super::usage::{Parcel, Usage};
 use super::{AccountId, Message, ops};
 use crate::limits::Limits;
 
-/// Most mailboxes whose usage is kept in memory: a few MiB at some senders each.
+/// Most mailboxes of which something is kept in memory: a few MiB at some senders each.
 const CACHED_MAILBOXES: usize = 16_384;
 
 /// Memory of the writer, rebuilt from the database whenever a transaction is rolled back.
@@ -19,6 +19,9 @@ const CACHED_MAILBOXES: usize = 16_384;
 pub(super) struct Cache {
     ids: HashMap<Name, AccountId>,
     usage: HashMap<AccountId, Usage>,
+    /// Whether a mailbox blocks anybody: most do not, and then there is nothing to look up for a message. Not the lists
+    /// themselves, which somebody could make long.
+    blocks: HashMap<AccountId, bool>,
     next_number: Option<u64>,
 }
 
@@ -32,6 +35,11 @@ impl Cache {
         if let Some(usage) = self.usage.get_mut(&mailbox) {
             usage.remove(parcel);
         }
+    }
+
+    /// Forgets whether a mailbox blocks anybody: its list has changed.
+    pub(super) fn forget_blocks(&mut self, mailbox: AccountId) {
+        self.blocks.remove(&mailbox);
     }
 }
 
@@ -72,6 +80,32 @@ impl Tx<'_> {
         Ok(id)
     }
 
+    /// Whether a mailbox takes nothing from a sender.
+    pub(super) fn blocks(
+        &mut self,
+        mailbox: AccountId,
+        sender_key: &str,
+    ) -> rusqlite::Result<bool> {
+        let any = match self.cache.blocks.get(&mailbox) {
+            Some(any) => *any,
+            None => {
+                let any = self
+                    .prepare("SELECT 1 FROM blocked WHERE mailbox = ?1 LIMIT 1")?
+                    .exists([mailbox.0])?;
+                if self.cache.blocks.len() >= CACHED_MAILBOXES {
+                    self.cache.blocks.clear();
+                }
+                self.cache.blocks.insert(mailbox, any);
+                any
+            }
+        };
+        if !any {
+            return Ok(false);
+        }
+        self.prepare("SELECT 1 FROM blocked WHERE mailbox = ?1 AND sender = ?2")?
+            .exists((mailbox.0, sender_key))
+    }
+
     /// What a mailbox holds, counted in the database the first time.
     pub(super) fn usage(&mut self, mailbox: AccountId) -> rusqlite::Result<&mut Usage> {
         if self.cache.usage.len() >= CACHED_MAILBOXES {
@@ -100,10 +134,11 @@ impl Tx<'_> {
         Ok(usage)
     }
 
-    /// Forgets what mailboxes hold and who is who: something was deleted in bulk.
+    /// Forgets what mailboxes hold and block and who is who: something was deleted in bulk.
     pub(super) fn forget_cached(&mut self) {
         self.cache.ids.clear();
         self.cache.usage.clear();
+        self.cache.blocks.clear();
     }
 
     /// The next message number; it is kept with the transaction by [`Tx::keep_counter`].

@@ -95,6 +95,7 @@ pub enum Got {
     Bundle(u32, Box<PrekeyBundle>),
     Online(u32, Vec<String>, bool),
     Policy(u32, u16),
+    Blocked(u32, Vec<String>, bool),
     Refused(u32, Refusal),
     Deliver(Delivered),
     Drained,
@@ -346,6 +347,10 @@ fn owned(bytes: &[u8]) -> Got {
             Answer::Online { names, more } => {
                 let names = names.iter().map(|name| (*name).to_owned()).collect();
                 Got::Online(id, names, more)
+            }
+            Answer::Blocked { addresses, more } => {
+                let addresses = addresses.iter().map(|who| (*who).to_owned()).collect();
+                Got::Blocked(id, addresses, more)
             }
             Answer::PrekeyStock {
                 one_time,

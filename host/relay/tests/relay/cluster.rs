@@ -13,6 +13,7 @@ use hostchat_relay::clock::ManualClock;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
+use crate::blocks;
 use crate::client::{Client, Got, Person, message, take_one_time};
 use crate::harness::{Place, Process, TestRelay, WALL, configure, init, run_on_nats, servers};
 use crate::nats::{Link, NatsServer};
@@ -96,6 +97,44 @@ fn what_one_nats_node_was_told_the_other_knows() {
         assert_eq!(there.next().await.reason(), Some(Reason::UnknownName));
         let got = again.send(&bob, 78, b"late").await;
         assert_eq!(got.reason(), Some(Reason::UnknownName));
+    });
+}
+
+#[test]
+fn a_block_holds_at_every_nats_node_and_no_change_of_a_list_is_lost() {
+    on_two_nodes(|a, b| async move {
+        let (a, b) = (&a, &b);
+        let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+        let mut here = Client::register(&a.place, &bob).await;
+        let mut from = Client::register(&b.place, &alice).await;
+        assert!(from.send(&bob, 1, b"before").await.is_stored());
+        let at_alice = format!("alice@{}", a.place.name);
+        assert_eq!(blocks::set(&mut here, &at_alice, true).await, None);
+        // From when the other node has seen it.
+        let mut id = 2;
+        while from.send(&bob, id, b"x").await.is_stored() {
+            id += 1;
+        }
+        let refused = from.send(&bob, id, b"x").await.reason();
+        assert_eq!(refused, Some(Reason::Blocked));
+
+        // Both at once: each change is compared with the list that it changes.
+        let mut there = Client::login(&b.place, &bob).await;
+        let many = async |client: &mut Client, node: &str| {
+            for n in 0..20 {
+                let who = format!("n{n}@{node}:1");
+                assert_eq!(blocks::set(client, &who, true).await, None);
+            }
+        };
+        tokio::join!(many(&mut here, "a"), many(&mut there, "b"));
+        let lists = [
+            blocks::list(&mut here).await,
+            blocks::list(&mut there).await,
+        ];
+        assert_eq!(lists.map(|list| list.len()), [41, 41]);
+        let at_alice = format!("alice@{}", b.place.name);
+        assert_eq!(blocks::set(&mut there, &at_alice, false).await, None);
+        assert_eq!(blocks::list(&mut here).await.len(), 40);
     });
 }
 

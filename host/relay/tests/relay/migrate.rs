@@ -4,11 +4,12 @@ use std::path::Path;
 use std::process::Output;
 
 use hostchat_core::wire::PrekeyKind;
-use hostchat_core::wire::relay::Call;
+use hostchat_core::wire::relay::{Call, Reason};
 use hostchat_relay::clock::ManualClock;
 use hostchat_relay::{Config, Registration, Storage};
 use tempfile::TempDir;
 
+use crate::blocks;
 use crate::client::{Client, Delivered, Got, Person};
 use crate::harness::{TestRelay, WALL, configure, init, program, run_on_nats, servers};
 use crate::nats::NatsServer;
@@ -45,7 +46,7 @@ async fn one_time(client: &mut Client, owner: &Person) -> Option<u32> {
     }
 }
 
-/// Everything that must be the same after a move: what waits, what was delivered, what was given.
+/// Everything that must be the same after a move: what waits, what was delivered, what was given, who is blocked.
 async fn look(place: &crate::harness::Place, after: u64) -> u64 {
     let (alice, bob) = people();
     let mut from = Client::login(place, &alice).await;
@@ -60,6 +61,15 @@ async fn look(place: &crate::harness::Place, after: u64) -> u64 {
         .await;
     let stock = to.call(Call::PrekeyStock).await;
     assert!(matches!(stock, Got::Stock(_, 1, _, 9)), "{stock:?}");
+    let at_mallory = format!("mallory@{}", place.name);
+    assert_eq!(
+        blocks::list(&mut to).await,
+        ["dave@else.example:1", at_mallory.as_str()]
+    );
+    let dave = Person::new("dave");
+    let mut guest = Client::guest(place, &dave, "dave@else.example:1").await;
+    let refused = guest.send(&bob, 1, b"blocked").await.reason();
+    assert_eq!(refused, Some(Reason::Blocked));
     // Numbers are not given again.
     let id = 1_000 + u128::from(after);
     assert!(from.send(&bob, id, b"new").await.is_stored());
@@ -93,6 +103,10 @@ fn a_store_moves_to_nats_and_back() {
                 to.call(Call::PutPrekey(bob.prekey(kind, id))).await;
             }
             assert_eq!(one_time(&mut from, &bob).await, Some(1));
+            let at_mallory = format!("mallory@{}", relay.place.name);
+            for who in ["dave@else.example:1", &at_mallory] {
+                assert_eq!(blocks::set(&mut to, who, true).await, None);
+            }
             from.send(&bob, 1, b"delivered").await;
             let last = to.drain(true).await[0].number;
             from.send(&bob, 2, b"waits").await;

@@ -146,7 +146,7 @@ async fn a_check_finds_what_does_not_hold_together() {
     let (folder, ..) = stopped().await;
     let path = folder.path().join("relay.db");
     let good = std::fs::read(&path).unwrap();
-    said(&on(folder.path(), "check", &[]), 0, "good: format 3");
+    said(&on(folder.path(), "check", &[]), 0, "good: format 4");
     assert!(
         std::fs::read(&path).unwrap() == good,
         "a check changes nothing"
@@ -188,6 +188,14 @@ async fn a_check_finds_what_does_not_hold_together() {
         (
             "1 prekeys of accounts",
             "INSERT INTO prekey VALUES (99, 0, 1, 1, 1, NULL)",
+        ),
+        (
+            "1 block list entries of accounts",
+            "INSERT INTO blocked VALUES (99, 'alice')",
+        ),
+        (
+            "1 block list entries that cannot",
+            "INSERT INTO blocked VALUES (1, 'NOT A NAME'), (1, 'alice'), (1, 'a@h:1')",
         ),
         ("1 missing or surplus", "DELETE FROM counter"),
         ("accounts with numbers", "DELETE FROM sqlite_sequence"),

@@ -116,6 +116,7 @@ pub async fn to_servers(from: &Path, options: Options) -> Result<Counts, StoreEr
     node.link.skip_to(next.cast_unsigned()).await?;
     copy_accounts(&file, node).await?;
     copy_prekeys(&file, node).await?;
+    copy_blocks(&file, node).await?;
     copy_messages(&file, node).await?;
     copy_remembered(&file, node).await?;
     visit.end().await
@@ -168,6 +169,25 @@ async fn copy_prekeys(file: &Connection, node: &Node) -> Result<(), StoreError> 
             }
         };
         write(node, subject, headers, body.unwrap_or_default().into()).await?;
+    }
+    Ok(())
+}
+
+async fn copy_blocks(file: &Connection, node: &Node) -> Result<(), StoreError> {
+    let mut lists =
+        file.prepare("SELECT mailbox, group_concat(sender, ',') FROM blocked GROUP BY mailbox")?;
+    let mut rows = lists.query([])?;
+    while let Some(row) = rows.next()? {
+        let senders: String = row.get(1)?;
+        let senders = senders.split(',').map(str::to_owned).collect();
+        let subject = node.link.subjects.blocks(AccountId(row.get(0)?));
+        write(
+            node,
+            subject,
+            record::blocks_headers(&senders),
+            Bytes::new(),
+        )
+        .await?;
     }
     Ok(())
 }
@@ -322,6 +342,10 @@ async fn fill(path: &Path, node: &Node) -> Result<(), StoreError> {
                     body.as_deref(),
                 ),
             )?;
+        }
+        let blocks = node.book().blocks(account.id).cloned();
+        for sender in blocks.unwrap_or_default().senders {
+            tx.execute("INSERT INTO blocked VALUES (?1, ?2)", (id, sender))?;
         }
         let mut after = 0;
         loop {

@@ -71,11 +71,15 @@ impl Node {
     pub(super) async fn take_prekeys(
         &self,
         name: &Name,
+        taker: &str,
         one_time: bool,
     ) -> Result<Taken, StoreError> {
         let Some(account) = self.account(name).await? else {
             return Ok(Taken::UnknownName);
         };
+        if self.book().is_blocked(account.id, taker) {
+            return Ok(Taken::Blocked);
+        }
         for _ in 0..TRIES {
             let last = self.look(|book| book.last_resort(account.id)).await?;
             let Some(last) = last else {

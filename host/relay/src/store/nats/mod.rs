@@ -4,6 +4,7 @@
 //!   stream NAME-mail, 30 days          NAME.mail.ACCOUNT.SENDER.MESSAGE-ID   message, or "gone" once acknowledged
 //!   bucket NAME-book (KV_NAME-book)    account.NAME                          identity, number, visibility, or "gone"
 //!                                      prekey.ACCOUNT.ID | .last             prekey, or "gone" once given
+//!                                      block.ACCOUNT                         all whom the account blocks
 //!                                      invitation.HASH                       uses left
 //!
 //!   write ── one record, compared with the last one of its subject ──▶ stream ──▶ every node follows it: view, inboxes
@@ -27,6 +28,9 @@
 //! acknowledged at one node is never delivered by another one later. A replica that was cut off may leave out records that
 //! it had not yet; the leader is asked what lies between two that it delivers. A body is taken only from a record of its
 //! subject, whatever a replica has under its number.
+//!
+//! Who is blocked is looked up in the view when a message comes, so that a block holds at another node once that node
+//! has seen its record, some milliseconds later. A message that came meanwhile is stored.
 //!
 //! One pair of sender and receiver has one write on its way at a time, tried again for ten seconds while servers fail
 //! over: their order holds unless one is given up. Times are the servers', so that relays' clocks do not matter. Two of
@@ -55,14 +59,15 @@ pub use self::link::Servers;
 use self::node::Node;
 pub use self::peers::Peers;
 use super::{
-    Account, AccountId, AccountRow, Admission, Appended, Filter, Invitation, Invited, LogEntry,
-    Message, NewMessage, Outlet, Pending, PutPrekey, Queued, Read, Registered, State, Stock, Store,
-    StoreError, StoreFuture, Swept, Taken, Totals,
+    Account, AccountId, AccountRow, Admission, Appended, Block, Filter, Invitation, Invited,
+    LogEntry, Message, NewMessage, Outlet, Pending, PutPrekey, Queued, Read, Registered, State,
+    Stock, Store, StoreError, StoreFuture, Swept, Taken, Totals,
 };
 use crate::clock::Clock;
 use crate::limits::{Limits, WRITE_QUEUE};
 use crate::metrics::Metrics;
 
+mod block;
 mod copy;
 mod feed;
 mod gifts;
@@ -242,8 +247,20 @@ impl Store for Nats {
         })
     }
 
-    fn take_prekeys(&self, name: Name, one_time: bool) -> Queued<'_, Taken> {
-        self.beside(move |node| async move { node.take_prekeys(&name, one_time).await })
+    fn take_prekeys(&self, name: Name, taker: String, one_time: bool) -> Queued<'_, Taken> {
+        self.beside(move |node| async move { node.take_prekeys(&name, &taker, one_time).await })
+    }
+
+    fn block(&self, account: AccountId, sender: String) -> Queued<'_, Block> {
+        self.ordered(account, move |node| async move {
+            node.block(account, &sender).await
+        })
+    }
+
+    fn unblock(&self, account: AccountId, senders: Vec<String>) -> Queued<'_, ()> {
+        self.ordered(account, move |node| async move {
+            node.unblock(account, &senders).await
+        })
     }
 
     fn set_visible(&self, account: AccountId, visible: bool) -> Queued<'_, ()> {
@@ -303,6 +320,19 @@ impl Store for Nats {
                 }
             }
             Ok(page)
+        })
+    }
+
+    fn blocked(&self, account: AccountId) -> Read<'_, Vec<String>> {
+        let open = crate::lock(&self.lanes).is_some();
+        Box::pin(async move {
+            if !open {
+                return Err(StoreError::Closed);
+            }
+            // The list may have been changed at another node just now.
+            self.node.book.catch_up().await?;
+            let list = self.node.book().blocks(account).cloned();
+            Ok(list.unwrap_or_default().senders.into_iter().collect())
         })
     }
 

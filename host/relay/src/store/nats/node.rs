@@ -217,10 +217,13 @@ impl Node {
             .link
             .subjects
             .message(mailbox, &new.sender_key, &new.message_id);
+        let blocked = self.book().is_blocked(mailbox, &new.sender_key);
         let refusal = {
             let view = crate::lock(&self.mail_view);
             let most = u64::from(self.limits.database_mib) * 1024 * 1024;
-            if view.sums().1 >= most {
+            if blocked {
+                Some(Appended::Blocked)
+            } else if view.sums().1 >= most {
                 Some(Appended::RelayFull)
             } else if view.is_full(mailbox, new, &self.limits) {
                 Some(Appended::MailboxFull)
@@ -430,6 +433,10 @@ impl Node {
         self.link
             .purge(Which::Book, subjects.prekeys(account))
             .await?;
+        self.link
+            .purge(Which::Book, subjects.blocks(account))
+            .await?;
+        self.book().drop_blocks(account);
         crate::lock(&self.mail_view).forget(account);
         Ok(())
     }

@@ -1,12 +1,13 @@
 //! What lies under which subject, and how: metadata in headers, so that a node reads it without the bodies.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use async_nats::HeaderMap;
 use hostchat_core::wire::relay::Kind;
 use hostchat_core::wire::{Address, IdentityClaim, MessageId, Name};
 
-use super::super::{AccountId, NewMessage, StoreError, ops};
+use super::super::{AccountId, NewMessage, StoreError, block, ops};
 
 /// On a record that stands for something deleted; its value is what was deleted, where that matters.
 const GONE: &str = "Gone";
@@ -19,6 +20,7 @@ const IDENTITY: &str = "Identity";
 const VISIBLE: &str = "Visible";
 const ISSUED: &str = "Issued";
 const USES: &str = "Uses";
+const BLOCKED: &str = "Blocked";
 /// Set by the server where it leaves out the body.
 const SIZE: &str = "Nats-Msg-Size";
 
@@ -86,6 +88,10 @@ impl Subjects {
         format!("{}prekey.{}.>", self.book, account.0)
     }
 
+    pub(super) fn blocks(&self, account: AccountId) -> String {
+        format!("{}block.{}", self.book, account.0)
+    }
+
     pub(super) fn invitation(&self, hash: &str) -> String {
         format!("{}invitation.{hash}", self.book)
     }
@@ -147,6 +153,14 @@ impl Subjects {
                     },
                 }
             }
+            "block" => Book::Blocks {
+                account: AccountId(parts.next()?.parse().ok()?),
+                senders: if gone {
+                    BTreeSet::new()
+                } else {
+                    read_blocks(headers)?
+                },
+            },
             "invitation" => Book::Invitation {
                 hash: parts.next()?.to_owned(),
                 uses: if gone { 0 } else { number(headers, USES)? },
@@ -197,6 +211,11 @@ pub(super) enum Book {
         id: u32,
         issued: u64,
     },
+    Blocks {
+        account: AccountId,
+        /// All of them; none where the last one was taken off.
+        senders: BTreeSet<String>,
+    },
     Invitation {
         hash: String,
         uses: u32,
@@ -233,6 +252,24 @@ fn read_account(headers: &HeaderMap) -> Option<AccountRecord> {
         visible: text(headers, VISIBLE)? == "1",
         registered_at: number(headers, AT)?,
     })
+}
+
+fn read_blocks(headers: &HeaderMap) -> Option<BTreeSet<String>> {
+    let senders = text(headers, BLOCKED)?.split(',');
+    senders
+        .map(|sender| block::is_sender(sender).then(|| sender.to_owned()))
+        .collect()
+}
+
+/// Headers of a block list: no sender has a comma.
+pub(super) fn blocks_headers(senders: &BTreeSet<String>) -> HeaderMap {
+    if senders.is_empty() {
+        return gone_headers(0);
+    }
+    let list: Vec<&str> = senders.iter().map(String::as_str).collect();
+    let mut headers = HeaderMap::new();
+    headers.insert(BLOCKED, list.join(","));
+    headers
 }
 
 /// Headers of a message; `at` where it was stored elsewhere before.
@@ -357,7 +394,7 @@ mod tests {
             "ü\r\n x",
             "",
         ];
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for text in texts {
             let token = token(text);
             let safe = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
@@ -382,8 +419,33 @@ mod tests {
         ] {
             assert!(subjects.read_mail(wrong, &headers).is_none(), "{wrong}");
         }
-        for wrong in ["$KV.hostchat-book.x", "$KV.hostchat-book.account.alice"] {
+        for wrong in [
+            "$KV.hostchat-book.x",
+            "$KV.hostchat-book.account.alice",
+            "$KV.hostchat-book.block.1",
+        ] {
             assert!(subjects.read_book(wrong, &headers).is_none(), "{wrong}");
+        }
+        for wrong in ["", "alice,", "alice, bob", "a@b@h:1", "alice\u{e9}"] {
+            let mut headers = HeaderMap::new();
+            headers.insert(BLOCKED, wrong);
+            let read = subjects.read_book("$KV.hostchat-book.block.1", &headers);
+            assert!(read.is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn block_lists_come_back() {
+        let subjects = Subjects::new("hostchat");
+        let all = ["alice.b", "bob@[::1]:7", "carol@relay.example:7443"];
+        for count in 0..=all.len() {
+            let list: BTreeSet<String> = all.iter().take(count).map(|s| (*s).to_owned()).collect();
+            let subject = subjects.blocks(AccountId(7));
+            let read = subjects.read_book(&subject, &blocks_headers(&list));
+            assert!(matches!(
+                read,
+                Some(Book::Blocks { account: AccountId(7), senders }) if senders == list
+            ));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a node knows of the streams: rebuilt from their headers at each start, kept up by following them. No bodies.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
 use hostchat_core::wire::relay::Kind;
@@ -231,6 +231,7 @@ pub(super) struct BookView {
     accounts: BTreeMap<Name, Entry>,
     names: HashMap<AccountId, Name>,
     prekeys: HashMap<AccountId, Prekeys>,
+    blocks: HashMap<AccountId, Blocks>,
     invitations: BTreeMap<String, InvitationEntry>,
     /// Deleted accounts, of which something may be left.
     pub(super) deleted: Vec<AccountId>,
@@ -252,6 +253,15 @@ pub(super) struct InvitationEntry {
     pub(super) revision: u64,
     pub(super) uses: u32,
     pub(super) created_at: u64,
+}
+
+/// Whom an account blocks.
+#[derive(Clone, Default)]
+pub(super) struct Blocks {
+    /// Of the record, for the next write; 0 if there is none.
+    pub(super) revision: u64,
+    /// As `NewMessage::sender_key`.
+    pub(super) senders: BTreeSet<String>,
 }
 
 #[derive(Default)]
@@ -285,6 +295,7 @@ impl BookView {
                     Ok(account) => Some(account),
                     Err(deleted) => {
                         self.deleted.push(deleted);
+                        self.blocks.remove(&deleted);
                         None
                     }
                 };
@@ -304,6 +315,7 @@ impl BookView {
                 }
                 self.names.remove(&before);
                 self.prekeys.remove(&before);
+                self.blocks.remove(&before);
                 Some(before)
             }
             Book::OneTime { account, id, given } => {
@@ -323,6 +335,10 @@ impl BookView {
                     issued,
                     revision,
                 });
+                None
+            }
+            Book::Blocks { account, senders } => {
+                self.blocks.insert(account, Blocks { revision, senders });
                 None
             }
             Book::Invitation {
@@ -440,6 +456,21 @@ impl BookView {
             last_resort_issued: last.map_or(0, |last| last.issued),
             last_resort_id: last.map_or(0, |last| last.id),
         }
+    }
+
+    pub(super) fn blocks(&self, account: AccountId) -> Option<&Blocks> {
+        self.blocks.get(&account)
+    }
+
+    /// Whether an account takes nothing from a sender.
+    pub(super) fn is_blocked(&self, account: AccountId, sender_key: &str) -> bool {
+        let list = self.blocks.get(&account);
+        list.is_some_and(|list| list.senders.contains(sender_key))
+    }
+
+    /// Forgets the block list of a deleted account.
+    pub(super) fn drop_blocks(&mut self, account: AccountId) {
+        self.blocks.remove(&account);
     }
 
     pub(super) fn invitation(&self, hash: &str) -> Option<InvitationEntry> {
