@@ -11,7 +11,7 @@ use super::StoreError;
 const APPLICATION_ID: i64 = 0x6863_7231;
 
 /// The migrations, oldest first.
-const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
+const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5];
 
 const V1: &str = "
 CREATE TABLE migration (
@@ -111,6 +111,33 @@ CREATE TABLE blocked (
     sender  TEXT NOT NULL,
     PRIMARY KEY (mailbox, sender)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Blobs; `parts` of each are durable. A blob goes with the last of its readers (SHA-256 of their tokens).
+const V5: &str = "
+CREATE TABLE blob (
+    id        INTEGER PRIMARY KEY,
+    owner     INTEGER NOT NULL,
+    blob      BLOB NOT NULL CHECK (length(blob) = 16),
+    size      INTEGER NOT NULL,
+    parts     INTEGER NOT NULL,
+    stored_at INTEGER NOT NULL,
+    expires   INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX blob_by_owner ON blob (owner, blob);
+CREATE INDEX blob_by_expiry ON blob (expires);
+CREATE TABLE blob_reader (
+    token BLOB NOT NULL CHECK (length(token) = 32),
+    blob  INTEGER NOT NULL,
+    PRIMARY KEY (token, blob)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX blob_reader_by_blob ON blob_reader (blob);
+CREATE TABLE blob_part (
+    blob  INTEGER NOT NULL,
+    part  INTEGER NOT NULL,
+    bytes BLOB NOT NULL,
+    PRIMARY KEY (blob, part)
+) STRICT;
 ";
 
 /// A file that is ours, or new, and not newer than this program.
