@@ -207,6 +207,9 @@ pub(crate) fn reason_text(reason: Reason) -> &'static str {
         Reason::ShuttingDown => "it is shutting down",
         Reason::TooLarge => "the message is too large",
         Reason::Timeout => "too slow",
+        Reason::Blocked => "the receiver takes nothing from you",
+        Reason::QuotaFull => "the account has as much of this as it may have",
+        Reason::UnknownBlob => "no such file, or not all of it is there",
     }
 }
 

@@ -47,6 +47,22 @@ pub enum Call {
     Ping,
     /// `Policy`.
     Policy,
+    /// `SetBlocked`.
+    SetBlocked,
+    /// `Blocked`.
+    Blocked,
+    /// `PutBlob`.
+    PutBlob,
+    /// `PutPart`.
+    PutPart,
+    /// `GetBlob`.
+    GetBlob,
+    /// `GetPart`.
+    GetPart,
+    /// `EndBlob`.
+    EndBlob,
+    /// `DeleteBlob`.
+    DeleteBlob,
 }
 
 /// An answer that is about to leave.

@@ -214,6 +214,17 @@ impl State {
             }
             (Ask::Policy, _) => Answer::Policy { log_days: 0 },
             (Ask::Receive | Ask::SetVisible(_) | Ask::Ping, _) => Answer::Done,
+            (
+                Ask::SetBlocked { .. }
+                | Ask::Blocked { .. }
+                | Ask::PutBlob { .. }
+                | Ask::PutPart { .. }
+                | Ask::GetBlob { .. }
+                | Ask::GetPart { .. }
+                | Ask::EndBlob { .. }
+                | Ask::DeleteBlob { .. },
+                _,
+            ) => refused(Reason::BadRequest),
         };
         let encoded = event(&Event::Reply {
             id: request.id,
@@ -400,6 +411,14 @@ impl Call {
             Ask::DeleteAccount => Self::DeleteAccount,
             Ask::Ping => Self::Ping,
             Ask::Policy => Self::Policy,
+            Ask::SetBlocked { .. } => Self::SetBlocked,
+            Ask::Blocked { .. } => Self::Blocked,
+            Ask::PutBlob { .. } => Self::PutBlob,
+            Ask::PutPart { .. } => Self::PutPart,
+            Ask::GetBlob { .. } => Self::GetBlob,
+            Ask::GetPart { .. } => Self::GetPart,
+            Ask::EndBlob { .. } => Self::EndBlob,
+            Ask::DeleteBlob { .. } => Self::DeleteBlob,
         }
     }
 }

@@ -70,6 +70,8 @@ pub(crate) async fn status(relay: &Relay) -> Result<Status, Refused> {
         database_bytes: state.bytes,
         disk_free_bytes: state.disk_free,
         log_days: relay.audit.log_days,
+        files: totals.blobs,
+        file_bytes: totals.blob_bytes,
     })
 }
 
@@ -192,6 +194,8 @@ fn shown(relay: &Relay, row: AccountRow) -> User {
         messages: row.messages,
         bytes: row.bytes,
         one_time_prekeys: row.one_time_prekeys,
+        files: row.blobs,
+        file_bytes: row.blob_bytes,
     }
 }
 

@@ -44,7 +44,7 @@ pub enum Call {
         /// Its name.
         name: Name,
     },
-    /// Deletes an account with its mailbox and prekeys, and closes its connections.
+    /// Deletes an account with its mailbox, prekeys and files, and closes its connections.
     Remove {
         /// Its name.
         name: Name,
@@ -223,6 +223,12 @@ pub struct Status {
     /// Days for which it is kept who wrote to whom; 0 for not at all.
     #[serde(default)]
     pub log_days: u16,
+    /// Files that accounts left and nobody has deleted.
+    #[serde(default)]
+    pub files: u64,
+    /// Bytes of these, as announced.
+    #[serde(default)]
+    pub file_bytes: u64,
 }
 
 /// One message that was stored.
@@ -259,6 +265,12 @@ pub struct User {
     pub bytes: u64,
     /// One-time prekeys left.
     pub one_time_prekeys: u64,
+    /// Files that it left and nobody has deleted.
+    #[serde(default)]
+    pub files: u64,
+    /// Bytes of these, as announced; they are sealed.
+    #[serde(default)]
+    pub file_bytes: u64,
 }
 
 /// An invitation that can still be used.

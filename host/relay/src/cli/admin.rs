@@ -55,7 +55,7 @@ enum Command {
         #[arg(value_parser = name)]
         name: Name,
     },
-    /// Delete an account with its mailbox and prekeys, and close its connections.
+    /// Delete an account with its mailbox, prekeys and files, and close its connections.
     Remove {
         /// Its name; it is free for others afterwards.
         #[arg(value_parser = name)]
@@ -164,7 +164,7 @@ fn confirm(name: &Name) -> Result<(), Error> {
             "removing {name} cannot be undone: give --yes"
         )));
     }
-    eprint!("remove {name} with its mailbox and prekeys, for ever? Type the name again: ");
+    eprint!("remove {name} with its mailbox, prekeys and files, for ever? Type the name again: ");
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     if line.trim() == name.as_str() {
@@ -362,6 +362,10 @@ fn status_lines(status: &Status) -> Vec<[String; 2]> {
         line("invitations", status.invitations.to_string()),
         line("messages waiting", status.messages.to_string()),
         line(
+            "files",
+            format!("{} ({})", status.files, show::size(status.file_bytes)),
+        ),
+        line(
             "stored since start",
             format!("{} ({})", status.stored, show::size(status.stored_bytes)),
         ),
@@ -388,6 +392,8 @@ fn user_table(users: &[User]) -> String {
         "MESSAGES",
         "SIZE",
         "PREKEYS",
+        "FILES",
+        "FILE SIZE",
     ];
     let mut lines = vec![head.map(str::to_owned)];
     lines.extend(users.iter().map(|user| {
@@ -399,6 +405,8 @@ fn user_table(users: &[User]) -> String {
             user.messages.to_string(),
             show::size(user.bytes),
             user.one_time_prekeys.to_string(),
+            user.files.to_string(),
+            show::size(user.file_bytes),
         ]
     }));
     columns(&lines)

@@ -111,6 +111,7 @@ async fn mark(
     let subject = match feed.which {
         Which::Mail => link.subjects.mail_mark(),
         Which::Book => link.subjects.book_mark(),
+        Which::Blobs => link.subjects.blob_mark(),
     };
     let mut readers = Vec::new();
     while waiting.recv_many(&mut readers, READERS).await > 0 {
