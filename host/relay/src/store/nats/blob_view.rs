@@ -18,6 +18,8 @@ const DIGEST: &str = "Digest";
 
 /// Whose blob, and which.
 pub(super) type Of = (AccountId, BlobId);
+/// One announcement of a blob.
+pub(super) type Make = (Of, u64);
 
 impl Subjects {
     /// Everything of the stream.
@@ -158,7 +160,7 @@ impl Known {
 pub(super) struct BlobView {
     heads: BTreeMap<Of, Known>,
     /// Numbers of the records of parts: of those of a make that no head names, too.
-    parts: BTreeMap<(Of, u64), BTreeMap<u32, u64>>,
+    parts: BTreeMap<Make, BTreeMap<u32, u64>>,
     readers: HashMap<(BlobId, ReaderHash), BTreeSet<AccountId>>,
     bytes: u64,
 }
@@ -287,7 +289,7 @@ impl BlobView {
     }
 
     /// Up to `count` blobs whose time is over, and makes of parts that no blob has.
-    pub(super) fn stale(&self, now: u64, count: usize) -> (Vec<(Of, u64)>, Vec<(Of, u64)>) {
+    pub(super) fn stale(&self, now: u64, count: usize) -> (Vec<Make>, Vec<Make>) {
         let expired = self.heads.iter().filter(|(_, known)| known.ends <= now);
         let expired = expired.map(|(of, known)| (*of, known.make));
         let left = self.parts.keys().filter(|(of, make)| {
