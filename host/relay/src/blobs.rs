@@ -53,7 +53,8 @@ pub(crate) async fn start(
             Ok(Step::Now(Answered::Part(id, bytes)))
         }
         Call::EndBlob { blob, reader } => {
-            let pending = relay.store.end_blob(key(blob, reader)).await;
+            let who = member.sender_key().to_owned();
+            let pending = relay.store.end_blob(key(blob, reader), who).await;
             Ok(later(relay, id, pending, |id, ()| Answered::Done(id)))
         }
         _ => Err(refused(Reason::BadRequest)),

@@ -71,8 +71,8 @@ pub enum Call {
 pub struct LogQuery {
     /// Only of this sender: a name, or the address of a guest.
     pub from: Option<String>,
-    /// Only to this receiver.
-    pub to: Option<Name>,
+    /// Only to this receiver: a name, or the address of a guest.
+    pub to: Option<String>,
     /// Only at this time or later.
     pub since: Option<u64>,
     /// Only before this time.
@@ -231,18 +231,18 @@ pub struct Status {
     pub file_bytes: u64,
 }
 
-/// One message that was stored.
+/// One message that was stored, or one file that a reader has fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEntry {
     /// When.
     pub at: u64,
-    /// Number of the message.
+    /// Its number, in one row with those of messages.
     pub number: u64,
     /// The name of a user, the whole address of a guest.
     pub from: String,
-    /// Whose mailbox.
-    pub to: Name,
-    /// `pairing`, `first` or `message`.
+    /// Whose mailbox, or who fetched it: the name of a user, the whole address of a guest.
+    pub to: String,
+    /// `pairing`, `first`, `message` or `file`.
     pub kind: String,
     /// Size of the sealed body.
     pub bytes: u64,

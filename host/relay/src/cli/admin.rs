@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use hostchat_core::wire::Name;
+use hostchat_core::wire::{Address, Name};
 use zeroize::Zeroizing;
 
 use super::Folder;
@@ -91,9 +91,9 @@ enum Command {
         /// Only of this sender: a name, or the address of a guest.
         #[arg(long, value_name = "WHO")]
         from: Option<String>,
-        /// Only to this receiver.
-        #[arg(long, value_name = "NAME", value_parser = name)]
-        to: Option<Name>,
+        /// Only to this receiver: a name, or the address of a guest who fetched a file.
+        #[arg(long, value_name = "WHO", value_parser = who)]
+        to: Option<String>,
         /// Only since then: a time (2026-11-21T10:00:00Z) or how long ago (90m, 7d).
         #[arg(long, value_name = "TIME", value_parser = moment)]
         since: Option<u64>,
@@ -108,6 +108,12 @@ enum Command {
 
 fn moment(text: &str) -> Result<u64, &'static str> {
     show::moment(text, SystemClock::new().wall_ms())
+}
+
+fn who(text: &str) -> Result<String, &'static str> {
+    let good = Name::parse(text).is_ok() || Address::parse(text).is_ok();
+    good.then(|| text.to_owned())
+        .ok_or("neither a name nor an address")
 }
 
 fn name(text: &str) -> Result<Name, &'static str> {
@@ -430,7 +436,7 @@ fn log_table(entries: &[LogEntry]) -> String {
         [
             show::time(entry.at),
             entry.from.escape_debug().to_string(),
-            entry.to.to_string(),
+            entry.to.escape_debug().to_string(),
             entry.kind.escape_debug().to_string(),
             show::size(entry.bytes),
         ]

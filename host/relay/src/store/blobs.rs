@@ -16,8 +16,8 @@ use hostchat_core::crypto::hash::sha256;
 use hostchat_core::wire::relay::{BLOB_PART, BLOB_READERS, BlobId};
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 
-use super::AccountId;
 use super::tx::Tx;
+use super::{AccountId, log};
 use crate::limits::{Limits, SWEEP_ROWS};
 
 /// SHA-256 of a reader's token.
@@ -301,12 +301,18 @@ pub(super) fn part(
 }
 
 /// Takes a reader off its blob, and the blob away with the last one; a token that opens nothing changes nothing.
-pub(super) fn end(tx: &mut Tx<'_>, key: &BlobKey) -> Result<()> {
+pub(super) fn end(tx: &mut Tx<'_>, key: &BlobKey, who: &str) -> Result<()> {
     let Some(kept) = find(tx.connection, key, tx.age.now_ms())? else {
         return Ok(());
     };
     tx.prepare("DELETE FROM blob_reader WHERE token = ?1 AND blob = ?2")?
         .execute((key.reader, kept.id))?;
+    if tx.log_ms > 0 {
+        let owner = tx
+            .prepare("SELECT name FROM account WHERE id = (SELECT owner FROM blob WHERE id = ?1)")?
+            .query_row([kept.id], |row| row.get(0))?;
+        log::write_blob(tx, owner, who, kept.size)?;
+    }
     let more = tx
         .prepare("SELECT 1 FROM blob_reader WHERE blob = ?1")?
         .exists([kept.id])?;

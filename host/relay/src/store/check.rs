@@ -10,7 +10,7 @@ use hostchat_core::wire::{Address, MAX_ENVELOPE, Name, Prekey, codec};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{StoreError, ops, schema, sqlite};
+use super::{Logged, StoreError, ops, schema, sqlite};
 
 /// Most findings that are listed, of the file and in all; a damaged one has thousands.
 const MOST: usize = 50;
@@ -248,9 +248,13 @@ fn log(connection: &Connection, report: &mut Report) -> Result<(), StoreError> {
         report.log += 1;
         early += u64::from(!(1..next).contains(&row.get(0)?));
         let (sender, receiver) = (row.get_ref(1)?.as_str(), row.get_ref(2)?.as_str());
+        let kind = Logged::from(row.get(3)?);
         let good = sender.is_ok_and(|s| Name::parse(s).is_ok() || Address::parse(s).is_ok())
-            && receiver.is_ok_and(|r| Name::parse(r).is_ok())
-            && (0..=2).contains(&row.get::<_, i64>(3)?);
+            && receiver.is_ok_and(|r| match kind {
+                Some(Logged::Blob) => Name::parse(r).is_ok() || Address::parse(r).is_ok(),
+                Some(Logged::Message(_)) => Name::parse(r).is_ok(),
+                None => false,
+            });
         bad += u64::from(!good);
     }
     complain(

@@ -36,7 +36,7 @@ mod usage;
 mod writer;
 
 pub use blobs::{Announced, BlobKey, BlobState, NewBlob, PutPart, ReaderHash};
-pub use log::{Filter, LogEntry, Position};
+pub use log::{Filter, LogEntry, Logged, Position};
 pub use nats::Nats;
 pub use roster::{AccountRow, Invitation, Invited, Totals};
 pub use sqlite::Sqlite;
@@ -259,8 +259,9 @@ pub trait Store: Send + Sync + 'static {
     fn blob(&self, key: BlobKey) -> Read<'_, Option<BlobState>>;
     /// A part of a blob, for one of its readers, if it is there.
     fn blob_part(&self, key: BlobKey, index: u32) -> Read<'_, Option<Vec<u8>>>;
-    /// Takes a reader off its blob, and deletes the blob with the last one; unknown ones are ignored.
-    fn end_blob(&self, key: BlobKey) -> Queued<'_, ()>;
+    /// Takes a reader off its blob, and deletes the blob with the last one; unknown ones are ignored. `who` is for the log:
+    /// the name of a user, the whole address of a guest.
+    fn end_blob(&self, key: BlobKey, who: String) -> Queued<'_, ()>;
     /// Deletes a blob of this account; unknown ones are ignored.
     fn delete_blob(&self, owner: AccountId, blob: BlobId) -> Queued<'_, ()>;
     /// How much there is in all.

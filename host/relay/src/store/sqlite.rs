@@ -285,8 +285,8 @@ impl Store for Sqlite {
         self.read(move |connection| blobs::part(connection, &key, index, now))
     }
 
-    fn end_blob(&self, key: BlobKey) -> Queued<'_, ()> {
-        self.write(move |tx| blobs::end(tx, &key))
+    fn end_blob(&self, key: BlobKey, who: String) -> Queued<'_, ()> {
+        self.write(move |tx| blobs::end(tx, &key, &who))
     }
 
     fn delete_blob(&self, owner: AccountId, blob: BlobId) -> Queued<'_, ()> {

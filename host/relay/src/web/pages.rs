@@ -276,8 +276,6 @@ fn link(path: &str, fields: &[(&str, &str)]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use hostchat_core::wire::Name;
-
     use super::*;
 
     #[test]
@@ -287,7 +285,7 @@ mod tests {
             at: 0,
             number: 1,
             from: evil.to_owned(),
-            to: Name::parse("bob").unwrap(),
+            to: evil.to_owned(),
             kind: evil.to_owned(),
             bytes: 1,
         };

@@ -394,7 +394,7 @@ impl Store for Nats {
         })
     }
 
-    fn end_blob(&self, key: BlobKey) -> Queued<'_, ()> {
+    fn end_blob(&self, key: BlobKey, _: String) -> Queued<'_, ()> {
         self.beside(move |node| async move { node.end_blob(&key).await })
     }
 
