@@ -2,7 +2,8 @@
 //!
 //! Parts that are put are queued like every other write, in the order in which they came. Parts that are read are read one
 //! at a time for each connection, and the next one only after the one before was taken over by its socket: whoever reads
-//! slowly holds one part in memory and nobody up.
+//! slowly holds one part in memory and nobody up. Parts need no rate of their own: the one of `calls` lets 8 MiB a second
+//! of them pass in the long run, and the quota bounds what stays.
 
 use std::sync::Arc;
 

@@ -10,6 +10,7 @@
 mod admin;
 mod admission;
 mod audit;
+mod blob_store;
 mod blobs;
 mod browser;
 mod client;
