@@ -244,11 +244,18 @@ async fn those_who_read_slowly_hold_little_memory_and_nobody_up() {
     }
 }
 
-#[tokio::test]
-async fn messages_go_on_while_a_large_file_is_put() {
+#[test]
+fn messages_go_on_while_a_large_file_is_put() {
+    // All ends take turns on one thread: what has come in is looked at after each turn, so that a turn is all one waits.
+    let mut turns = tokio::runtime::Builder::new_current_thread();
+    let runtime = turns.enable_all().event_interval(1).build().unwrap();
+    runtime.block_on(upload_beside_messages());
+}
+
+async fn upload_beside_messages() {
     /// Parts that become durable between a message's sending and its `Stored`. The relay takes 64 before it waits, and 64
-    /// more while these are written; the rest is this test's one thread, on which all ends take turns.
-    const BETWEEN: u32 = 8 * IN_FLIGHT as u32;
+    /// more while these are written; the rest is the turns of the thread, of some 64 parts each.
+    const BETWEEN: u32 = 16 * IN_FLIGHT as u32;
     let relay = TestRelay::start(|config| {
         config.limits.calls.per_minute = 0;
         config.limits.sends.per_minute = 0;
