@@ -248,6 +248,14 @@ fn relay(lines: &mut BTreeMap<String, String>) {
             Call::Policy => Call::Policy,
             Call::SetBlocked { .. } => Call::SetBlocked { who: address("a@h:1"), blocked: true },
             Call::Blocked { .. } => Call::Blocked { after: "a@h:1" },
+            Call::PutBlob { .. } => Call::PutBlob {
+                blob: Bytes([1; 16]), size: 20_000, readers: heapless::Vec::from_slice(&[Bytes([2; 32])]).expect("fits"),
+            },
+            Call::PutPart { .. } => Call::PutPart { blob: Bytes([1; 16]), index: 300, bytes: b"part" },
+            Call::GetBlob { .. } => Call::GetBlob { blob: Bytes([1; 16]), reader: Bytes([3; 16]) },
+            Call::GetPart { .. } => Call::GetPart { blob: Bytes([1; 16]), reader: Bytes([3; 16]), index: 300 },
+            Call::EndBlob { .. } => Call::EndBlob { blob: Bytes([1; 16]), reader: Bytes([3; 16]) },
+            Call::DeleteBlob { .. } => Call::DeleteBlob { blob: Bytes([1; 16]) },
         });
     }
     {
@@ -272,6 +280,8 @@ fn relay(lines: &mut BTreeMap<String, String>) {
             Answer::Refused(_) => Answer::Refused(refusal()),
             Answer::Policy { .. } => Answer::Policy { log_days: 30 },
             Answer::Blocked { .. } => Answer::Blocked { addresses: heapless::Vec::from_slice(&["a@h:1"]).expect("fits"), more: false },
+            Answer::Blob { .. } => Answer::Blob { size: 20_000, parts: 2, expires_in: 86_400 },
+            Answer::Part { .. } => Answer::Part { bytes: b"part" },
         });
     }
     {
@@ -294,6 +304,7 @@ fn relay(lines: &mut BTreeMap<String, String>) {
             Reason::Timeout => Reason::Timeout,
             Reason::Blocked => Reason::Blocked,
             Reason::QuotaFull => Reason::QuotaFull,
+            Reason::UnknownBlob => Reason::UnknownBlob,
         });
     }
 }

@@ -19,6 +19,9 @@ use crate::wire::{
     Address, Bytes, IdentityClaim, MessageId, Name, Prekey, PrekeyBundle, RelayName,
 };
 
+/// Names a blob: random, drawn by who leaves it.
+pub type BlobId = Bytes<16>;
+
 /// Longest relay message, in bytes, either way; larger ones close the connection before they are read.
 pub const MAX_RELAY_MESSAGE: usize = 16 * 1024;
 /// Most deliveries in flight without an acknowledgement, per connection.
@@ -27,6 +30,10 @@ pub const WINDOW: usize = 64;
 pub const ONLINE_PAGE: usize = 64;
 /// Most addresses in one page of [`Answer::Blocked`].
 pub const BLOCKED_PAGE: usize = 64;
+/// Bytes of each part of a blob but the last, which may be shorter.
+pub const BLOB_PART: usize = 8 * 1024;
+/// Most readers of one blob.
+pub const BLOB_READERS: usize = 64;
 /// Label of the TLS 1.3 exporter value that a login is bound to (RFC 8446 §7.5); no context, 32 bytes.
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-hostchat-1-login";
 /// WebSocket subprotocol (RFC 6455 §1.9): its number is the protocol version.
@@ -179,6 +186,52 @@ pub enum Call<'a> {
         /// Empty string: from the start.
         after: &'a str,
     },
+    /// Announces sealed bytes that are left for some readers, or asks how far they have come. Idempotent by (account, blob).
+    PutBlob {
+        /// Drawn by the account.
+        blob: BlobId,
+        /// Of all parts together, in bytes; at least 1.
+        size: u64,
+        /// SHA-256 of each reader's token (16 random bytes), at least one; a repeat must have the same.
+        readers: Vec<Bytes<32>, BLOB_READERS>,
+    },
+    /// The next part of an announced blob; parts come in order from 0, and a repeat of an earlier one is answered `Stored`.
+    PutPart {
+        /// The blob.
+        blob: BlobId,
+        /// Its place: byte `index` × [`BLOB_PART`].
+        index: u32,
+        /// [`BLOB_PART`] bytes, or what is left of the blob.
+        bytes: &'a [u8],
+    },
+    /// How much of a blob is there. Guests may ask as well.
+    GetBlob {
+        /// The blob.
+        blob: BlobId,
+        /// A reader's token.
+        reader: Bytes<16>,
+    },
+    /// A part that is there.
+    GetPart {
+        /// The blob.
+        blob: BlobId,
+        /// A reader's token.
+        reader: Bytes<16>,
+        /// As in `PutPart`.
+        index: u32,
+    },
+    /// This reader has everything and will not ask again; after the last one the blob is deleted. Idempotent.
+    EndBlob {
+        /// The blob.
+        blob: BlobId,
+        /// The reader's token.
+        reader: Bytes<16>,
+    },
+    /// Deletes an own blob, whoever has read it. Idempotent.
+    DeleteBlob {
+        /// The blob.
+        blob: BlobId,
+    },
 }
 
 /// What a relay sends. Append-only.
@@ -275,6 +328,20 @@ pub enum Answer<'a> {
         /// Whether there are more after the last one.
         more: bool,
     },
+    /// Answer to `PutBlob` and `GetBlob`.
+    Blob {
+        /// In bytes, as announced.
+        size: u64,
+        /// Parts that are durable; the next one has this index.
+        parts: u32,
+        /// Seconds until it is deleted, whoever has read it.
+        expires_in: u32,
+    },
+    /// Answer to `GetPart`.
+    Part {
+        /// As put.
+        bytes: &'a [u8],
+    },
 }
 
 /// Why a relay refuses, and when to try again.
@@ -325,4 +392,6 @@ pub enum Reason {
     Blocked,
     /// The account has as much of this as one account may have.
     QuotaFull,
+    /// No such blob for this account or reader, or this part of it is not there yet.
+    UnknownBlob,
 }

@@ -209,6 +209,7 @@ pub(crate) fn reason_text(reason: Reason) -> &'static str {
         Reason::Timeout => "too slow",
         Reason::Blocked => "the receiver takes nothing from you",
         Reason::QuotaFull => "it keeps no more of this for one account",
+        Reason::UnknownBlob => "no such file, or not all of it is there",
     }
 }
 

@@ -10,17 +10,18 @@ use hostchat_core::wire::{
     Address, IdentityClaim, MAX_ENVELOPE, MessageId, Name, Prekey, PrekeyBundle,
 };
 
+use crate::blobs;
 use crate::hub::Seat;
 use crate::inbox::Inbox;
 use crate::login::{Member, User, refused, sender_key};
 use crate::server::Relay;
 use crate::socket::{self, Broken, Encoded};
 use crate::store::{
-    Account, Appended, Block, NewMessage, Pending, PutPrekey, Stock, StoreError, Taken,
+    Account, Appended, BlobState, Block, NewMessage, Pending, PutPrekey, Stock, StoreError, Taken,
 };
 
-/// Milliseconds after which a full mailbox is worth another try.
-const FULL_RETRY_MS: u32 = 60_000;
+/// Milliseconds after which a full mailbox or relay is worth another try.
+pub(crate) const FULL_RETRY_MS: u32 = 60_000;
 
 /// An answer with the id of its request, small enough to be moved about.
 pub(crate) enum Answered {
@@ -33,6 +34,8 @@ pub(crate) enum Answered {
     Online(u32, Vec<Name>, bool),
     Policy(u32, u16),
     Blocked(u32, Vec<Address>, bool),
+    Blob(u32, BlobState),
+    Part(u32, Vec<u8>),
 }
 
 /// A call that waits for the store.
@@ -72,6 +75,15 @@ impl Answered {
                     log_days: *log_days,
                 },
             ),
+            Self::Blob(id, state) => {
+                let answer = Answer::Blob {
+                    size: state.size,
+                    parts: state.parts,
+                    expires_in: u32::try_from(state.expires_in_ms / 1000).unwrap_or(u32::MAX),
+                };
+                reply(id, answer)
+            }
+            Self::Part(id, bytes) => reply(id, Answer::Part { bytes }),
             Self::Online(id, names, more) => {
                 let names = names.iter().map(Name::as_str).collect();
                 reply(id, Answer::Online { names, more: *more })
@@ -174,6 +186,12 @@ pub(crate) async fn start(
             relay.hub.close_account(account.id);
             later(relay, id, pending, |id, ()| Answered::Done(id))
         }
+        call @ (Call::PutBlob { .. }
+        | Call::PutPart { .. }
+        | Call::GetBlob { .. }
+        | Call::GetPart { .. }
+        | Call::EndBlob { .. }
+        | Call::DeleteBlob { .. }) => return blobs::start(relay, member, id, call).await,
     })
 }
 
@@ -338,11 +356,12 @@ fn look_up(id: u32, account: Option<Account>) -> Answered {
 }
 
 /// The account of a member; guests may not do what needs one.
-fn user(member: &Member) -> Result<&User, Refusal> {
+pub(crate) fn user(member: &Member) -> Result<&User, Refusal> {
     member.user.as_ref().ok_or(refused(Reason::GuestsRefused))
 }
 
-fn later<T: Send + 'static>(
+/// Answers once the write is done.
+pub(crate) fn later<T: Send + 'static>(
     relay: &Arc<Relay>,
     id: u32,
     pending: Pending<T>,

@@ -268,6 +268,10 @@ registration = "{registration}"
 # message_days = 30
 # mailbox_messages = 10000
 # mailbox_mib = 64
+# blob_mib = 256
+# account_blobs_mib = 1024
+# blobs_mib = 8192
+# blob_days = 30
 # database_mib = 16384
 # disk_floor_mib = 64
 # sends = {{ burst = 2000, per_minute = 600 }}

@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod store;
 pub mod tls;
 
+mod blobs;
 mod bucket;
 mod calls;
 mod connection;

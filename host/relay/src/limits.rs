@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 
 /// Most calls of one connection that wait for the store; the relay reads no further until some are answered.
 ///
-/// Enough for a full group commit from a single pipelining client, and at most 400 KiB of bodies.
+/// Enough for a full group commit from a single pipelining client, and at most 512 KiB of parts of blobs. Parts that are
+/// read do not wait: the next request is looked at once the part before it was taken by the client's connection, so that
+/// one who reads slowly holds one part here, and no more than 96 KiB in the buffers of TLS and WebSocket.
 pub const IN_FLIGHT: usize = 64;
-/// Most writes that wait for the writer thread, over all connections: about 6 MiB of bodies.
+/// Most writes that wait for the writer thread, over all connections: at most 8 MiB of parts of blobs.
 pub const WRITE_QUEUE: usize = 1024;
 /// Most writes in one transaction: beyond a few hundred, a larger group no longer pays for its latency.
 pub const GROUP: usize = 512;
@@ -66,7 +68,8 @@ pub const HISTORY_SAMPLES: usize = 1500;
 pub const CERTIFICATE_MS: u64 = 10_000;
 /// Milliseconds between two sweeps for expired messages; expired ones are not delivered even before the sweep.
 pub const SWEEP_MS: u64 = 60_000;
-/// Most rows that one transaction of a sweep removes, so that no sender waits long for it.
+/// Most rows of one kind that one transaction of a sweep removes, so that no sender waits long for it; of the parts of
+/// deleted blobs they are 4 MiB.
 pub const SWEEP_ROWS: usize = 500;
 /// Most token buckets kept per kind of limit: 64 Ki entries are about 4 MiB.
 pub const MAX_BUCKETS: usize = 65_536;
@@ -123,6 +126,8 @@ pub struct Limits {
     pub prekeys_given: Rate,
     /// Changes of its block list per account: a whole list at once, then what a person types.
     pub blocks: Rate,
+    /// New blobs announced per account: as many at once as one may have; each may cost as much as 128 messages.
+    pub blobs_put: Rate,
     /// Messages in one mailbox: a month away from the keyboard.
     pub mailbox_messages: u32,
     /// Bytes of bodies in one mailbox, in MiB: the messages above at their usual size.
@@ -141,9 +146,20 @@ pub struct Limits {
     pub pairing_minutes: u32,
     /// One-time prekeys kept per account: a token makes 16.
     pub one_time_prekeys: u32,
+    /// Largest blob, in MiB: films and disk images go another way; at 10 Mbit/s it takes four minutes.
+    pub blob_mib: u32,
+    /// Blobs that one account may have here: a busy month of files that nobody has fetched yet.
+    pub account_blobs: u32,
+    /// Bytes of the blobs of one account, in MiB, as announced: so an upload once begun can be finished.
+    pub account_blobs_mib: u32,
+    /// Bytes of all blobs, in MiB, as announced: half of the database, so that files never keep messages out.
+    pub blobs_mib: u32,
+    /// Days until a blob expires that some reader has not fetched, or that was never finished: as long as the message
+    /// that tells of it.
+    pub blob_days: u32,
     /// Largest database, in MiB: the disk is shared with the system.
     pub database_mib: u32,
-    /// Free disk space, in MiB, below which no new message is taken: acknowledgements and the log still need room.
+    /// Free disk space, in MiB, below which no new message or part of a blob is taken: acknowledgements and the log still need room.
     pub disk_floor_mib: u32,
 }
 
@@ -166,6 +182,7 @@ impl Default for Limits {
             prekeys_taken: rate(60, 6),
             prekeys_given: rate(32, 4),
             blocks: rate(300, 30),
+            blobs_put: rate(256, 60),
             mailbox_messages: 10_000,
             mailbox_mib: 64,
             mailbox_pairings: 64,
@@ -175,6 +192,11 @@ impl Default for Limits {
             message_days: 30,
             pairing_minutes: 10,
             one_time_prekeys: 64,
+            blob_mib: 256,
+            account_blobs: 256,
+            account_blobs_mib: 1024,
+            blobs_mib: 8192,
+            blob_days: 30,
             database_mib: 16_384,
             disk_floor_mib: 64,
         }
@@ -197,6 +219,34 @@ impl Limits {
     /// The bytes that one mailbox may hold.
     #[must_use]
     pub fn mailbox_bytes(&self) -> u64 {
-        u64::from(self.mailbox_mib) * 1024 * 1024
+        mib(self.mailbox_mib)
     }
+
+    /// The bytes that one blob may have.
+    #[must_use]
+    pub fn blob_bytes(&self) -> u64 {
+        mib(self.blob_mib)
+    }
+
+    /// The bytes that the blobs of one account may have.
+    #[must_use]
+    pub fn account_blobs_bytes(&self) -> u64 {
+        mib(self.account_blobs_mib)
+    }
+
+    /// The bytes that all blobs may have.
+    #[must_use]
+    pub fn blobs_bytes(&self) -> u64 {
+        mib(self.blobs_mib)
+    }
+
+    /// How long a blob is kept, in milliseconds.
+    #[must_use]
+    pub fn blob_ms(&self) -> u64 {
+        u64::from(self.blob_days) * 24 * 3_600_000
+    }
+}
+
+fn mib(mib: u32) -> u64 {
+    u64::from(mib) * 1024 * 1024
 }

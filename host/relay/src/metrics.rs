@@ -14,7 +14,7 @@ const BUCKETS: [u64; 12] = [
 ];
 
 /// Every reason with its label, in the order of the wire.
-const REASONS: [(Reason, &str); 18] = [
+const REASONS: [(Reason, &str); 19] = [
     (Reason::BadRequest, "bad_request"),
     (Reason::Version, "version"),
     (Reason::LoginFailed, "login_failed"),
@@ -33,6 +33,7 @@ const REASONS: [(Reason, &str); 18] = [
     (Reason::Timeout, "timeout"),
     (Reason::Blocked, "blocked"),
     (Reason::QuotaFull, "quota_full"),
+    (Reason::UnknownBlob, "unknown_blob"),
 ];
 
 /// A number that only grows.
@@ -60,6 +61,10 @@ pub struct Metrics {
     pub(crate) delivered: Counter,
     pub(crate) delivered_bytes: Counter,
     pub(crate) expired: Counter,
+    pub(crate) blobs_announced: Counter,
+    pub(crate) blob_stored_bytes: Counter,
+    pub(crate) blob_read_bytes: Counter,
+    pub(crate) blobs_expired: Counter,
     pub(crate) writes: Counter,
     pub(crate) failed_commits: Counter,
     refusals: [Counter; REASONS.len()],
@@ -161,6 +166,26 @@ impl Metrics {
                 "messages_expired",
                 "Messages deleted unfetched.",
                 &self.expired,
+            ),
+            (
+                "blobs_announced",
+                "Files announced, repeats excepted.",
+                &self.blobs_announced,
+            ),
+            (
+                "blob_stored_bytes",
+                "Bytes of parts of files made durable, repeats excepted.",
+                &self.blob_stored_bytes,
+            ),
+            (
+                "blob_read_bytes",
+                "Bytes of parts of files handed to a reader, repeats included.",
+                &self.blob_read_bytes,
+            ),
+            (
+                "blobs_expired",
+                "Files deleted before every reader had them.",
+                &self.blobs_expired,
             ),
             ("writes", "Writes committed.", &self.writes),
             (

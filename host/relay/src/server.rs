@@ -53,6 +53,7 @@ pub(crate) struct Rates {
     pub(crate) prekeys_taken: Buckets<Caller>,
     pub(crate) prekeys_given: Buckets<hostchat_core::wire::Name>,
     pub(crate) blocks: Buckets<Caller>,
+    pub(crate) blobs_put: Buckets<Caller>,
 }
 
 /// What all connections share.
@@ -186,6 +187,7 @@ impl Server {
                 prekeys_taken: Buckets::new(limits.prekeys_taken),
                 prekeys_given: Buckets::new(limits.prekeys_given),
                 blocks: Buckets::new(limits.blocks),
+                blobs_put: Buckets::new(limits.blobs_put),
             },
             limits,
             started_ms: config.clock.uptime_ms(),
@@ -391,9 +393,14 @@ async fn sweep(relay: Arc<Relay>) {
         loop {
             match relay.store.sweep().await.await {
                 Ok(Swept { rows: 0, .. }) => break,
-                Ok(Swept { messages, rows }) => {
+                Ok(Swept {
+                    messages,
+                    blobs,
+                    rows,
+                }) => {
                     relay.metrics.expired.add(messages as u64);
-                    tracing::debug!(messages, rows, "expired");
+                    relay.metrics.blobs_expired.add(blobs as u64);
+                    tracing::debug!(messages, blobs, rows, "expired");
                 }
                 Err(error) => {
                     tracing::warn!(%error, "sweep failed");

@@ -131,6 +131,10 @@ pub(crate) fn encode(event: &Event<'_>) -> Result<Encoded, Broken> {
     let most = match event {
         Event::Deliver(delivery) => delivery.body.len() + 256,
         Event::Reply {
+            answer: Answer::Part { bytes },
+            ..
+        } => bytes.len() + 256,
+        Event::Reply {
             answer: Answer::Bundle(_) | Answer::Online { .. } | Answer::Blocked { .. },
             ..
         } => MAX_RELAY_MESSAGE,

@@ -51,6 +51,18 @@ pub enum Call {
     SetBlocked,
     /// `Blocked`.
     Blocked,
+    /// `PutBlob`.
+    PutBlob,
+    /// `PutPart`.
+    PutPart,
+    /// `GetBlob`.
+    GetBlob,
+    /// `GetPart`.
+    GetPart,
+    /// `EndBlob`.
+    EndBlob,
+    /// `DeleteBlob`.
+    DeleteBlob,
 }
 
 /// An answer that is about to leave.

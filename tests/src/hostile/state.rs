@@ -220,6 +220,15 @@ impl State {
             (Ask::Receive | Ask::SetVisible(_) | Ask::SetBlocked { .. } | Ask::Ping, _) => {
                 Answer::Done
             }
+            (
+                Ask::PutBlob { .. }
+                | Ask::PutPart { .. }
+                | Ask::GetBlob { .. }
+                | Ask::GetPart { .. }
+                | Ask::EndBlob { .. }
+                | Ask::DeleteBlob { .. },
+                _,
+            ) => refused(Reason::BadRequest),
         };
         let encoded = event(&Event::Reply {
             id: request.id,
@@ -408,6 +417,12 @@ impl Call {
             Ask::Policy => Self::Policy,
             Ask::SetBlocked { .. } => Self::SetBlocked,
             Ask::Blocked { .. } => Self::Blocked,
+            Ask::PutBlob { .. } => Self::PutBlob,
+            Ask::PutPart { .. } => Self::PutPart,
+            Ask::GetBlob { .. } => Self::GetBlob,
+            Ask::GetPart { .. } => Self::GetPart,
+            Ask::EndBlob { .. } => Self::EndBlob,
+            Ask::DeleteBlob { .. } => Self::DeleteBlob,
         }
     }
 }

@@ -24,6 +24,10 @@ const FULL: usize = 1_000_000;
 /// Connections that are kept open.
 const IDLE: usize = 10_000;
 
+/// Bytes of the file that each of them leaves afterwards, and of one that fills the relay's cache of the database.
+const FILE: usize = 64 << 10;
+const CACHE: usize = 64 << 20;
+
 /// Limits that would slow the load down: the benchmark is one address and a few very busy accounts.
 const LIMITS: &str = "
 connections = 12000
@@ -221,7 +225,17 @@ fn idle(world: &World, runtime: &tokio::runtime::Runtime) {
     let kept = held("hostchat-relay", relay.process(), || {
         runtime.block_on(relay::idle(address, IDLE))
     });
-    drop(kept);
+    // The database's cache is full before, so that it is not counted.
+    let mut warm = runtime.block_on(relay::Connection::login(address, "warm", 1 << 40));
+    runtime.block_on(warm.put_file(CACHE));
+    let kept = held("  and a file", relay.process(), || {
+        runtime.block_on(relay::files(kept, FILE))
+    });
+    println!(
+        "    (that is what a file of {} KiB, put by each, has added)",
+        FILE >> 10
+    );
+    drop((kept, warm));
     let kept = held("mosquitto", mosquitto.process(), || {
         runtime.block_on(mosquitto.mqtt_idle(IDLE))
     });

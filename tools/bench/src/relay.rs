@@ -9,8 +9,8 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use hostchat_core::crypto::label;
 use hostchat_core::crypto::sign::SigningKey;
 use hostchat_core::wire::relay::{
-    Account, Answer, Call, EXPORTER_LABEL, Event, Kind, Login, MAX_RELAY_MESSAGE, PATH, Request,
-    SUBPROTOCOL, login_items,
+    Account, Answer, BLOB_PART, Call, EXPORTER_LABEL, Event, Kind, Login, MAX_RELAY_MESSAGE, PATH,
+    Request, SUBPROTOCOL, login_items,
 };
 use hostchat_core::wire::{Bytes, IdentityClaim, Name, PROTOCOL_VERSION, RelayName, SUITE, codec};
 use rand_chacha::ChaCha20Rng;
@@ -216,6 +216,32 @@ impl Connection {
 }
 
 impl Connection {
+    /// Leaves a file of `size` bytes, with up to [`PIPELINE`] parts on their way.
+    pub(crate) async fn put_file(&mut self, size: usize) {
+        let mut blob = [0; 16];
+        getrandom::fill(&mut blob).expect("random numbers");
+        let (blob, readers) = (Bytes(blob), heapless::Vec::from_slice(&[Bytes([1; 32])]));
+        let call = Call::PutBlob {
+            blob,
+            size: size as u64,
+            readers: readers.expect("one fits"),
+        };
+        self.call(call).await;
+        assert!(matches!(self.reply().await.1, Done::Other), "not announced");
+        let (bytes, parts) = ([0x5a; BLOB_PART], size / BLOB_PART);
+        let (mut asked, mut stored) = (0, 0);
+        while stored < parts {
+            while asked < parts && asked - stored < PIPELINE {
+                let index = u32::try_from(asked).expect("few parts");
+                let bytes = bytes.as_slice();
+                self.call(Call::PutPart { blob, index, bytes }).await;
+                asked += 1;
+            }
+            assert!(matches!(self.reply().await.1, Done::Stored), "not stored");
+            stored += 1;
+        }
+    }
+
     /// Receives and acknowledges `count` messages; gives the time to the first and to the answer to the last.
     pub(crate) async fn drain(&mut self, count: usize) -> (Duration, Duration) {
         let began = Instant::now();
@@ -316,6 +342,16 @@ pub(crate) async fn idle(relay: &str, connections: usize) -> Vec<Connection> {
     };
     let connecting = futures_util::stream::iter(0..connections).map(connect);
     connecting.buffer_unordered(TOGETHER).collect().await
+}
+
+/// Lets each of these connections leave a file of `size` bytes.
+pub(crate) async fn files(connections: Vec<Connection>, size: usize) -> Vec<Connection> {
+    let put = |mut connection: Connection| async move {
+        connection.put_file(size).await;
+        connection
+    };
+    let putting = futures_util::stream::iter(connections).map(put);
+    putting.buffer_unordered(TOGETHER).collect().await
 }
 
 /// TLS 1.3 with whoever answers.

@@ -14,7 +14,7 @@ use hostchat_core::wire::{Address, Name};
 use crate::invitation;
 use crate::limits::{ADMIN_PAGE, INVITATIONS};
 use crate::server::Relay;
-use crate::store::{AccountRow, Filter, Invited, Position, StoreError};
+use crate::store::{AccountRow, Filter, Invited, Logged, Position, StoreError};
 
 pub mod protocol;
 pub(crate) mod show;
@@ -70,6 +70,8 @@ pub(crate) async fn status(relay: &Relay) -> Result<Status, Refused> {
         database_bytes: state.bytes,
         disk_free_bytes: state.disk_free,
         log_days: relay.audit.log_days,
+        files: totals.blobs,
+        file_bytes: totals.blob_bytes,
     })
 }
 
@@ -141,8 +143,8 @@ pub(crate) async fn log(relay: &Relay, query: LogQuery) -> Result<(Vec<LogEntry>
         return Err(Refused::LogOff);
     }
     let filter = Filter {
-        sender: query.from.map(|from| sender(relay, &from)).transpose()?,
-        receiver: query.to.map(|to| to.to_string()),
+        sender: query.from.map(|from| party(relay, &from)).transpose()?,
+        receiver: query.to.map(|to| party(relay, &to)).transpose()?,
         since: query.since,
         until: query.until,
         before: query.before.map(|(at, number)| Position { at, number }),
@@ -162,8 +164,8 @@ pub(crate) async fn log(relay: &Relay, query: LogQuery) -> Result<(Vec<LogEntry>
     Ok((entries.collect(), more))
 }
 
-/// A sender as the log has it: users of this relay by name, however they are addressed.
-fn sender(relay: &Relay, text: &str) -> Result<String, Refused> {
+/// A sender or receiver as the log has it: users of this relay by name, however they are addressed.
+fn party(relay: &Relay, text: &str) -> Result<String, Refused> {
     if let Ok(name) = Name::parse(text) {
         return Ok(name.to_string());
     }
@@ -175,11 +177,12 @@ fn sender(relay: &Relay, text: &str) -> Result<String, Refused> {
     })
 }
 
-fn kind_text(kind: Kind) -> &'static str {
+fn kind_text(kind: Logged) -> &'static str {
     match kind {
-        Kind::Pairing => "pairing",
-        Kind::First => "first",
-        Kind::Message => "message",
+        Logged::Message(Kind::Pairing) => "pairing",
+        Logged::Message(Kind::First) => "first",
+        Logged::Message(Kind::Message) => "message",
+        Logged::Blob => "file",
     }
 }
 
@@ -192,6 +195,8 @@ fn shown(relay: &Relay, row: AccountRow) -> User {
         messages: row.messages,
         bytes: row.bytes,
         one_time_prekeys: row.one_time_prekeys,
+        files: row.blobs,
+        file_bytes: row.blob_bytes,
     }
 }
 

@@ -44,7 +44,7 @@ pub enum Call {
         /// Its name.
         name: Name,
     },
-    /// Deletes an account with its mailbox and prekeys, and closes its connections.
+    /// Deletes an account with its mailbox, prekeys and files, and closes its connections.
     Remove {
         /// Its name.
         name: Name,
@@ -71,8 +71,8 @@ pub enum Call {
 pub struct LogQuery {
     /// Only of this sender: a name, or the address of a guest.
     pub from: Option<String>,
-    /// Only to this receiver.
-    pub to: Option<Name>,
+    /// Only to this receiver: a name, or the address of a guest.
+    pub to: Option<String>,
     /// Only at this time or later.
     pub since: Option<u64>,
     /// Only before this time.
@@ -223,20 +223,26 @@ pub struct Status {
     /// Days for which it is kept who wrote to whom; 0 for not at all.
     #[serde(default)]
     pub log_days: u16,
+    /// Files that accounts left and nobody has deleted.
+    #[serde(default)]
+    pub files: u64,
+    /// Bytes of these, as announced.
+    #[serde(default)]
+    pub file_bytes: u64,
 }
 
-/// One message that was stored.
+/// One message that was stored, or one file that a reader has fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEntry {
     /// When.
     pub at: u64,
-    /// Number of the message.
+    /// Its number, in one row with those of messages.
     pub number: u64,
     /// The name of a user, the whole address of a guest.
     pub from: String,
-    /// Whose mailbox.
-    pub to: Name,
-    /// `pairing`, `first` or `message`.
+    /// Whose mailbox, or who fetched it: the name of a user, the whole address of a guest.
+    pub to: String,
+    /// `pairing`, `first`, `message` or `file`.
     pub kind: String,
     /// Size of the sealed body.
     pub bytes: u64,
@@ -259,6 +265,12 @@ pub struct User {
     pub bytes: u64,
     /// One-time prekeys left.
     pub one_time_prekeys: u64,
+    /// Files that it left and nobody has deleted.
+    #[serde(default)]
+    pub files: u64,
+    /// Bytes of these, as announced; they are sealed.
+    #[serde(default)]
+    pub file_bytes: u64,
 }
 
 /// An invitation that can still be used.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use hostchat_core::wire::Name;
+use hostchat_core::wire::{Address, Name};
 use zeroize::Zeroizing;
 
 use super::Folder;
@@ -55,7 +55,7 @@ enum Command {
         #[arg(value_parser = name)]
         name: Name,
     },
-    /// Delete an account with its mailbox and prekeys, and close its connections.
+    /// Delete an account with its mailbox, prekeys and files, and close its connections.
     Remove {
         /// Its name; it is free for others afterwards.
         #[arg(value_parser = name)]
@@ -91,9 +91,9 @@ enum Command {
         /// Only of this sender: a name, or the address of a guest.
         #[arg(long, value_name = "WHO")]
         from: Option<String>,
-        /// Only to this receiver.
-        #[arg(long, value_name = "NAME", value_parser = name)]
-        to: Option<Name>,
+        /// Only to this receiver: a name, or the address of a guest who fetched a file.
+        #[arg(long, value_name = "WHO", value_parser = who)]
+        to: Option<String>,
         /// Only since then: a time (2026-11-21T10:00:00Z) or how long ago (90m, 7d).
         #[arg(long, value_name = "TIME", value_parser = moment)]
         since: Option<u64>,
@@ -108,6 +108,12 @@ enum Command {
 
 fn moment(text: &str) -> Result<u64, &'static str> {
     show::moment(text, SystemClock::new().wall_ms())
+}
+
+fn who(text: &str) -> Result<String, &'static str> {
+    let good = Name::parse(text).is_ok() || Address::parse(text).is_ok();
+    good.then(|| text.to_owned())
+        .ok_or("neither a name nor an address")
 }
 
 fn name(text: &str) -> Result<Name, &'static str> {
@@ -164,7 +170,7 @@ fn confirm(name: &Name) -> Result<(), Error> {
             "removing {name} cannot be undone: give --yes"
         )));
     }
-    eprint!("remove {name} with its mailbox and prekeys, for ever? Type the name again: ");
+    eprint!("remove {name} with its mailbox, prekeys and files, for ever? Type the name again: ");
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     if line.trim() == name.as_str() {
@@ -362,6 +368,10 @@ fn status_lines(status: &Status) -> Vec<[String; 2]> {
         line("invitations", status.invitations.to_string()),
         line("messages waiting", status.messages.to_string()),
         line(
+            "files",
+            format!("{} ({})", status.files, show::size(status.file_bytes)),
+        ),
+        line(
             "stored since start",
             format!("{} ({})", status.stored, show::size(status.stored_bytes)),
         ),
@@ -388,6 +398,8 @@ fn user_table(users: &[User]) -> String {
         "MESSAGES",
         "SIZE",
         "PREKEYS",
+        "FILES",
+        "FILE SIZE",
     ];
     let mut lines = vec![head.map(str::to_owned)];
     lines.extend(users.iter().map(|user| {
@@ -399,6 +411,8 @@ fn user_table(users: &[User]) -> String {
             user.messages.to_string(),
             show::size(user.bytes),
             user.one_time_prekeys.to_string(),
+            user.files.to_string(),
+            show::size(user.file_bytes),
         ]
     }));
     columns(&lines)
@@ -422,7 +436,7 @@ fn log_table(entries: &[LogEntry]) -> String {
         [
             show::time(entry.at),
             entry.from.escape_debug().to_string(),
-            entry.to.to_string(),
+            entry.to.escape_debug().to_string(),
             entry.kind.escape_debug().to_string(),
             show::size(entry.bytes),
         ]

@@ -81,9 +81,11 @@ pub(super) fn describe(report: &Report) -> String {
         bytes,
         prekeys,
         log,
+        blobs,
+        blob_bytes,
         ..
     } = report;
     format!(
-        "format {format}, accounts {accounts}, prekeys {prekeys}, messages {messages} ({bytes} bytes) in {mailboxes} mailboxes, log entries {log}"
+        "format {format}, accounts {accounts}, prekeys {prekeys}, messages {messages} ({bytes} bytes) in {mailboxes} mailboxes, log entries {log}, files {blobs} ({blob_bytes} bytes)"
     )
 }

@@ -17,8 +17,8 @@ Examples:
   hostchat-relay migrate --dir r --to sqlite
 
 The servers are those of [nats] in relay.toml; the file is its `database`. What is copied stays where it was; there may
-be nothing yet where it goes. Accounts, prekeys, invitations, messages and remembered ids are copied, the log of who
-wrote to whom is not. Then change `store` in relay.toml.")]
+be nothing yet where it goes. Accounts, prekeys, invitations, messages, files and remembered ids are copied, the log of
+who wrote to whom is not. Then change `store` in relay.toml.")]
 pub(super) struct Migrate {
     #[command(flatten)]
     folder: Folder,
@@ -52,7 +52,11 @@ pub(super) fn counts(counts: &Counts) -> String {
         accounts,
         messages,
         bytes,
+        blobs,
+        blob_bytes,
         ..
     } = counts;
-    format!("accounts {accounts}, messages {messages} ({bytes} bytes)")
+    format!(
+        "accounts {accounts}, messages {messages} ({bytes} bytes), files {blobs} ({blob_bytes} bytes)"
+    )
 }

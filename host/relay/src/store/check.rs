@@ -5,11 +5,12 @@
 
 use std::path::Path;
 
+use hostchat_core::wire::relay::BLOB_PART;
 use hostchat_core::wire::{Address, MAX_ENVELOPE, Name, Prekey, codec};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{StoreError, block, ops, schema, sqlite};
+use super::{Logged, StoreError, block, ops, schema, sqlite};
 
 /// Most findings that are listed, of the file and in all; a damaged one has thousands.
 const MOST: usize = 50;
@@ -33,6 +34,10 @@ pub struct Report {
     pub prekeys: u64,
     /// Entries of the log of who wrote to whom.
     pub log: u64,
+    /// Blobs that nobody has deleted.
+    pub blobs: u64,
+    /// Bytes of these, as announced.
+    pub blob_bytes: u64,
     /// What is wrong, at most some dozens; empty for a good store.
     pub problems: Vec<String>,
 }
@@ -60,6 +65,7 @@ pub fn check(path: &Path) -> Result<Report, StoreError> {
         sums(&tx, &mut report)?;
         log(&tx, &mut report)?;
         blocked(&tx, &mut report)?;
+        blobs(&tx, &mut report)?;
     }
     tx.commit()?;
     report.problems.truncate(MOST);
@@ -138,8 +144,44 @@ const NONE_OF: [(&str, &str); 9] = [
     ),
 ];
 
+/// As [`NONE_OF`], for formats that have blobs.
+const NONE_OF_BLOBS: [(&str, &str); 6] = [
+    (
+        "files of accounts that do not exist",
+        "SELECT count(*) FROM blob WHERE owner NOT IN (SELECT id FROM account)",
+    ),
+    (
+        "files with numbers that will be given again",
+        "SELECT count(*) FROM blob WHERE id > (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'blob')",
+    ),
+    (
+        "files without readers",
+        "SELECT count(*) FROM blob WHERE id NOT IN (SELECT blob FROM blob_reader)",
+    ),
+    (
+        "readers of files that do not exist",
+        "SELECT count(*) FROM blob_reader WHERE blob NOT IN (SELECT id FROM blob)",
+    ),
+    (
+        "parts of files that do not exist",
+        "SELECT count(*) FROM blob_part WHERE blob NOT IN (SELECT id FROM blob UNION SELECT id FROM blob_gone)",
+    ),
+    (
+        "deleted files that exist",
+        "SELECT count(*) FROM blob_gone WHERE id IN (SELECT id FROM blob)",
+    ),
+];
+
 fn references(connection: &Connection, report: &mut Report) -> Result<(), StoreError> {
-    for (what, sql) in NONE_OF {
+    none_of(&NONE_OF, connection, report)
+}
+
+fn none_of(
+    queries: &[(&str, &str)],
+    connection: &Connection,
+    report: &mut Report,
+) -> Result<(), StoreError> {
+    for (what, sql) in queries {
         let count: i64 = connection.query_row(sql, [], |row| row.get(0))?;
         if count != 0 {
             report.problems.push(format!("{count} {what}"));
@@ -207,9 +249,13 @@ fn log(connection: &Connection, report: &mut Report) -> Result<(), StoreError> {
         report.log += 1;
         early += u64::from(!(1..next).contains(&row.get(0)?));
         let (sender, receiver) = (row.get_ref(1)?.as_str(), row.get_ref(2)?.as_str());
+        let kind = Logged::from(row.get(3)?);
         let good = sender.is_ok_and(|s| Name::parse(s).is_ok() || Address::parse(s).is_ok())
-            && receiver.is_ok_and(|r| Name::parse(r).is_ok())
-            && (0..=2).contains(&row.get::<_, i64>(3)?);
+            && receiver.is_ok_and(|r| match kind {
+                Some(Logged::Blob) => Name::parse(r).is_ok() || Address::parse(r).is_ok(),
+                Some(Logged::Message(_)) => Name::parse(r).is_ok(),
+                None => false,
+            });
         bad += u64::from(!good);
     }
     complain(
@@ -241,6 +287,50 @@ fn blocked(connection: &Connection, report: &mut Report) -> Result<(), StoreErro
         bad += u64::from(!sender.is_ok_and(block::is_sender));
     }
     complain(report, bad, "block list entries that cannot be read");
+    Ok(())
+}
+
+/// Blobs, which older formats do not have: the parts that are there against those that were acknowledged.
+fn blobs(connection: &Connection, report: &mut Report) -> Result<(), StoreError> {
+    if report.format < 5 {
+        return Ok(());
+    }
+    none_of(&NONE_OF_BLOBS, connection, report)?;
+    let (mut missing, mut beyond, mut wrong) = (0, 0, 0);
+    let mut all = connection.prepare(
+        "SELECT size, parts, coalesce(there, 0), coalesce(next, 0), coalesce(bytes, 0), coalesce(longest, 0)
+         FROM blob LEFT JOIN (SELECT blob AS its, count(*) AS there, max(part) + 1 AS next,
+          sum(length(bytes)) AS bytes, max(length(bytes)) AS longest FROM blob_part GROUP BY blob) ON its = id",
+    )?;
+    let mut found = all.query([])?;
+    while let Some(row) = found.next()? {
+        let number = |at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.cast_unsigned());
+        let (size, parts, there, next) = (number(0)?, number(1)?, number(2)?, number(3)?);
+        let (bytes, longest) = (number(4)?, number(5)?);
+        report.blobs += 1;
+        report.blob_bytes = report.blob_bytes.saturating_add(size);
+        let most = super::blobs::parts_of(size).map_or(0, u64::from);
+        beyond += u64::from(next > parts || parts > most);
+        missing += u64::from(there < parts);
+        let acknowledged = size.min(parts.saturating_mul(BLOB_PART as u64));
+        let adds_up = bytes == acknowledged && longest <= BLOB_PART as u64;
+        wrong += u64::from(next == parts && there == parts && !adds_up);
+    }
+    complain(
+        report,
+        missing,
+        "files of which acknowledged parts are missing",
+    );
+    complain(
+        report,
+        beyond,
+        "files with more parts than were acknowledged",
+    );
+    complain(
+        report,
+        wrong,
+        "files whose parts do not add up to their size",
+    );
     Ok(())
 }
 

@@ -1,25 +1,55 @@
 //! The log of who wrote to whom, where the operator wants one: names, kinds, sizes and times, for a stated time.
 //!
-//! An entry is written in the transaction that stores its message, so that the two cannot differ.
+//! An entry is written in the transaction that stores its message, or in which a reader of a blob ends, so that the two
+//! cannot differ.
 
-use hostchat_core::wire::Name;
 use hostchat_core::wire::relay::Kind;
 use rusqlite::{Connection, Result, Row};
 
 use super::tx::Tx;
 use super::{NewMessage, ops};
 
-/// One message that was stored.
+/// What is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logged {
+    /// A message that was stored, as the sender declared it.
+    Message(Kind),
+    /// A blob that a reader has fetched.
+    Blob,
+}
+
+/// Beyond those of [`ops::kind_number`].
+const BLOB: i64 = 3;
+
+impl Logged {
+    fn number(self) -> i64 {
+        match self {
+            Self::Message(kind) => ops::kind_number(kind),
+            Self::Blob => BLOB,
+        }
+    }
+
+    /// `None` for what no version has written.
+    pub(super) fn from(number: i64) -> Option<Self> {
+        match number {
+            0..BLOB => Some(Self::Message(ops::kind_from(number))),
+            BLOB => Some(Self::Blob),
+            _ => None,
+        }
+    }
+}
+
+/// One message that was stored, or one blob that a reader has fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
     /// Where it stands.
     pub position: Position,
     /// The name of a user, the whole address of a guest.
     pub sender: String,
-    /// Whose mailbox it was.
-    pub receiver: Name,
-    /// As the sender declared it.
-    pub kind: Kind,
+    /// Whose mailbox it was, or who fetched it: the name of a user, the whole address of a guest.
+    pub receiver: String,
+    /// What it was.
+    pub kind: Logged,
     /// Size of the sealed body.
     pub bytes: u64,
 }
@@ -27,9 +57,9 @@ pub struct LogEntry {
 /// The order of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// Wall time of the storing, milliseconds since 1970.
+    /// Wall time of the storing or the end, milliseconds since 1970.
     pub at: u64,
-    /// Number of the message.
+    /// Number of the message; a blob takes one of the same row.
     pub number: u64,
 }
 
@@ -49,14 +79,41 @@ pub struct Filter {
 }
 
 pub(super) fn write(tx: &Tx<'_>, new: &NewMessage, number: u64, at: u64) -> Result<()> {
+    let entry = LogEntry {
+        position: Position { at, number },
+        sender: new.sender_key.clone(),
+        receiver: new.to.as_str().to_owned(),
+        kind: Logged::Message(new.kind),
+        bytes: new.body.len() as u64,
+    };
+    insert(tx, &entry)
+}
+
+/// Logs that a reader has fetched a blob.
+pub(super) fn write_blob(tx: &mut Tx<'_>, owner: String, reader: &str, bytes: u64) -> Result<()> {
+    let entry = LogEntry {
+        position: Position {
+            at: tx.age.wall_ms(),
+            number: tx.next_number()?,
+        },
+        sender: owner,
+        receiver: reader.to_owned(),
+        kind: Logged::Blob,
+        bytes,
+    };
+    insert(tx, &entry)?;
+    tx.keep_counter()
+}
+
+fn insert(tx: &Tx<'_>, entry: &LogEntry) -> Result<()> {
     tx.prepare("INSERT INTO log VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
         .execute((
-            at.cast_signed(),
-            number.cast_signed(),
-            &new.sender_key,
-            new.to.as_str(),
-            ops::kind_number(new.kind),
-            new.body.len() as i64,
+            entry.position.at.cast_signed(),
+            entry.position.number.cast_signed(),
+            &entry.sender,
+            &entry.receiver,
+            entry.kind.number(),
+            entry.bytes.cast_signed(),
             tx.age.now_ms().cast_signed(),
         ))?;
     Ok(())
@@ -128,8 +185,8 @@ fn entry_from(row: &Row<'_>) -> Result<LogEntry> {
             number: number(1)?,
         },
         sender: row.get(2)?,
-        receiver: Name::parse(row.get_ref(3)?.as_str()?).map_err(ops::into_sql)?,
-        kind: ops::kind_from(row.get(4)?),
+        receiver: row.get(3)?,
+        kind: Logged::from(row.get(4)?).unwrap_or(Logged::Message(Kind::Message)),
         bytes: number(5)?,
     })
 }

@@ -1,4 +1,4 @@
-//! What the relay keeps, behind one trait: accounts, prekeys, mailboxes.
+//! What the relay keeps, behind one trait: accounts, prekeys, mailboxes, blobs.
 //!
 //! ```text
 //!  caller ── queue (waits for room) ──▶ Pending ── resolves after the write is durable ──▶ outcome
@@ -15,7 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use hostchat_core::wire::relay::Kind;
+use hostchat_core::wire::relay::{BlobId, Kind};
 use hostchat_core::wire::{Address, IdentityClaim, MessageId, Name, Prekey, PrekeyBundle};
 use tokio::sync::oneshot;
 
@@ -25,6 +25,7 @@ pub mod nats;
 pub mod sqlite;
 
 mod age;
+mod blobs;
 mod block;
 mod log;
 mod ops;
@@ -35,7 +36,8 @@ mod tx;
 mod usage;
 mod writer;
 
-pub use log::{Filter, LogEntry, Position};
+pub use blobs::{Announced, BlobKey, BlobState, NewBlob, PutPart, ReaderHash};
+pub use log::{Filter, LogEntry, Logged, Position};
 pub use nats::Nats;
 pub use roster::{AccountRow, Invitation, Invited, Totals};
 pub use sqlite::Sqlite;
@@ -191,7 +193,9 @@ pub struct Stock {
 pub struct Swept {
     /// Messages that nobody fetched in time.
     pub messages: usize,
-    /// Everything: these messages, remembered ids, given prekeys, entries of the log.
+    /// Blobs whose time was over.
+    pub blobs: usize,
+    /// Everything: these, remembered ids, given prekeys, entries of the log, parts of deleted blobs.
     pub rows: usize,
 }
 
@@ -263,6 +267,25 @@ pub trait Store: Send + Sync + 'static {
     fn withdraw(&self, id: String) -> Queued<'_, bool>;
     /// Up to `count` entries of the log of who wrote to whom, newest first.
     fn log(&self, filter: Filter, count: usize) -> Read<'_, Vec<LogEntry>>;
+    /// Announces a blob, or says how far one has come that was announced with the same size and readers.
+    fn put_blob(&self, new: NewBlob) -> Queued<'_, Announced>;
+    /// Stores the next part of a blob; those of one blob are stored in the order in which they were queued.
+    fn put_part(
+        &self,
+        owner: AccountId,
+        blob: BlobId,
+        index: u32,
+        bytes: Arc<[u8]>,
+    ) -> Queued<'_, PutPart>;
+    /// How far a blob has come, for one of its readers.
+    fn blob(&self, key: BlobKey) -> Read<'_, Option<BlobState>>;
+    /// A part of a blob, for one of its readers, if it is there.
+    fn blob_part(&self, key: BlobKey, index: u32) -> Read<'_, Option<Vec<u8>>>;
+    /// Takes a reader off its blob, and deletes the blob with the last one; unknown ones are ignored. `who` is for the log:
+    /// the name of a user, the whole address of a guest.
+    fn end_blob(&self, key: BlobKey, who: String) -> Queued<'_, ()>;
+    /// Deletes a blob of this account; unknown ones are ignored.
+    fn delete_blob(&self, owner: AccountId, blob: BlobId) -> Queued<'_, ()>;
     /// How much there is in all.
     fn totals(&self) -> Read<'_, Totals>;
     /// How the store is doing, for the operator.

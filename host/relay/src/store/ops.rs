@@ -11,7 +11,7 @@ use super::tx::Tx;
 use super::usage::Parcel;
 use super::{
     AccountId, Admission, Appended, Message, NewMessage, PutPrekey, Registered, Stock, Swept,
-    Taken, log,
+    Taken, blobs, log,
 };
 use crate::limits::SWEEP_ROWS;
 
@@ -317,6 +317,7 @@ pub(super) fn delete_account(tx: &mut Tx<'_>, account: AccountId) -> Result<()> 
     ] {
         tx.prepare(sql)?.execute([account.0])?;
     }
+    blobs::delete_all(tx, account)?;
     tx.forget_cached();
     Ok(())
 }
@@ -336,13 +337,15 @@ pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<Swept> {
         .prepare("DELETE FROM prekey WHERE rowid IN (SELECT rowid FROM prekey WHERE expires <= ?1 LIMIT ?2)")?
         .execute((now, rows))?;
     let entries = log::sweep(tx, rows)?;
+    let (blobs, of_blobs) = blobs::sweep(tx)?;
     if messages > 0 {
         tx.forget_cached();
     }
     tx.keep_counter()?;
     Ok(Swept {
         messages,
-        rows: messages + ids + prekeys + entries,
+        blobs,
+        rows: messages + ids + prekeys + entries + of_blobs,
     })
 }
 

@@ -23,6 +23,10 @@ pub struct AccountRow {
     pub bytes: u64,
     /// One-time prekeys left.
     pub one_time_prekeys: u64,
+    /// Blobs that it left and nobody has deleted.
+    pub blobs: u64,
+    /// Bytes of these, as announced.
+    pub blob_bytes: u64,
 }
 
 /// An invitation that can still be used; the words themselves are not kept.
@@ -54,6 +58,10 @@ pub struct Totals {
     pub messages: u64,
     /// Invitations that can still be used.
     pub invitations: u64,
+    /// Blobs of all accounts.
+    pub blobs: u64,
+    /// Bytes of these, as announced.
+    pub blob_bytes: u64,
 }
 
 /// The columns that [`account_from`] reads.
@@ -63,7 +71,9 @@ macro_rules! account_columns {
             "SELECT id, name, visible, registered_at,
              (SELECT count(*) FROM message WHERE mailbox = account.id),
              (SELECT coalesce(sum(length(body)), 0) FROM message WHERE mailbox = account.id),
-             (SELECT count(*) FROM prekey WHERE account = account.id AND kind = 0 AND body IS NOT NULL)
+             (SELECT count(*) FROM prekey WHERE account = account.id AND kind = 0 AND body IS NOT NULL),
+             (SELECT count(*) FROM blob WHERE owner = account.id),
+             (SELECT coalesce(sum(size), 0) FROM blob WHERE owner = account.id)
              FROM account ",
             $end
         )
@@ -80,6 +90,8 @@ fn account_from(row: &Row<'_>) -> Result<AccountRow> {
         messages: number(4)?,
         bytes: number(5)?,
         one_time_prekeys: number(6)?,
+        blobs: number(7)?,
+        blob_bytes: number(8)?,
     })
 }
 
@@ -140,7 +152,8 @@ pub(super) fn totals(connection: &Connection) -> Result<Totals> {
     connection
         .prepare_cached(
             "SELECT (SELECT count(*) FROM account), (SELECT count(*) FROM message),
-             (SELECT count(*) FROM invitation WHERE uses_left > 0)",
+             (SELECT count(*) FROM invitation WHERE uses_left > 0),
+             (SELECT count(*) FROM blob), (SELECT coalesce(sum(size), 0) FROM blob)",
         )?
         .query_row([], |row| {
             let number = |at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.cast_unsigned());
@@ -148,6 +161,8 @@ pub(super) fn totals(connection: &Connection) -> Result<Totals> {
                 accounts: number(0)?,
                 messages: number(1)?,
                 invitations: number(2)?,
+                blobs: number(3)?,
+                blob_bytes: number(4)?,
             })
         })
 }

@@ -11,7 +11,7 @@ use super::StoreError;
 const APPLICATION_ID: i64 = 0x6863_7231;
 
 /// The migrations, oldest first.
-const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
+const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5];
 
 const V1: &str = "
 CREATE TABLE migration (
@@ -111,6 +111,41 @@ CREATE TABLE blocked (
     sender  TEXT NOT NULL,
     PRIMARY KEY (mailbox, sender)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Blobs, of which `parts` parts are durable; `readers` is a digest of all that were announced, also of those who ended.
+/// `blob_gone` has the deleted ones of which parts may be left (see blobs.rs).
+const V5: &str = "
+-- AUTOINCREMENT: what is left of a deleted blob never becomes a part of another.
+CREATE TABLE blob (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    owner   INTEGER NOT NULL,
+    blob    BLOB NOT NULL CHECK (length(blob) = 16),
+    size    INTEGER NOT NULL,
+    parts   INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    readers BLOB NOT NULL CHECK (length(readers) = 32)
+) STRICT;
+CREATE UNIQUE INDEX blob_by_owner ON blob (owner, blob);
+CREATE INDEX blob_by_expiry ON blob (expires);
+
+-- SHA-256 of the tokens of those who have not ended.
+CREATE TABLE blob_reader (
+    token BLOB NOT NULL CHECK (length(token) = 32),
+    blob  INTEGER NOT NULL,
+    PRIMARY KEY (token, blob)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX blob_reader_by_blob ON blob_reader (blob);
+
+CREATE TABLE blob_part (
+    blob  INTEGER NOT NULL,
+    part  INTEGER NOT NULL,
+    bytes BLOB NOT NULL,
+    PRIMARY KEY (blob, part)
+) STRICT;
+CREATE TABLE blob_gone (
+    id INTEGER PRIMARY KEY
+) STRICT;
 ";
 
 /// A file that is ours, or new, and not newer than this program.

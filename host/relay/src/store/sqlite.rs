@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use hostchat_core::wire::relay::BlobId;
 use hostchat_core::wire::{Address, IdentityClaim, MessageId, Name, Prekey};
 use rusqlite::{Connection, OptionalExtension, Row};
 use tokio::sync::mpsc;
@@ -16,9 +17,10 @@ use super::readers::Readers;
 use super::tx::{Cache, Tx};
 use super::writer::{Job, Write, Writer};
 use super::{
-    Account, AccountId, AccountRow, Admission, Appended, Block, Filter, Invitation, Invited,
-    LogEntry, Message, NewMessage, Outlet, Pending, PutPrekey, Queued, Read, Registered, State,
-    Stock, Store, StoreError, StoreFuture, Swept, Taken, Totals, block, log, ops, roster, schema,
+    Account, AccountId, AccountRow, Admission, Announced, Appended, BlobKey, BlobState, Block,
+    Filter, Invitation, Invited, LogEntry, Message, NewBlob, NewMessage, Outlet, Pending, PutPart,
+    PutPrekey, Queued, Read, Registered, State, Stock, Store, StoreError, StoreFuture, Swept,
+    Taken, Totals, blobs, block, log, ops, roster, schema,
 };
 use crate::clock::Clock;
 use crate::limits::{Limits, WRITE_QUEUE};
@@ -269,6 +271,38 @@ impl Store for Sqlite {
 
     fn log(&self, filter: Filter, count: usize) -> Read<'_, Vec<LogEntry>> {
         self.read(move |connection| log::read(connection, &filter, count))
+    }
+
+    fn put_blob(&self, new: NewBlob) -> Queued<'_, Announced> {
+        self.write(move |tx| blobs::put(tx, &new))
+    }
+
+    fn put_part(
+        &self,
+        owner: AccountId,
+        blob: BlobId,
+        index: u32,
+        bytes: Arc<[u8]>,
+    ) -> Queued<'_, PutPart> {
+        self.write(move |tx| blobs::put_part(tx, (owner, blob), index, &bytes))
+    }
+
+    fn blob(&self, key: BlobKey) -> Read<'_, Option<BlobState>> {
+        let now = self.age.now_ms();
+        self.read(move |connection| blobs::state(connection, &key, now))
+    }
+
+    fn blob_part(&self, key: BlobKey, index: u32) -> Read<'_, Option<Vec<u8>>> {
+        let now = self.age.now_ms();
+        self.read(move |connection| blobs::part(connection, &key, index, now))
+    }
+
+    fn end_blob(&self, key: BlobKey, who: String) -> Queued<'_, ()> {
+        self.write(move |tx| blobs::end(tx, &key, &who))
+    }
+
+    fn delete_blob(&self, owner: AccountId, blob: BlobId) -> Queued<'_, ()> {
+        self.write(move |tx| blobs::delete(tx, owner, blob))
     }
 
     fn totals(&self) -> Read<'_, Totals> {

@@ -23,6 +23,7 @@ pub(super) struct Cache {
     /// themselves, which somebody could make long.
     blocks: HashMap<AccountId, bool>,
     next_number: Option<u64>,
+    blob_bytes: Option<u64>,
 }
 
 impl Cache {
@@ -134,11 +135,30 @@ impl Tx<'_> {
         Ok(usage)
     }
 
-    /// Forgets what mailboxes hold and block and who is who: something was deleted in bulk.
+    /// Forgets what mailboxes hold and block, what blobs hold and who is who: something was deleted in bulk.
     pub(super) fn forget_cached(&mut self) {
         self.cache.ids.clear();
         self.cache.usage.clear();
         self.cache.blocks.clear();
+        self.cache.blob_bytes = None;
+    }
+
+    /// The announced bytes of all blobs, counted in the database the first time.
+    pub(super) fn blob_bytes(&mut self) -> rusqlite::Result<u64> {
+        if let Some(bytes) = self.cache.blob_bytes {
+            return Ok(bytes);
+        }
+        let bytes = self
+            .prepare("SELECT coalesce(sum(size), 0) FROM blob")?
+            .query_row([], |row| row.get::<_, i64>(0))?
+            .cast_unsigned();
+        self.cache.blob_bytes = Some(bytes);
+        Ok(bytes)
+    }
+
+    /// Keeps the announced bytes of all blobs.
+    pub(super) fn change_blob_bytes(&mut self, bytes: u64) {
+        self.cache.blob_bytes = Some(bytes);
     }
 
     /// The next message number; it is kept with the transaction by [`Tx::keep_counter`].

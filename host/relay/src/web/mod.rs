@@ -237,14 +237,13 @@ async fn log(relay: &Relay, query: &Fields) -> Result<Markup, Refused> {
         let moment = some(text).map(|text| show::moment(text, now));
         moment.transpose().map_err(|_| Refused::BadRequest)
     };
-    let to = some("to").map(Name::parse).transpose();
     let before = some("before").map(|text| {
         let (at, number) = text.split_once('-')?;
         Some((at.parse().ok()?, number.parse().ok()?))
     });
     let log_query = LogQuery {
         from: some("from").map(str::to_owned),
-        to: to.map_err(|_| Refused::BadRequest)?,
+        to: some("to").map(str::to_owned),
         since: moment("since")?,
         until: moment("until")?,
         before: before.map(|b| b.ok_or(Refused::BadRequest)).transpose()?,

@@ -105,6 +105,7 @@ pub(crate) fn overview(status: &Status) -> Markup {
             tr { th { "Connections" } td { (status.connections) ", of which logged in " (status.logged_in) } }
             tr { th { "Accounts" } td { (status.accounts) ", registration " (status.registration) ", guests " (yes_no(status.guests)) } }
             tr { th { "Waiting messages" } td { (status.messages) } }
+            tr { th { "Files" } td { (status.files) " (" (show::size(status.file_bytes)) ")" } }
             tr { th { "Since the start" } td {
                 "stored " (status.stored) " (" (show::size(status.stored_bytes)) "), delivered "
                 (status.delivered) " (" (show::size(status.delivered_bytes)) ")"
@@ -142,6 +143,7 @@ fn user_table(users: &[User]) -> Markup {
             tr {
                 th { "Name" } th { "Online" } th { "Shown to others" } th { "Registered" }
                 th.number { "Waiting" } th.number { "Size" } th.number { "Prekeys left" }
+                th.number { "Files" } th.number { "Size of files" }
             }
             @for user in users {
                 tr {
@@ -152,6 +154,8 @@ fn user_table(users: &[User]) -> Markup {
                     td.number { (user.messages) }
                     td.number { (show::size(user.bytes)) }
                     td.number { (user.one_time_prekeys) }
+                    td.number { (user.files) }
+                    td.number { (show::size(user.file_bytes)) }
                 }
             }
         }
@@ -168,7 +172,7 @@ pub(crate) fn user(user: &User, csrf: &str) -> Markup {
         }
         div.danger {
             h2 { "Remove " (user.name) }
-            p { "Deletes the account with its mailbox and prekeys, for ever, and closes its connections. Others may register the name afterwards." }
+            p { "Deletes the account with its mailbox, prekeys and files, for ever, and closes its connections. Others may register the name afterwards." }
             form method="post" action="/admin/remove" {
                 (hidden(csrf))
                 input type="hidden" name="name" value=(user.name);
@@ -272,8 +276,6 @@ fn link(path: &str, fields: &[(&str, &str)]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use hostchat_core::wire::Name;
-
     use super::*;
 
     #[test]
@@ -283,7 +285,7 @@ mod tests {
             at: 0,
             number: 1,
             from: evil.to_owned(),
-            to: Name::parse("bob").unwrap(),
+            to: evil.to_owned(),
             kind: evil.to_owned(),
             bytes: 1,
         };

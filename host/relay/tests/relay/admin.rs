@@ -84,11 +84,14 @@ async fn users_are_shown_with_presence_and_usage_and_without_contents() {
     let expected = |connections: u64| {
         json!([
             {"name": "alice", "connections": 1, "visible": true, "registered_at": WALL,
-             "messages": 0, "bytes": 0, "one_time_prekeys": 0},
+             "messages": 0, "bytes": 0, "one_time_prekeys": 0,
+             "files": 0, "file_bytes": 0},
             {"name": "bob", "connections": 2, "visible": false, "registered_at": WALL,
-             "messages": 3, "bytes": 66, "one_time_prekeys": 1},
+             "messages": 3, "bytes": 66, "one_time_prekeys": 1,
+             "files": 0, "file_bytes": 0},
             {"name": "carol", "connections": connections, "visible": true, "registered_at": WALL,
-             "messages": 0, "bytes": 0, "one_time_prekeys": 0},
+             "messages": 0, "bytes": 0, "one_time_prekeys": 0,
+             "files": 0, "file_bytes": 0},
         ])
     };
     // The relay notices soon that carol has gone.
@@ -113,6 +116,9 @@ async fn users_are_shown_with_presence_and_usage_and_without_contents() {
         "66",
         "B",
         "1",
+        "0",
+        "0",
+        "B",
     ];
     assert_eq!(lines[2], bobs);
     let status = value(&relay, &["status"]).await;

@@ -8,6 +8,7 @@ use hostchat_relay::clock::ManualClock;
 use serde_json::{Value, json};
 
 use crate::admin::admin;
+use crate::blobs::File;
 use crate::client::{Client, Person, message};
 use crate::harness::{TestRelay, WALL};
 
@@ -148,6 +149,55 @@ async fn what_was_stored_is_logged_once_and_found_by_sender_receiver_and_time() 
         "{table}"
     );
     assert!(!table.contains("canary"));
+}
+
+#[tokio::test]
+async fn a_fetched_file_is_logged_once_for_each_reader_and_found_like_a_message() {
+    let relay = TestRelay::start(week).await;
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    let mut owner = Client::register(&relay.place, &alice).await;
+    let mut user = Client::register(&relay.place, &bob).await;
+    let guest_address = "carol@elsewhere.example:1";
+    let mut guest = Client::guest(&relay.place, &Person::new("carol"), guest_address).await;
+    let file = File::new(1, 5, 2);
+    owner.call(file.announce()).await;
+    assert!(owner.call(file.put(0)).await.is_stored());
+    assert_eq!(
+        log(&relay, &[]).await,
+        [] as [Value; 0],
+        "not by being left"
+    );
+    for _ in 0..2 {
+        user.call(file.end(0)).await;
+    }
+    assert!(owner.send(&bob, 1, b"x").await.is_stored());
+    relay.clock.advance(1);
+    guest.call(file.end(1)).await;
+    let entry = |at: u64, number: u64, to: &str, kind: &str, bytes: u64| json!({"at": at, "number": number, "from": "alice", "to": to, "kind": kind, "bytes": bytes});
+    assert_eq!(
+        log(&relay, &[]).await,
+        [
+            entry(WALL + 1, 3, guest_address, "file", 5),
+            entry(WALL, 2, "bob", "message", 1),
+            entry(WALL, 1, "bob", "file", 5),
+        ]
+    );
+    assert_eq!(numbers(&relay, &["--to", "bob"]).await, [2, 1]);
+    assert_eq!(numbers(&relay, &["--to", guest_address]).await, [3]);
+    assert_eq!(numbers(&relay, &["--from", "alice"]).await, [3, 2, 1]);
+    drop((owner, user, guest));
+    let folder = relay.stop().await;
+    let dir = folder.path().to_str().unwrap();
+    let checked = crate::harness::program(&["check", "--dir", dir]);
+    let said = String::from_utf8(checked.stdout).unwrap();
+    assert!(said.contains("log entries 3"), "{said}");
+    let db = rusqlite::Connection::open(folder.path().join("relay.db")).unwrap();
+    db.execute("UPDATE log SET kind = 4 WHERE number = 1", [])
+        .unwrap();
+    drop(db);
+    let checked = crate::harness::program(&["check", "--dir", dir]);
+    let said = String::from_utf8(checked.stdout).unwrap();
+    assert!(said.contains("1 log entries that cannot be read"), "{said}");
 }
 
 #[tokio::test]

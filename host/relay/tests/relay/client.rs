@@ -96,6 +96,9 @@ pub enum Got {
     Online(u32, Vec<String>, bool),
     Policy(u32, u16),
     Blocked(u32, Vec<String>, bool),
+    /// Size, parts, seconds left.
+    Blob(u32, u64, u32, u32),
+    Part(u32, Vec<u8>),
     Refused(u32, Refusal),
     Deliver(Delivered),
     Drained,
@@ -278,7 +281,7 @@ impl Client {
 }
 
 impl Got {
-    fn id(&self) -> Option<u32> {
+    pub fn id(&self) -> Option<u32> {
         match self {
             Self::Done(id)
             | Self::Stored(id)
@@ -286,6 +289,8 @@ impl Got {
             | Self::Binding(id, _)
             | Self::Bundle(id, _)
             | Self::Online(id, ..)
+            | Self::Blob(id, ..)
+            | Self::Part(id, _)
             | Self::Refused(id, _) => Some(*id),
             _ => None,
         }
@@ -343,6 +348,12 @@ fn owned(bytes: &[u8]) -> Got {
             Answer::Refused(refusal) => Got::Refused(id, refusal),
             Answer::Policy { log_days } => Got::Policy(id, log_days),
             Answer::Binding(claim) => Got::Binding(id, claim),
+            Answer::Blob {
+                size,
+                parts,
+                expires_in,
+            } => Got::Blob(id, size, parts, expires_in),
+            Answer::Part { bytes } => Got::Part(id, bytes.to_vec()),
             Answer::Bundle(bundle) => Got::Bundle(id, Box::new(bundle)),
             Answer::Online { names, more } => {
                 let names = names.iter().map(|name| (*name).to_owned()).collect();

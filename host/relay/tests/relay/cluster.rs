@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hostchat_core::wire::PrekeyKind;
-use hostchat_core::wire::relay::{Call, Kind, Reason};
+use hostchat_core::wire::relay::{BLOB_PART, Call, Kind, Reason};
 use hostchat_relay::Config;
 use hostchat_relay::clock::ManualClock;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
+use crate::blobs::{File, blob, part};
 use crate::blocks;
 use crate::client::{Client, Got, Person, message, take_one_time};
 use crate::harness::{Place, Process, TestRelay, WALL, configure, init, run_on_nats, servers};
@@ -136,6 +137,57 @@ fn a_block_holds_at_every_nats_node_and_no_change_of_a_list_is_lost() {
         assert_eq!(blocks::set(&mut there, &at_alice, false).await, None);
         assert_eq!(blocks::list(&mut here).await.len(), 40);
     });
+}
+
+#[test]
+fn a_file_that_one_nats_node_takes_the_other_goes_on_with_and_hands_out() {
+    on_two_nodes(|a, b| async move {
+        // Whole, or what is not named here would be dropped, and the relay with it.
+        let (a, b) = (&a, &b);
+        let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+        let mut here = Client::register(&a.place, &alice).await;
+        let mut there = Client::login(&b.place, &alice).await;
+        let mut to = Client::register(&b.place, &bob).await;
+        let file = File::new(1, 9 * BLOB_PART + 1, 2);
+        assert_eq!(blob(here.call(file.announce()).await).1, 0);
+        // Each part at the other node, right after the one before was answered.
+        for index in 0..file.parts() {
+            let client = if index % 2 == 0 {
+                &mut there
+            } else {
+                &mut here
+            };
+            assert!(client.call(file.put(index)).await.is_stored());
+            let got = to.call(file.get(0, index)).await;
+            assert_eq!(part(got), file.part(index));
+        }
+        assert_eq!(blob(there.call(file.announce()).await).1, file.parts());
+        // Two readers end at the same time at two nodes: neither is forgotten, and the file goes with the last.
+        here.ask(file.end(0)).await;
+        to.ask(file.end(1)).await;
+        assert!(matches!(here.next().await, Got::Done(_)));
+        assert!(matches!(to.next().await, Got::Done(_)));
+        // Written by then, so that a look at either node ends with what is written.
+        for client in [&mut here, &mut to] {
+            while blob_is_known(client, &file).await {}
+        }
+        let got = here.call(file.put(0)).await;
+        assert_eq!(got.reason(), Some(Reason::UnknownBlob));
+        // Announced anew at one node, nothing of before is in it at the other.
+        assert_eq!(blob(there.call(file.announce()).await).1, 0);
+        let got = here.call(file.put(1)).await;
+        assert_eq!(got.reason(), Some(Reason::BadRequest));
+        // A removal of the account reaches both.
+        assert!(matches!(
+            there.call(Call::DeleteAccount).await,
+            Got::Done(_)
+        ));
+        while blob_is_known(&mut to, &file).await {}
+    });
+}
+
+async fn blob_is_known(client: &mut Client, file: &File) -> bool {
+    client.call(file.look(0)).await.reason() != Some(Reason::UnknownBlob)
 }
 
 #[test]

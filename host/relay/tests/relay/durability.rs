@@ -5,11 +5,12 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use hostchat_core::wire::relay::{Call, Kind, Reason};
+use hostchat_core::wire::relay::{BLOB_PART, Call, Kind, Reason};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
+use crate::blobs::File;
 use crate::client::{Client, Got, Person, message};
 use crate::harness::{Process, configure, init};
 
@@ -125,8 +126,9 @@ async fn acknowledged_deletions_survive_kills_as_well() {
     assert_eq!(to.drain(true).await, []);
 }
 
-/// Runs the relay under strace, sends messages one by one and returns the trace, and the sender's end of the connection.
-async fn traced(before: &str) -> (String, String) {
+/// Runs the relay under strace, sends messages or parts of a file one by one and returns the trace, and the sender's end of
+/// the connection.
+async fn traced(before: &str, what: What) -> (String, String) {
     let folder = init();
     configure(folder.path(), before, OPEN);
     let trace = folder.path().join("trace");
@@ -146,8 +148,16 @@ async fn traced(before: &str) -> (String, String) {
     drop(Client::register(&process.place, &bob).await);
     let mut from = Client::register(&process.place, &alice).await;
     let end = from.ws.get_ref().get_ref().0.local_addr().unwrap();
+    let file = File::new(1, ONE_BY_ONE as usize * BLOB_PART, 1);
+    if what == What::Parts {
+        from.call(file.announce()).await;
+    }
     for id in 0..ONE_BY_ONE {
-        assert!(from.send(&bob, id, b"x").await.is_stored());
+        let got = match what {
+            What::Messages => from.send(&bob, id, b"x").await,
+            What::Parts => from.call(file.put(id as u32)).await,
+        };
+        assert!(got.is_stored(), "{got:?}");
     }
     drop(from);
     let group = Pid::from_child(&process.child);
@@ -157,6 +167,13 @@ async fn traced(before: &str) -> (String, String) {
 }
 
 const ONE_BY_ONE: u128 = 20;
+
+/// What is sent one by one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Messages,
+    Parts,
+}
 
 /// Follows a trace: how often the log was synced, and how often something went to the sender while written log pages
 /// were not synced yet.
@@ -186,15 +203,18 @@ fn syncs_and_violations((trace, sender): &(String, String)) -> (u32, u32) {
 
 #[tokio::test]
 async fn every_stored_follows_a_sync_and_would_not_without() {
-    let (syncs, violations) = syncs_and_violations(&traced("").await);
-    assert!(u128::from(syncs) >= ONE_BY_ONE, "{syncs} syncs");
-    assert_eq!(violations, 0, "answered before the sync");
+    for what in [What::Messages, What::Parts] {
+        let (syncs, violations) = syncs_and_violations(&traced("", what).await);
+        assert!(u128::from(syncs) >= ONE_BY_ONE, "{syncs} syncs");
+        assert_eq!(violations, 0, "answered before the sync");
 
-    let (_, violations) = syncs_and_violations(&traced("danger_synchronous_off = true").await);
-    assert!(
-        u128::from(violations) >= ONE_BY_ONE,
-        "the check itself must be able to fail"
-    );
+        let unsynced = traced("danger_synchronous_off = true", what).await;
+        let (_, violations) = syncs_and_violations(&unsynced);
+        assert!(
+            u128::from(violations) >= ONE_BY_ONE,
+            "the check itself must be able to fail"
+        );
+    }
 }
 
 /// Messages of the test below; it cuts the store back when a half of them is acknowledged.

@@ -139,5 +139,5 @@ async fn serves(golden: &Path) {
     let checked = program(&["check", "--dir", dir]);
     assert!(checked.status.success(), "{checked:?}");
     let said = String::from_utf8(checked.stdout).unwrap();
-    assert!(said.contains("format 4, accounts 3"), "{said}");
+    assert!(said.contains("format 5, accounts 3"), "{said}");
 }

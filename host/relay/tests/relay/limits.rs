@@ -3,6 +3,7 @@
 use hostchat_core::wire::relay::{Call, Kind, Reason};
 use hostchat_relay::{Config, Rate};
 
+use crate::blobs::File;
 use crate::client::{Client, Got, Person, message};
 use crate::harness::{TestRelay, also_on_nats};
 
@@ -163,7 +164,7 @@ async fn until_limited(client: &mut Client, call: impl Fn(u128) -> Call<'static>
 async fn every_rate_is_kept_and_names_the_wait() {
     type Set = fn(&mut Config);
     type Make = fn(&Person, u128) -> Call<'static>;
-    let cases: [(&str, Set, Make); 5] = [
+    let cases: [(&str, Set, Make); 6] = [
         ("calls", |c| c.limits.calls = rate(5, 6), |_, _| Call::Ping),
         (
             "sends",
@@ -184,6 +185,11 @@ async fn every_rate_is_kept_and_names_the_wait() {
             "prekeys",
             |c| c.limits.prekeys_taken = rate(5, 6),
             |to, _| Call::TakePrekeys(to.name.clone()),
+        ),
+        (
+            "files",
+            |c| c.limits.blobs_put = rate(5, 6),
+            |_, id| File::new(id, 1, 1).announce(),
         ),
     ];
     for (what, set, make) in cases {

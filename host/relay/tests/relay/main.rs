@@ -10,6 +10,8 @@
 mod admin;
 mod admission;
 mod audit;
+mod blob_store;
+mod blobs;
 mod blocks;
 mod browser;
 mod client;

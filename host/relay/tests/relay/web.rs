@@ -219,11 +219,11 @@ async fn users_traffic_and_storage_are_shown_without_contents() {
     let registered = "2026-09-21T14:13:20Z";
     assert_eq!(
         cells(&users, "alice"),
-        ["yes (1)", "yes", registered, "0", "0 B", "0"]
+        ["yes (1)", "yes", registered, "0", "0 B", "0", "0", "0 B"]
     );
     assert_eq!(
         cells(&users, "bob"),
-        ["no", "yes", registered, "3", "3.5 KiB", "0"]
+        ["no", "yes", registered, "3", "3.5 KiB", "0", "0", "0 B"]
     );
     let one = page.get("/admin/user?name=bob").await;
     assert_eq!(cells(&one.body, "bob")[3], "3");

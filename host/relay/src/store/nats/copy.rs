@@ -16,12 +16,13 @@ use super::super::copy::{CopyError, Partial};
 use super::super::sqlite::{self, Sqlite};
 use super::super::{AccountId, Message, NewMessage, Outlet, Store as _, StoreError, ops, schema};
 use super::Options;
+use super::blob_copy;
 use super::link::{Link, Put};
 use super::node::Node;
 use super::record::{self, AccountRecord};
 
 /// Rows that are read from the file, or written to the servers, at once.
-const ROWS: usize = 256;
+pub(super) const ROWS: usize = 256;
 
 /// Nobody receives while a store is copied.
 struct Nobody;
@@ -39,6 +40,10 @@ pub struct Counts {
     pub messages: u64,
     /// Bytes of their bodies.
     pub bytes: u64,
+    /// Blobs that nobody has deleted.
+    pub blobs: u64,
+    /// Bytes of these, as announced.
+    pub blob_bytes: u64,
     /// Records that are not a relay's, or cannot be read.
     pub strange: u64,
     /// What `stored` means with these servers.
@@ -62,6 +67,7 @@ impl Visit {
     async fn end(mut self) -> Result<Counts, StoreError> {
         self.node.book.catch_up().await?;
         self.node.mail.catch_up().await?;
+        self.node.blobs.catch_up().await?;
         let counts = self.node.counts();
         self.tasks.shutdown().await;
         Ok(counts)
@@ -88,7 +94,7 @@ pub async fn invite(options: Options, invitation: &[u8], uses: u32) -> Result<()
 
 /// Copies the database in `from`, which no relay uses, to servers that hold nothing of this name.
 ///
-/// Times of storing are kept; messages expire anew from now.
+/// Times of storing are kept; messages and blobs expire anew from now.
 ///
 /// # Errors
 /// `Damaged`, `Newer` or `NotOurs` for the file, `Unavailable`, or `Other` if there is something on the servers.
@@ -119,6 +125,7 @@ pub async fn to_servers(from: &Path, options: Options) -> Result<Counts, StoreEr
     copy_blocks(&file, node).await?;
     copy_messages(&file, node).await?;
     copy_remembered(&file, node).await?;
+    blob_copy::to_servers(&file, node).await?;
     visit.end().await
 }
 
@@ -249,7 +256,7 @@ async fn copy_remembered(file: &Connection, node: &Node) -> Result<(), StoreErro
         .await
 }
 
-async fn write(
+pub(super) async fn write(
     node: &Node,
     subject: String,
     headers: HeaderMap,
@@ -386,6 +393,7 @@ async fn fill(path: &Path, node: &Node) -> Result<(), StoreError> {
                 )?;
             }
         }
+        blob_copy::to_file(&tx, node, account.id).await?;
     }
     for (account, sender, id) in remembered {
         tx.execute(
@@ -406,6 +414,6 @@ async fn fill(path: &Path, node: &Node) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn unreadable(error: impl std::fmt::Display) -> StoreError {
+pub(super) fn unreadable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Damaged(error.to_string())
 }

@@ -116,6 +116,7 @@ async fn mark(
     let subject = match feed.which {
         Which::Mail => link.subjects.mail_mark(),
         Which::Book => link.subjects.book_mark(),
+        Which::Blobs => link.subjects.blob_mark(),
     };
     let mut readers = Vec::new();
     loop {

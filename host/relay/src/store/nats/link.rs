@@ -1,4 +1,4 @@
-//! The connection to the servers: two streams, writes that are compared with what was there, reads of one body.
+//! The connection to the servers: three streams, writes that are compared with what was there, reads of one body.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -62,11 +62,12 @@ pub(super) enum Put {
     Lost,
 }
 
-/// One of the two streams.
+/// One of the streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
     Mail,
     Book,
+    Blobs,
 }
 
 pub(super) struct Link {
@@ -79,6 +80,7 @@ pub(super) struct Link {
     context: Context,
     mail: Stream,
     book: Stream,
+    blobs: Stream,
 }
 
 impl Link {
@@ -128,17 +130,23 @@ impl Link {
             allow_direct: true,
             ..StreamConfig::default()
         };
+        // Not zero, which would mean for ever.
+        let age = |ms: u64| Duration::from_millis(ms.max(1_000));
         let mail = StreamConfig {
-            // Not zero, which would mean for ever.
-            max_age: Duration::from_millis(limits.message_ms().max(1_000)),
+            max_age: age(limits.message_ms()),
             ..config(format!("{}-mail", servers.name), subjects.all_mail())
         };
         let book = config(format!("KV_{}-book", servers.name), subjects.all_book());
+        let blobs = StreamConfig {
+            max_age: age(limits.blob_ms()),
+            ..config(format!("{}-blobs", servers.name), subjects.all_blobs())
+        };
         let mut node = [0; 8];
         getrandom::fill(&mut node).map_err(|error| StoreError::Other(error.to_string()))?;
         Ok(Self {
             mail: make(&context, mail).await?,
             book: make(&context, book).await?,
+            blobs: make(&context, blobs).await?,
             name: servers.name.clone(),
             replicas: servers.replicas,
             node: super::record::hex(&node),
@@ -156,6 +164,7 @@ impl Link {
         match which {
             Which::Mail => &self.mail,
             Which::Book => &self.book,
+            Which::Blobs => &self.blobs,
         }
     }
 
@@ -288,9 +297,12 @@ impl Link {
     }
 
     fn stream_of(&self, subject: &str) -> &Stream {
-        match self.subjects.is_mail(subject) {
-            true => &self.mail,
-            false => &self.book,
+        if self.subjects.is_mail(subject) {
+            &self.mail
+        } else if self.subjects.is_blob(subject) {
+            &self.blobs
+        } else {
+            &self.book
         }
     }
 

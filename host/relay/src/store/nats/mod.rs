@@ -21,8 +21,8 @@
 //!   belongs to nobody and is purged, by the next sweep if the node died. An invitation is charged before the account is
 //!   made: a crash between them costs one use.
 //!
-//! Every node follows both streams from the beginning (headers only, until it has caught up) and keeps a view of what
-//! waits in memory: some 400 bytes for each message that waits. Deliveries come from the stream, in its order, whichever
+//! Every node follows the streams from the beginning (headers only, until it has caught up) and keeps a view of what
+//! waits in memory: some 400 bytes for each message that waits, 24 for each part of a blob. Deliveries come from the stream, in its order, whichever
 //! node stored them, and the number of a message is its place there. What a client may have been told by another node is
 //! read after a mark: a record written through the stream that comes back once all before it has. So a message
 //! acknowledged at one node is never delivered by another one later. A replica that was cut off may leave out records that
@@ -47,8 +47,10 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use hostchat_core::wire::relay::BlobId;
 use hostchat_core::wire::{IdentityClaim, Name, Prekey};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -59,14 +61,18 @@ pub use self::link::Servers;
 use self::node::Node;
 pub use self::peers::Peers;
 use super::{
-    Account, AccountId, AccountRow, Admission, Appended, Block, Filter, Invitation, Invited,
-    LogEntry, Message, NewMessage, Outlet, Pending, PutPrekey, Queued, Read, Registered, State,
-    Stock, Store, StoreError, StoreFuture, Swept, Taken, Totals,
+    Account, AccountId, AccountRow, Admission, Announced, Appended, BlobKey, BlobState, Block,
+    Filter, Invitation, Invited, LogEntry, Message, NewBlob, NewMessage, Outlet, Pending, PutPart,
+    PutPrekey, Queued, Read, Registered, State, Stock, Store, StoreError, StoreFuture, Swept,
+    Taken, Totals,
 };
 use crate::clock::Clock;
 use crate::limits::{Limits, WRITE_QUEUE};
 use crate::metrics::Metrics;
 
+mod blob_copy;
+mod blob_view;
+mod blobs;
 mod block;
 mod copy;
 mod feed;
@@ -378,27 +384,82 @@ impl Store for Nats {
         self.read(|_| Vec::new())
     }
 
+    fn put_blob(&self, new: NewBlob) -> Queued<'_, Announced> {
+        self.ordered((new.owner, new.blob), move |node| async move {
+            node.put_blob(&new).await
+        })
+    }
+
+    fn put_part(
+        &self,
+        owner: AccountId,
+        blob: BlobId,
+        index: u32,
+        bytes: Arc<[u8]>,
+    ) -> Queued<'_, PutPart> {
+        let of = (owner, blob);
+        let bytes = Bytes::from_owner(bytes);
+        self.ordered(of, move |node| async move {
+            node.put_part(of, index, bytes).await
+        })
+    }
+
+    fn blob(&self, key: BlobKey) -> Read<'_, Option<BlobState>> {
+        let open = crate::lock(&self.lanes).is_some();
+        Box::pin(async move {
+            if !open {
+                return Err(StoreError::Closed);
+            }
+            self.node.blob(&key).await
+        })
+    }
+
+    fn blob_part(&self, key: BlobKey, index: u32) -> Read<'_, Option<Vec<u8>>> {
+        let open = crate::lock(&self.lanes).is_some();
+        Box::pin(async move {
+            if !open {
+                return Err(StoreError::Closed);
+            }
+            let part = self.node.blob_part(&key, index).await?;
+            Ok(part.map(Vec::from))
+        })
+    }
+
+    fn end_blob(&self, key: BlobKey, _: String) -> Queued<'_, ()> {
+        self.beside(move |node| async move { node.end_blob(&key).await })
+    }
+
+    fn delete_blob(&self, owner: AccountId, blob: BlobId) -> Queued<'_, ()> {
+        let of = (owner, blob);
+        self.ordered(of, move |node| async move { node.delete_blob(of).await })
+    }
+
     fn totals(&self) -> Read<'_, Totals> {
         self.read(|node| {
+            let (blobs, blob_bytes) = node.blob_view().sums();
             let book = crate::lock(&node.book_view);
             Totals {
                 accounts: book.count(),
                 invitations: book.invitations().len() as u64,
                 messages: crate::lock(&node.mail_view).sums().0,
+                blobs,
+                blob_bytes,
             }
         })
     }
 
-    /// The servers' disks are not visible from here; the bytes are those of the messages that wait.
+    /// The servers' disks are not visible from here; the bytes are those of messages that wait and of blobs.
     fn state(&self) -> State {
         let waiting = crate::lock(&self.lanes).as_ref().map_or(0, |lanes| {
             let used = |lane: &mpsc::Sender<_>| lane.max_capacity() - lane.capacity();
             lanes.iter().map(used).sum()
         });
+        let messages = crate::lock(&self.node.mail_view).sums().1;
+        let blobs = self.node.blob_view().sums().1;
         State {
             waiting,
             disk_free: None,
-            bytes: Some(crate::lock(&self.node.mail_view).sums().1),
+            bytes: Some(messages.saturating_add(blobs)),
         }
     }
 

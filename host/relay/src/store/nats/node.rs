@@ -16,6 +16,7 @@ use super::super::{
     Account, AccountId, AccountRow, Admission, Appended, Message, NewMessage, Outlet, Registered,
     StoreError, Swept,
 };
+use super::blob_view::BlobView;
 use super::feed::{Apply, Feed};
 use super::link::{Link, Put, Which};
 use super::record::{self, AccountRecord};
@@ -42,8 +43,10 @@ pub(super) struct Node {
     pub(super) link: Arc<Link>,
     pub(super) mail: Arc<Feed>,
     pub(super) book: Arc<Feed>,
+    pub(super) blobs: Arc<Feed>,
     pub(super) mail_view: Arc<Mutex<MailView>>,
     pub(super) book_view: Arc<Mutex<BookView>>,
+    pub(super) blob_view: Arc<Mutex<BlobView>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) limits: Limits,
     pub(super) clock: Arc<dyn Clock>,
@@ -64,6 +67,7 @@ impl Node {
         let mail_view = Arc::new(Mutex::new(MailView::new(options.remember)));
         let strange = Arc::new(AtomicU64::new(0));
         let book_view = Arc::new(Mutex::new(BookView::default()));
+        let blob_view = Arc::new(Mutex::new(BlobView::default()));
         let ahead = Arc::new(AtomicI64::new(0));
         let apply_mail: Apply = {
             let (view, outlet, link) = (
@@ -88,9 +92,10 @@ impl Node {
             })
         };
         let apply_book: Apply = {
-            let (view, mail, link) = (
+            let (view, mail, blobs, link) = (
                 Arc::clone(&book_view),
                 Arc::clone(&mail_view),
+                Arc::clone(&blob_view),
                 Arc::clone(&link),
             );
             let strange = Arc::clone(&strange);
@@ -103,16 +108,31 @@ impl Node {
                 let deleted = crate::lock(&view).apply(revision, time, record);
                 if let Some(account) = deleted {
                     crate::lock(&mail).forget(account);
+                    crate::lock(&blobs).forget(account);
                     outlet.deleted(account);
                 }
+            })
+        };
+        let apply_blobs: Apply = {
+            let (view, link) = (Arc::clone(&blob_view), Arc::clone(&link));
+            let (strange, limits) = (Arc::clone(&strange), options.limits.clone());
+            Box::new(move |number, time, subject, headers, _| {
+                let Some(record) = link.subjects.read_blob(subject, headers) else {
+                    strange.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(?subject, "a record that is not a relay's");
+                    return;
+                };
+                crate::lock(&view).apply(number, time, record, &limits);
             })
         };
         let node = Self {
             mail: Feed::start(Arc::clone(&link), Which::Mail, apply_mail, tasks),
             book: Feed::start(Arc::clone(&link), Which::Book, apply_book, tasks),
+            blobs: Feed::start(Arc::clone(&link), Which::Blobs, apply_blobs, tasks),
             link,
             mail_view,
             book_view,
+            blob_view,
             metrics: options.metrics,
             limits: options.limits,
             clock: options.clock,
@@ -121,6 +141,7 @@ impl Node {
         };
         node.book.catch_up().await?;
         node.mail.catch_up().await?;
+        node.blobs.catch_up().await?;
         node.mail.with_bodies();
         Ok(Arc::new(node))
     }
@@ -128,10 +149,13 @@ impl Node {
     pub(super) fn counts(&self) -> Counts {
         let accounts = self.book().count();
         let (messages, bytes) = crate::lock(&self.mail_view).sums();
+        let (blobs, blob_bytes) = self.blob_view().sums();
         Counts {
             accounts,
             messages,
             bytes,
+            blobs,
+            blob_bytes,
             strange: self.strange.load(Ordering::Relaxed),
             promise: self.link.promise(),
         }
@@ -202,6 +226,7 @@ impl Node {
 
     pub(super) fn fill(&self, row: &mut AccountRow) {
         (row.messages, row.bytes) = crate::lock(&self.mail_view).sums_of(row.id);
+        (row.blobs, row.blob_bytes) = self.blob_view().used(row.id, self.now_ms());
     }
 
     /// Stores a message; `at` is when it was stored elsewhere before, if it was.
@@ -437,6 +462,7 @@ impl Node {
             .purge(Which::Book, subjects.blocks(account))
             .await?;
         self.book().drop_blocks(account);
+        self.purge_blobs(account).await?;
         crate::lock(&self.mail_view).forget(account);
         Ok(())
     }
@@ -474,7 +500,12 @@ impl Node {
                 return Err(error);
             }
         }
-        Ok(Swept { messages, rows })
+        let (blobs, of_blobs) = self.sweep_blobs().await?;
+        Ok(Swept {
+            messages,
+            blobs,
+            rows: rows + of_blobs,
+        })
     }
 }
 

@@ -14,7 +14,7 @@ const GONE: &str = "Gone";
 const FROM: &str = "From";
 const KIND: &str = "Kind";
 const GUEST: &str = "Guest";
-const AT: &str = "At";
+pub(super) const AT: &str = "At";
 const ID: &str = "Id";
 const IDENTITY: &str = "Identity";
 const VISIBLE: &str = "Visible";
@@ -31,6 +31,8 @@ pub(super) struct Subjects {
     mail: String,
     /// Before every key.
     book: String,
+    /// Before every subject of a blob; see `blob_view`.
+    pub(super) blob: String,
 }
 
 impl Subjects {
@@ -38,6 +40,7 @@ impl Subjects {
         Self {
             mail: format!("{name}.mail."),
             book: format!("$KV.{name}-book."),
+            blob: format!("{name}.blob."),
         }
     }
 
@@ -311,11 +314,11 @@ pub(super) fn invitation_headers(uses: u32, created_at: u64) -> HeaderMap {
     headers
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+pub(super) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).map(async_nats::HeaderValue::as_str)
 }
 
-fn number<T: std::str::FromStr>(headers: &HeaderMap, name: &str) -> Option<T> {
+pub(super) fn number<T: std::str::FromStr>(headers: &HeaderMap, name: &str) -> Option<T> {
     text(headers, name)?.parse().ok()
 }
 
@@ -353,7 +356,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }

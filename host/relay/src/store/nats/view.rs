@@ -378,7 +378,7 @@ impl BookView {
         self.names.len() as u64
     }
 
-    /// Up to `count` rows of accounts after `after`, without what waits for them.
+    /// Up to `count` rows of accounts after `after`, without what waits for them and what they left.
     pub(super) fn rows(&self, after: Option<&Name>, count: usize) -> Vec<AccountRow> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let entries = self.accounts.range((start, Bound::Unbounded));
@@ -400,6 +400,8 @@ impl BookView {
             messages: 0,
             bytes: 0,
             one_time_prekeys: self.unused(record.id).count() as u64,
+            blobs: 0,
+            blob_bytes: 0,
         })
     }
 
