@@ -229,6 +229,8 @@ impl Sim {
     pub fn kill(&mut self) {
         if let Some(running) = self.running.take() {
             running.kill();
+            // As the device goes with its plug: the number of the pseudo-terminal may soon be that of another test.
+            let _ = std::fs::remove_file(&self.link);
         }
     }
 }
