@@ -128,7 +128,7 @@ fn a_token_on_a_serial_port_pairs_sends_and_receives() {
     alice.run(&["send", "bob", "from a token"]).ok();
     assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), ["from a token"]);
 
-    sim.kill();
+    sim.unplug();
     sim.start_with("always");
     bob.run(&["send", "alice", "after its restart"]).ok();
     assert_eq!(

@@ -87,7 +87,7 @@ fn a_wrong_pin_costs_tries_until_the_power_cycle_and_the_right_one_gives_them_ba
         )
         .refused(4, "hint: unplug the token, plug it in and try again");
     assert_eq!(tries(&alice), (Some(5), Some(0)));
-    sim.kill();
+    sim.unplug();
     sim.start_with("always");
     assert_eq!(tries(&alice), (Some(5), Some(3)));
     alice.run(&["whoami"]).ok();
@@ -117,11 +117,11 @@ fn when_all_tries_are_spent_the_keys_are_gone_and_a_new_identity_begins_after_a_
                 );
         }
         if wrong % 3 == 0 {
-            sim.kill();
+            sim.unplug();
             sim.start_with("always");
         }
     }
-    sim.kill();
+    sim.unplug();
     sim.start_with("always");
     alice.run(&["whoami"]).refused(5, "the token is blank");
     alice.run(&["wipe", "--yes", "--local"]).ok();
@@ -169,7 +169,7 @@ fn a_token_that_is_blank_or_somebody_else_s_is_told_and_the_home_stays_as_it_is(
         .refused(12, "sealed by another token")
         .refused(12, "hint: plug in the right token");
     alice.run(&["whoami"]).ok();
-    sim.kill();
+    sim.unplug();
 }
 
 #[test]
@@ -180,14 +180,14 @@ fn a_token_unplugged_in_the_middle_loses_nothing() {
     let alice = world.home_on("alice", &relay, &sim);
     let bob = world.home("bob", &relay);
     pair(&world, &alice, &bob);
-    sim.kill();
+    sim.unplug();
     sim.start_with("never");
 
     let sending = alice.start(&["send", "bob", "before the cable was cut", "--code", "print"]);
     sending.wait_err("the wait for a press", |line| {
         line.contains("press the button of the token").then_some(())
     });
-    sim.kill();
+    sim.unplug();
     sending
         .end()
         .refused(5, "was unplugged")
@@ -211,7 +211,7 @@ fn a_press_that_does_not_come_ends_the_command_and_keeps_the_message() {
     let mut sim = world.sim("token");
     let alice = world.home_on("alice", &relay, &sim);
     let bob = world.home("bob", &relay);
-    sim.kill();
+    sim.unplug();
     sim.start_with("never");
 
     // Ctrl-C cancels the wait.
@@ -225,7 +225,7 @@ fn a_press_that_does_not_come_ends_the_command_and_keeps_the_message() {
         .run(&["send", "bob", "two", "--code", "print"])
         .refused(13, "the token was not touched in time")
         .refused(13, "press the token's button when its light shows waiting");
-    sim.kill();
+    sim.unplug();
     sim.start_with("always");
     let sending = alice.start(&["send", "bob", "three", "--code", "print"]);
     let accepted = bob

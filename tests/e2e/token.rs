@@ -131,7 +131,7 @@ fn who_follows_goes_on_when_the_token_is_plugged_in_again() {
         following.wait_out("the message", |line| line.contains(text).then_some(()));
     };
     send("before");
-    sim.kill();
+    sim.unplug();
     // It is noticed when it is needed.
     bob.run(&["send", "alice", "meanwhile"]).ok();
     following.wait_out("the note", |line| {

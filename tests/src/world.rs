@@ -225,13 +225,18 @@ impl Sim {
         &self.folder
     }
 
-    /// Kills it as a cut cable and a crash do.
+    /// Kills it as `kill -9` does: its link stays, and the number of its pseudo-terminal may soon be that of another
+    /// test.
     pub fn kill(&mut self) {
         if let Some(running) = self.running.take() {
             running.kill();
-            // As the device goes with its plug: the number of the pseudo-terminal may soon be that of another test.
-            let _ = std::fs::remove_file(&self.link);
         }
+    }
+
+    /// Takes it away at any instant: the device goes with its plug.
+    pub fn unplug(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_file(&self.link);
     }
 }
 

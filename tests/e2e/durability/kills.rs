@@ -179,7 +179,7 @@ fn kills_at_random_instants_lose_and_repeat_nothing() {
             }
             Victim::Token => {
                 let token = bob.person.sim.as_mut().expect("bob has a token");
-                token.kill();
+                token.unplug();
                 token.start_with("always");
             }
         }

@@ -54,7 +54,12 @@ fn the_relay_syncs_each_message_before_it_says_stored() {
             "{id:02x?}"
         );
     }
-    assert_eq!(trace::leaks(&steps, &["relay.db-wal"]), [""; 0]);
+    // What a relay tidies up at its start may be written while it greets whoever comes.
+    let first = steps
+        .iter()
+        .position(|step| matches!(&step.did, Did::Write(bytes) if trace::holds(bytes, &ids[0])))
+        .expect("the first message");
+    assert_eq!(trace::leaks(&steps[first..], &["relay.db-wal"]), [""; 0]);
     let syncs = steps.iter().filter(|step| step.did == Did::Sync).count();
     println!(
         "{} messages, {syncs} syncs, {} steps",

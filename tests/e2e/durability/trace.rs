@@ -172,6 +172,11 @@ fn is_synced(steps: &[Step], file: &str, write: &Step, send: &Step) -> bool {
     })
 }
 
+/// Whether `record` is somewhere in `bytes`.
+pub(super) fn holds(bytes: &[u8], record: &[u8]) -> bool {
+    bytes.windows(record.len()).any(|part| part == record)
+}
+
 /// Sends before which a file whose name ends with one of `suffixes` was written and not synced.
 pub(super) fn leaks(steps: &[Step], suffixes: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
@@ -200,13 +205,11 @@ pub(super) fn leaks(steps: &[Step], suffixes: &[&str]) -> Vec<String> {
 /// Whether `record` was written to a file that ends with `suffix`, and synced before anything left; `None` if it was
 /// never written or nothing left after it.
 pub(super) fn is_durable_first(steps: &[Step], suffix: &str, record: &[u8]) -> Option<bool> {
-    let holds = |step: &Step| match &step.did {
-        Did::Write(bytes) => {
-            step.file.ends_with(suffix) && bytes.windows(record.len()).any(|part| part == record)
-        }
+    let holds_it = |step: &Step| match &step.did {
+        Did::Write(bytes) => step.file.ends_with(suffix) && holds(bytes, record),
         _ => false,
     };
-    let place = steps.iter().position(holds)?;
+    let place = steps.iter().position(holds_it)?;
     let send = steps[place..].iter().find(|step| step.did == Did::Send)?;
     Some(is_synced(steps, &steps[place].file, &steps[place], send))
 }
