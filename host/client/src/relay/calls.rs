@@ -109,36 +109,19 @@ impl Connection {
     /// # Errors
     /// Those of [`Connection::call`]; `RelayProtocol` if the pages do not end or are not in order.
     pub async fn who(&self) -> Result<Vec<Name>> {
-        let broke = |why| Error::RelayProtocol {
-            relay: self.relay().to_string(),
-            why,
-        };
-        let mut all: Vec<Name> = Vec::new();
-        loop {
-            let after = all
-                .last()
-                .map_or_else(String::new, |name| name.as_str().to_owned());
-            let (page, more) = self
-                .call(&Call::Who { after: &after }, |answer| match answer {
-                    Answer::Online { names, more } => {
-                        let names = names
-                            .iter()
-                            .map(|name| Name::parse(name))
-                            .collect::<Result<Vec<_>, _>>();
-                        Some((names, more))
-                    }
-                    _ => None,
-                })
-                .await?;
-            let page = page.map_err(|_| broke("a name that is none"))?;
-            if !goes_on(&all, &page, more) || all.len() > MAX_ONLINE {
-                return Err(broke("a list of names that is not in order"));
-            }
-            all.extend(page);
-            if !more {
-                return Ok(all);
-            }
-        }
+        self.pages(
+            MAX_ONLINE,
+            Name::as_str,
+            |after| Call::Who { after },
+            |answer| match answer {
+                Answer::Online { names, more } => Some((
+                    names.iter().map(|name| Name::parse(name).ok()).collect(),
+                    more,
+                )),
+                _ => None,
+            },
+        )
+        .await
     }
 
     /// Asks for an answer and nothing else.
@@ -182,30 +165,40 @@ impl Connection {
     /// # Errors
     /// Those of [`Connection::call`]; `RelayProtocol` if the pages do not end or are not in order.
     pub async fn blocked(&self) -> Result<Vec<Address>> {
+        self.pages(
+            MAX_BLOCKED,
+            Address::as_str,
+            |after| Call::Blocked { after },
+            |answer| match answer {
+                Answer::Blocked { addresses, more } => {
+                    let addresses = addresses.iter().map(|text| Address::parse(text).ok());
+                    Some((addresses.collect(), more))
+                }
+                _ => None,
+            },
+        )
+        .await
+    }
+
+    /// A list that comes in pages, each asked for by the last entry before it; it ends after `most` entries at the latest.
+    async fn pages<T: PartialOrd>(
+        &self,
+        most: usize,
+        text: fn(&T) -> &str,
+        ask: for<'a> fn(&'a str) -> Call<'a>,
+        pick: fn(Answer<'_>) -> Option<Page<T>>,
+    ) -> Result<Vec<T>> {
         let broke = |why| Error::RelayProtocol {
             relay: self.relay().to_string(),
             why,
         };
-        let mut all: Vec<Address> = Vec::new();
+        let mut all: Vec<T> = Vec::new();
         loop {
-            let after = all
-                .last()
-                .map_or_else(String::new, |address| address.as_str().to_owned());
-            let (page, more) = self
-                .call(&Call::Blocked { after: &after }, |answer| match answer {
-                    Answer::Blocked { addresses, more } => {
-                        let addresses = addresses
-                            .iter()
-                            .map(|address| Address::parse(address))
-                            .collect::<Result<Vec<_>, _>>();
-                        Some((addresses, more))
-                    }
-                    _ => None,
-                })
-                .await?;
-            let page = page.map_err(|_| broke("an address that is none"))?;
-            if !goes_on(&all, &page, more) || all.len() > MAX_BLOCKED {
-                return Err(broke("a list of addresses that is not in order"));
+            let after = all.last().map_or("", text).to_owned();
+            let (page, more) = self.call(&ask(&after), pick).await?;
+            let page = page.ok_or_else(|| broke("a list with an entry that cannot be read"))?;
+            if !goes_on(&all, &page, more) || all.len() > most {
+                return Err(broke("a list that is not in order or does not end"));
             }
             all.extend(page);
             if !more {
@@ -227,6 +220,9 @@ impl Connection {
 const MAX_ONLINE: usize = 100_000;
 /// Most addresses that are listed: some forty times what our relay keeps of one account.
 const MAX_BLOCKED: usize = 10_000;
+
+/// Entries, or none if one of them cannot be read, and whether there are more.
+type Page<T> = (Option<Vec<T>>, bool);
 
 /// Whether a page continues a list in order, and holds something if another one is to follow.
 fn goes_on<T: PartialOrd>(all: &[T], page: &[T], more: bool) -> bool {
