@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use clap::Args;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -12,6 +13,9 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::logging;
 use crate::server::Server;
+
+/// Descriptors beside those of connections: databases, listeners, logs.
+const OWN_DESCRIPTORS: u64 = 64;
 
 /// Run the relay; prints its address with fingerprint once it listens.
 #[derive(Args)]
@@ -53,11 +57,29 @@ impl Run {
         if config.danger_synchronous_off {
             tracing::warn!("danger_synchronous_off: acknowledged messages may be lost");
         }
+        raise_descriptor_limit(config.limits.connections);
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .map_err(Error::io("cannot start"))?
             .block_on(serve(config))
+    }
+}
+
+/// Takes as many descriptors as the system lets us: the limit that shells set is far below `connections`.
+fn raise_descriptor_limit(connections: usize) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // What it was is what it stays.
+    let _ = setrlimit(Resource::Nofile, limit);
+    let most = getrlimit(Resource::Nofile).current;
+    let wanted = OWN_DESCRIPTORS.saturating_add(connections as u64);
+    if let Some(most) = most.filter(|most| *most < wanted) {
+        tracing::warn!(
+            most,
+            connections,
+            "too few file descriptors for all connections"
+        );
     }
 }
 

@@ -458,6 +458,21 @@ async fn the_disk_floor_keeps_room_for_acknowledgements() {
     );
 }
 
+#[test]
+fn a_relay_takes_as_many_descriptors_as_it_may() {
+    let folder = init();
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=64:", env!("CARGO_BIN_EXE_hostchat-relay")]);
+    let process = Process::start_as(command, folder.path());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.child.id())).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let numbers: Vec<&str> = line.unwrap().split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers[0], numbers[1], "{limits}");
+    assert_ne!(numbers[0], "64");
+}
+
 #[tokio::test]
 async fn without_descriptors_those_who_are_in_go_on_and_others_come_in_later() {
     let folder = init();
