@@ -131,6 +131,7 @@ fn test(only: Option<&str>) -> Result<(), Failed> {
     let started = std::time::Instant::now();
     setup::c_compiler()?;
     setup::debian_packages(&setup::FOR_TESTS)?;
+    setup::newer_nats_server();
     let mut steps: Vec<Step> = vec![
         cargo("format", &["fmt", "--all", "--check"]),
         cargo("house rules", &[]).with(check::house),
@@ -226,6 +227,7 @@ fn test_on_qemu() -> Result<(), Failed> {
 
 fn nightly() -> Result<(), Failed> {
     setup::debian_packages(&setup::FOR_TESTS)?;
+    setup::newer_nats_server();
     emulators()?;
     images()?;
     build_programs(&[])?;

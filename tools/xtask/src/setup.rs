@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::step::{Failed, cargo, program};
+use crate::step::{Failed, cargo, program, root};
 
 /// Chips that the core and the token application must build for, and the boards they stand for.
 pub(crate) const CHIP_TARGETS: [&str; 3] = [
@@ -61,6 +61,70 @@ pub(crate) fn debian_packages(wanted: &[(&str, &str)]) -> Result<(), Failed> {
         missing.as_slice(),
     ]
     .concat())
+}
+
+/// Makes sure of nats-server 2.10 or later, which the tests with servers that fail need: earlier ones lose what they have
+/// acknowledged. Where this Debian has none, that of Debian 13 is unpacked in `target`, from the same mirror, and not
+/// installed; where that is not to be had, those tests say that they are left out.
+pub(crate) fn newer_nats_server() {
+    let version = program("version", "/usr/sbin/nats-server", &["--version"]).output();
+    let minor = version.ok().and_then(|text| {
+        let minor = text
+            .trim()
+            .strip_prefix("nats-server: v2.")?
+            .split('.')
+            .next();
+        minor?.parse::<u32>().ok()
+    });
+    let folder = root().join("target/nats-server");
+    if minor.is_some_and(|minor| minor >= 10) || folder.join("usr/sbin/nats-server").is_file() {
+        return;
+    }
+    println!("unpacking nats-server of Debian 13 in target/nats-server");
+    if let Err(Failed(why)) = unpack_from_debian_13("nats-server", &folder) {
+        println!("not to be had, so that tests which need it are left out: {why}");
+    }
+}
+
+fn unpack_from_debian_13(package: &str, folder: &Path) -> Result<(), Failed> {
+    let wrong = |error: std::io::Error| Failed(format!("{}: {error}", folder.display()));
+    let form = [
+        "indextargets",
+        "--format",
+        "$(LABEL)|$(COMPONENT)|$(SITE)",
+        "Created-By: Packages",
+    ];
+    let indexes = program("apt's sources", "apt-get", &form).output()?;
+    let mut sites = indexes.lines();
+    let site = sites
+        .find_map(|line| line.strip_prefix("Debian|main|"))
+        .ok_or_else(|| Failed("this is no Debian".to_owned()))?;
+    let apt = folder.join("apt");
+    std::fs::create_dir_all(apt.join("lists/partial")).map_err(wrong)?;
+    let here = std::fs::canonicalize(&apt).map_err(wrong)?;
+    let at = here.display();
+    // Of the machine's own, only the keys of Debian's archive are used, and nothing is changed.
+    let settings = format!(
+        "Dir::Etc::SourceList \"{at}/sources\";\nDir::Etc::SourceParts \"/dev/null\";\n\
+         Dir::State::Lists \"{at}/lists\";\nDir::Cache \"{at}\";\nAPT::Sandbox::User \"root\";\n"
+    );
+    let sources = format!("deb {site} trixie main\n");
+    for (name, text) in [("settings", settings), ("sources", sources)] {
+        std::fs::write(here.join(name), text).map_err(wrong)?;
+    }
+    let settings = here.join("settings").display().to_string();
+    for arguments in [["-q", "update"], ["download", package]] {
+        let step = program("apt-get", "apt-get", &arguments).env("APT_CONFIG", &settings);
+        step.at(&here).run()?;
+    }
+    let mut files = std::fs::read_dir(&here).map_err(wrong)?.flatten();
+    let file = files
+        .find(|file| file.path().extension().is_some_and(|e| e == "deb"))
+        .ok_or_else(|| Failed(format!("no {package} was downloaded")))?;
+    program("dpkg", "dpkg", &["-x"])
+        .args(&[&file.path().display().to_string(), ".."])
+        .at(&here)
+        .run()
 }
 
 /// Installs the crate behind a program that is missing.

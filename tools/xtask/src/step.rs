@@ -49,6 +49,12 @@ impl Step {
         self
     }
 
+    /// Runs it in `folder`, not in the root of the workspace.
+    pub(crate) fn at(mut self, folder: &std::path::Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
     /// Runs `own` in place of a program.
     pub(crate) fn with(mut self, own: fn() -> Result<(), Failed>) -> Self {
         self.own = Some(own);

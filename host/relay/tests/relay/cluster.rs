@@ -17,7 +17,7 @@ use crate::blobs::{File, blob, part};
 use crate::blocks;
 use crate::client::{Client, Got, Person, message, take_one_time};
 use crate::harness::{Place, Process, TestRelay, WALL, configure, init, run_on_nats, servers};
-use crate::nats::{Link, NatsServer};
+use crate::nats::{self, Link, NatsServer};
 
 /// Two nodes in this process, whose clocks differ by decades.
 async fn two_nodes() -> (TestRelay, TestRelay) {
@@ -385,9 +385,14 @@ async fn wait(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
-/// What was stored while `faults` happened arrives, in order and shown once.
+/// What was stored while `faults` happened arrives, in order and shown once. Not so with servers before 2.10, of which one
+/// that was cut off comes back with records left out or numbered differently (seen with 2.9.10).
 async fn nothing_is_lost_or_shown_twice(faults: impl AsyncFnOnce(&mut Cluster)) {
-    let (nats, links) = NatsServer::cluster().await;
+    let Some(program) = nats::newer() else {
+        println!("LEFT OUT: there is no nats-server 2.10 or later. `cargo xtask test` says why");
+        return;
+    };
+    let (nats, links) = NatsServer::cluster(&program).await;
     let scratch = tempfile::tempdir().unwrap();
     let folders = [(); 2].map(|()| relay_folder(&nats, scratch.path()));
     let relays: Vec<_> = folders

@@ -237,10 +237,13 @@ async fn follow_once(link: &Link, feed: &Feed, apply: &Apply) -> Result<(), Stor
 /// on a replica that was cut off may also begin after records that its replica had not yet (seen with 2.9).
 async fn fill(link: &Link, feed: &Feed, apply: &Apply, until: u64) -> Result<(), StoreError> {
     while feed.applied() + 1 < until {
-        let next = link.next(feed.which, feed.applied() + 1).await?;
-        let Some(record) = next.filter(|record| record.sequence < until) else {
-            return Ok(());
+        let Some(record) = link.next(feed.which, feed.applied() + 1).await? else {
+            // Not even the record that was delivered: this is one that was the leader before it was cut off.
+            return Err(unavailable("the leader knows less than its replica"));
         };
+        if record.sequence >= until {
+            return Ok(());
+        }
         tracing::warn!(stream = ?feed.which, number = record.sequence, "the server left out a record");
         apply(
             record.sequence,

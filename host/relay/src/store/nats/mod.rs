@@ -22,8 +22,9 @@
 //!   made: a crash between them costs one use.
 //!
 //! Every node follows the streams from the beginning (headers only, until it has caught up) and keeps a view of what
-//! waits in memory: some 400 bytes for each message that waits, 24 for each part of a blob. Deliveries come from the stream, in its order, whichever
-//! node stored them, and the number of a message is its place there. What a client may have been told by another node is
+//! waits in memory: some 400 bytes for each message that waits, 24 for each part of a blob. Deliveries come from the
+//! stream, in its order, whichever node stored them, and the number of a message is its place there: the same at every
+//! replica, which servers before 2.10 do not hold to after a partition. What a client may have been told by another node is
 //! read after a mark: a record written through the stream that comes back once all before it has. So a message
 //! acknowledged at one node is never delivered by another one later. A replica that was cut off may leave out records that
 //! it had not yet; the leader is asked what lies between two that it delivers. A body is taken only from a record of its
@@ -126,7 +127,11 @@ impl Nats {
     pub async fn open(options: Options, outlet: Arc<dyn Outlet>) -> Result<Self, StoreError> {
         let link = Arc::new(Link::connect(&options.servers, &options.limits).await?);
         let promise = link.promise();
-        tracing::info!(promise, "the store is NATS JetStream");
+        if link.is_safe_in_a_partition() {
+            tracing::info!(promise, "the store is NATS JetStream");
+        } else {
+            tracing::warn!(promise, "the store is NATS JetStream");
+        }
         let mut tasks = JoinSet::new();
         let peers = Peers::start(&link, Arc::clone(&outlet), &mut tasks).await?;
         let node = Node::start(link, options, outlet, &mut tasks).await?;
