@@ -1,6 +1,8 @@
 //! A relay, homes and tokens in one temporary folder, all real processes.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -141,10 +143,14 @@ impl World {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, and that no connection takes for its own end while the relay starts again: from
+/// below those.
 fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    let random = RandomState::new();
+    (0u32..)
+        .map(|n| 10_000 + (random.hash_one(n) % 20_000) as u16)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }
 
 impl Relay {
