@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::blobs::File;
 use crate::client::{Client, Got, Person, message};
-use crate::harness::{Process, configure, init};
+use crate::harness::{Process, configure, init, rounds};
 
 /// Limits out of the way of a load.
 const OPEN: &str = "
@@ -24,10 +24,9 @@ mailbox_mib = 1024
 sender_percent = 100
 ";
 
-/// How many times the relay is killed; `cargo xtask nightly` asks for more.
+/// How many times the relay is killed.
 fn kills() -> u32 {
-    let more = std::env::var("HOSTCHAT_KILLS").ok();
-    more.and_then(|n| n.parse().ok()).unwrap_or(6)
+    rounds("HOSTCHAT_KILLS", 6)
 }
 
 #[tokio::test]

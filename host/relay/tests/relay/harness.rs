@@ -26,6 +26,12 @@ thread_local! {
     static NATS: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
+/// How many times a test does a thing: as often as the variable `name` says, which `cargo xtask nightly` sets.
+pub fn rounds(name: &str, usual: u32) -> u32 {
+    let more = std::env::var(name).ok();
+    more.and_then(|n| n.parse().ok()).unwrap_or(usual)
+}
+
 /// Runs a test on NATS: its relays keep everything on a server of the test's own.
 pub fn run_on_nats(test: impl FnOnce()) {
     let server = NatsServer::start();

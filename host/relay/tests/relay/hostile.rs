@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::client::{Client, Got, Person, message, tls};
-use crate::harness::{Place, TestRelay};
+use crate::harness::{Place, TestRelay, rounds};
 
 /// Sends one HTTP request over TLS and returns everything that comes back.
 async fn http(place: &Place, request: &str) -> String {
@@ -234,6 +234,11 @@ async fn altered_requests_never_stop_the_relay() {
     let (alice, bob) = (Person::new("alice"), Person::new("bob"));
     Client::register(&relay.place, &bob).await;
     let mut client = Client::register(&relay.place, &alice).await;
+    // Two who behave, and go on all the while.
+    let (carol, dan) = (Person::new("carol"), Person::new("dan"));
+    let mut from = Client::register(&relay.place, &carol).await;
+    let mut to = Client::register(&relay.place, &dan).await;
+    assert_eq!(to.drain(true).await, []);
     let mut noise = Noise(1);
     let calls = [
         message(&bob, 1, Kind::First, b"body"),
@@ -243,7 +248,14 @@ async fn altered_requests_never_stop_the_relay() {
         Call::Acknowledge { number: 300 },
     ];
     let mut buf = vec![0; 4096];
-    for round in 0..1_000u32 {
+    for round in 0..rounds("HOSTCHAT_REQUESTS", 1_000) {
+        if round % 100 == 0 {
+            let got = from.send(&dan, u128::from(round), b"x").await;
+            assert!(got.is_stored(), "round {round}: {got:?}");
+            let number = to.next().await.delivered().number;
+            let got = to.call(Call::Acknowledge { number }).await;
+            assert!(matches!(got, Got::Done(_)), "round {round}: {got:?}");
+        }
         let call = calls[noise.next() % calls.len()].clone();
         let mut bytes = codec::encode(&Request { id: round, call }, &mut buf)
             .unwrap()
