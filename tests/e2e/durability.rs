@@ -4,6 +4,7 @@
 //!  crash_*  the client dies at each of its crash points, once
 //!  kills    client, relay and token die at random instants          HOSTCHAT_KILLS, HOSTCHAT_SEED
 //!  sync     what outlives the page cache: an order of system calls  strace
+//!  nats     the same of a server that the relay keeps all in       strace
 //!  locks    nothing that a dead program held is in the way
 //!
 //!  stage    a relay that keeps a copy of every envelope             people, and what they were shown
@@ -14,6 +15,7 @@ mod crash_first;
 mod crash_messages;
 mod kills;
 mod locks;
+mod nats;
 mod stage;
 mod sync;
 mod trace;

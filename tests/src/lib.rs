@@ -18,4 +18,4 @@ pub mod world;
 
 pub use control::{Button, Control};
 pub use process::{Ended, PATIENCE, Running, program};
-pub use world::{Home, Relay, Sim, World};
+pub use world::{Home, Relay, Sim, World, free_port};

@@ -145,7 +145,10 @@ impl World {
 
 /// A port that was free a moment ago, and that no connection takes for its own end while the relay starts again: from
 /// below those.
-fn free_port() -> u16 {
+///
+/// # Panics
+/// If there is none.
+pub fn free_port() -> u16 {
     let random = RandomState::new();
     (0u32..)
         .map(|n| 10_000 + (random.hash_one(n) % 20_000) as u16)

@@ -9,7 +9,22 @@ use super::trace::{self, Did, Step};
 use crate::support::events;
 
 /// Messages in each trace.
-const MESSAGES: usize = 12;
+pub(super) const MESSAGES: usize = 12;
+
+/// Sends messages one at a time, so that everything that is sent in answer belongs to the write before it; gives their ids.
+pub(super) fn send_one_by_one(alice: &mut Person) -> Vec<String> {
+    (0..MESSAGES)
+        .map(|n| {
+            let ended = alice
+                .run(&["send", "bob", &format!("number {n}"), "--json"])
+                .ok();
+            let id = events(&ended, "sent")[0]["message_id"]
+                .as_str()
+                .map(str::to_owned);
+            id.expect("an id")
+        })
+        .collect()
+}
 
 /// Sends messages by a relay under strace; gives their ids and what the relay did.
 fn traced_relay(stage: &mut Stage, alice: &mut Person) -> (Vec<Vec<u8>>, Vec<Step>) {
@@ -19,16 +34,9 @@ fn traced_relay(stage: &mut Stage, alice: &mut Person) -> (Vec<Vec<u8>>, Vec<Ste
     stage
         .relay
         .start_through(command.arg(program("hostchat-relay")));
-    // One at a time: so everything that the relay sends belongs to the write before it.
-    let ids = (0..MESSAGES)
-        .map(|n| {
-            let ended = alice
-                .run(&["send", "bob", &format!("number {n}"), "--json"])
-                .ok();
-            let id = events(&ended, "sent")[0]["message_id"]
-                .as_str()
-                .expect("an id")
-                .to_owned();
+    let ids = send_one_by_one(alice)
+        .iter()
+        .map(|id| {
             (0..id.len())
                 .step_by(2)
                 .map(|at| u8::from_str_radix(&id[at..at + 2], 16).expect("hexadecimal"))
@@ -49,7 +57,7 @@ fn the_relay_syncs_each_message_before_it_says_stored() {
     let (ids, steps) = traced_relay(&mut stage, &mut alice);
     for id in &ids {
         assert_eq!(
-            trace::is_durable_first(&steps, "relay.db-wal", id),
+            trace::is_durable_first(&steps, "relay.db-wal", id, b""),
             Some(true),
             "{id:02x?}"
         );
@@ -81,7 +89,7 @@ fn a_relay_that_does_not_sync_is_found_out() {
     let (ids, steps) = traced_relay(&mut stage, &mut alice);
     for id in &ids {
         assert_eq!(
-            trace::is_durable_first(&steps, "relay.db-wal", id),
+            trace::is_durable_first(&steps, "relay.db-wal", id, b""),
             Some(false),
             "{id:02x?}"
         );
@@ -141,7 +149,7 @@ fn the_client_syncs_token_and_vault_before_a_frame_leaves() {
 fn acknowledged_early(steps: &[Step]) -> usize {
     let commits = |step: &Step| matches!(step.did, Did::Write(_)) && step.file.ends_with(TOKEN);
     let first = steps.iter().position(commits).expect("a commit");
-    let sends = (first..steps.len()).filter(|&place| steps[place].did == Did::Send);
+    let sends = (first..steps.len()).filter(|&place| steps[place].did.is_send());
     sends
         .take(MESSAGES)
         .enumerate()
@@ -153,7 +161,7 @@ fn acknowledged_early(steps: &[Step]) -> usize {
 fn order(steps: &[Step]) -> String {
     let files: Vec<Step> = steps
         .iter()
-        .filter(|step| step.did != Did::Send)
+        .filter(|step| !step.did.is_send())
         .cloned()
         .collect();
     trace::shape(&files, VAULT, TOKEN).concat()

@@ -13,8 +13,14 @@ pub(super) enum Did {
     Write(Vec<u8>),
     /// Synced a file.
     Sync,
-    /// Sent something by a network socket.
-    Send,
+    /// Sent these bytes by a network socket.
+    Send(Vec<u8>),
+}
+
+impl Did {
+    pub(super) fn is_send(&self) -> bool {
+        matches!(self, Self::Send(_))
+    }
 }
 
 /// One system call, with the lines of the trace at which it began and ended.
@@ -120,11 +126,12 @@ fn parse_call(line: &str, number: usize) -> Option<Step> {
     let did = match name {
         "fsync" | "fdatasync" => Did::Sync,
         "pwrite64" | "pwritev" | "pwritev2" | "write" | "writev" | "sendto" | "sendmsg" => {
+            let data = described[end..].split('"').skip(1).step_by(2);
+            let bytes = data.flat_map(unescape).collect();
             if is_socket {
-                Did::Send
+                Did::Send(bytes)
             } else {
-                let data = described[end..].split('"').skip(1).step_by(2);
-                Did::Write(data.flat_map(unescape).collect())
+                Did::Write(bytes)
             }
         }
         // A file that is written in other ways would not be seen: none of ours is.
@@ -174,7 +181,7 @@ fn is_synced(steps: &[Step], file: &str, write: &Step, send: &Step) -> bool {
 
 /// Whether `record` is somewhere in `bytes`.
 pub(super) fn holds(bytes: &[u8], record: &[u8]) -> bool {
-    bytes.windows(record.len()).any(|part| part == record)
+    record.is_empty() || bytes.windows(record.len()).any(|part| part == record)
 }
 
 /// Sends before which a file whose name ends with one of `suffixes` was written and not synced.
@@ -183,7 +190,7 @@ pub(super) fn leaks(steps: &[Step], suffixes: &[&str]) -> Vec<String> {
     for (place, send) in steps
         .iter()
         .enumerate()
-        .filter(|(_, step)| step.did == Did::Send)
+        .filter(|(_, step)| step.did.is_send())
     {
         for suffix in suffixes {
             let written = steps[..place]
@@ -202,15 +209,24 @@ pub(super) fn leaks(steps: &[Step], suffixes: &[&str]) -> Vec<String> {
     found
 }
 
-/// Whether `record` was written to a file that ends with `suffix`, and synced before anything left; `None` if it was
-/// never written or nothing left after it.
-pub(super) fn is_durable_first(steps: &[Step], suffix: &str, record: &[u8]) -> Option<bool> {
+/// Whether `record` was written to a file that ends with `suffix`, and synced before anything with `answer` in it left;
+/// `None` if it was never written or no such thing left after it.
+pub(super) fn is_durable_first(
+    steps: &[Step],
+    suffix: &str,
+    record: &[u8],
+    answer: &[u8],
+) -> Option<bool> {
     let holds_it = |step: &Step| match &step.did {
         Did::Write(bytes) => step.file.ends_with(suffix) && holds(bytes, record),
         _ => false,
     };
+    let answers = |step: &&Step| match &step.did {
+        Did::Send(bytes) => holds(bytes, answer),
+        _ => false,
+    };
     let place = steps.iter().position(holds_it)?;
-    let send = steps[place..].iter().find(|step| step.did == Did::Send)?;
+    let send = steps[place..].iter().find(answers)?;
     Some(is_synced(steps, &steps[place].file, &steps[place], send))
 }
 
@@ -220,7 +236,7 @@ pub(super) fn shape(steps: &[Step], a: &str, b: &str) -> Vec<String> {
     let mut shapes = vec![String::new()];
     for step in steps {
         let letter = match (&step.did, step.file.ends_with(a), step.file.ends_with(b)) {
-            (Did::Send, ..) => {
+            (Did::Send(_), ..) => {
                 shapes.push(String::new());
                 continue;
             }
@@ -246,8 +262,10 @@ fn the_checker_sees_a_sync_that_is_missing_early_late_or_of_another_file() {
     };
     let good = trace("7 fdatasync(3</a/x-wal>) = 0");
     assert!(leaks(&good, &["-wal"]).is_empty());
-    assert_eq!(is_durable_first(&good, "-wal", b"AB"), Some(true));
-    assert_eq!(is_durable_first(&good, "-wal", b"BA"), None);
+    assert_eq!(is_durable_first(&good, "-wal", b"AB", b""), Some(true));
+    assert_eq!(is_durable_first(&good, "-wal", b"BA", b""), None);
+    assert_eq!(is_durable_first(&good, "-wal", b"AB", b"\0"), Some(true));
+    assert_eq!(is_durable_first(&good, "-wal", b"AB", b"\x01"), None);
     assert_eq!(shape(&good, "-wal", ".flash"), ["aA", ""]);
     let overlapping = "8 fsync(3</a/x-wal> <unfinished ...>\n7 write(5</b>, \"\", 0) = 0\n8 <... fsync resumed>) = 0";
     assert!(leaks(&trace(overlapping), &["-wal"]).is_empty());

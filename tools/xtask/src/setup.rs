@@ -63,25 +63,34 @@ pub(crate) fn debian_packages(wanted: &[(&str, &str)]) -> Result<(), Failed> {
     .concat())
 }
 
-/// Makes sure of nats-server 2.10 or later, which the tests with servers that fail need: earlier ones lose what they have
-/// acknowledged. Where this Debian has none, that of Debian 13 is unpacked in `target`, from the same mirror, and not
-/// installed; where that is not to be had, those tests say that they are left out.
+/// Makes sure of `target/nats-server/usr/sbin/nats-server`, 2.10 or later: earlier ones lose what they have acknowledged when
+/// one of several is cut off, and cannot sync before. Where this Debian has an older one, that of Debian 13 is unpacked
+/// there, from the same mirror, and not installed; where it is not to be had, the tests that need it say that they are left
+/// out.
 pub(crate) fn newer_nats_server() {
-    let version = program("version", "/usr/sbin/nats-server", &["--version"]).output();
-    let minor = version.ok().and_then(|text| {
-        let minor = text
-            .trim()
-            .strip_prefix("nats-server: v2.")?
-            .split('.')
-            .next();
-        minor?.parse::<u32>().ok()
-    });
+    let own = "/usr/sbin/nats-server";
     let folder = root().join("target/nats-server");
-    if minor.is_some_and(|minor| minor >= 10) || folder.join("usr/sbin/nats-server").is_file() {
+    let program_there = folder.join("usr/sbin/nats-server");
+    if program_there.is_file() {
         return;
     }
-    println!("unpacking nats-server of Debian 13 in target/nats-server");
-    if let Err(Failed(why)) = unpack_from_debian_13("nats-server", &folder) {
+    let version = program("version", own, &["--version"]).output();
+    let minor = version.ok().and_then(|text| {
+        let (minor, _) = text
+            .trim()
+            .strip_prefix("nats-server: v2.")?
+            .split_once('.')?;
+        minor.parse::<u32>().ok()
+    });
+    let done = if minor.is_some_and(|minor| minor >= 10) {
+        std::fs::create_dir_all(folder.join("usr/sbin"))
+            .and_then(|()| std::os::unix::fs::symlink(own, &program_there))
+            .map_err(|error| Failed(error.to_string()))
+    } else {
+        println!("unpacking nats-server of Debian 13 in target/nats-server");
+        unpack_from_debian_13("nats-server", &folder)
+    };
+    if let Err(Failed(why)) = done {
         println!("not to be had, so that tests which need it are left out: {why}");
     }
 }
