@@ -5,15 +5,25 @@
 use std::path::Path;
 
 use hostchat_core::wire::PrekeyKind;
-use hostchat_core::wire::relay::{Account, Call, Kind, Reason};
+use hostchat_core::wire::relay::{Account, BLOB_PART, Call, Kind, Reason};
 use hostchat_relay::Registration;
 use hostchat_relay::clock::ManualClock;
 
+use crate::blobs::{self, File};
+use crate::blocks;
 use crate::client::{Client, Got, Person, message};
 use crate::harness::{TestRelay, WALL, init, program};
 
 /// What `make_a_golden_database` spent one use of.
 const INVITATION: &str = "golden0invitation000";
+
+/// Whom bob blocks.
+const BLOCKED: &str = "eve@elsewhere.example:1";
+
+/// What alice left for bob to fetch.
+fn file() -> File {
+    File::new(1, BLOB_PART + 5, 2)
+}
 
 fn people() -> (Person, Person, Person) {
     (
@@ -65,6 +75,8 @@ async fn make_a_golden_database() {
     let number = to.next().await.delivered().number;
     to.ask(Call::Acknowledge { number }).await;
     while !matches!(to.next().await, Got::Done(_)) {}
+    assert_eq!(blocks::set(&mut to, BLOCKED, true).await, None);
+    blobs::put(&mut from, &file(), file().parts()).await;
     drop((from, to, guest));
     let folder = relay.stop().await;
     let path = folder.path().join("relay.db");
@@ -85,10 +97,13 @@ async fn every_golden_database_is_opened_and_served_from() {
         serves(&entry.unwrap().path()).await;
         schemas += 1;
     }
-    assert_eq!(schemas, 2, "one file for each released schema");
+    assert_eq!(schemas, 3, "one file for each schema that is kept");
 }
 
 async fn serves(golden: &Path) {
+    let schema = golden.file_stem().and_then(|name| name.to_str());
+    let schema = schema.and_then(|name| name.strip_prefix("schema-"));
+    let schema: u32 = schema.and_then(|number| number.parse().ok()).unwrap();
     let folder = init();
     std::fs::copy(golden, folder.path().join("relay.db")).unwrap();
     let clock = ManualClock::new(WALL + 3_600_000);
@@ -128,6 +143,14 @@ async fn serves(golden: &Path) {
         panic!("no bundle");
     };
     assert_eq!(bundle.one_time.unwrap().id, 2);
+
+    // Blocks came with 4, files with 5.
+    let blocked = blocks::list(&mut to).await;
+    assert_eq!(blocked, [BLOCKED][..usize::from(schema >= 4)]);
+    if schema >= 5 {
+        let bytes = blobs::get_from(&mut to, &file(), 0, 0).await;
+        assert_eq!(bytes, file().bytes);
+    }
 
     let mut newcomer = Client::connect(&relay.place).await;
     let login = newcomer.bound.login(&carol, invited(&carol));
