@@ -183,10 +183,6 @@ impl Config {
             let why = "store = \"nats\" needs a section [nats] with servers";
             return Err(wrong(why.to_owned()));
         }
-        if file.store == Storage::Nats && file.audit.log_days > 0 {
-            let why = "store = \"nats\" keeps no log of who wrote to whom: log_days must be 0";
-            return Err(wrong(why.to_owned()));
-        }
         let nats = file.nats.map(|nats| Servers {
             credentials: nats.credentials.map(|path| folder.join(path)),
             ca: nats.ca.map(|path| folder.join(path)),
@@ -305,7 +301,6 @@ mod tests {
             "[limits]\nsend = 1",
             "names = [\"UPPER:1\"]",
             "store = \"nats\"",
-            "store = \"nats\"\n[nats]\nservers = [\"nats://h:1\"]\n[audit]\nlog_days = 1",
             "store = \"nats\"\n[nats]\nserver = \"nats://h:1\"",
         ] {
             std::fs::write(

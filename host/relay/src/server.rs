@@ -300,6 +300,7 @@ async fn open_store(
                 limits,
                 clock,
                 metrics,
+                log_ms: Some(config.audit.log_ms()),
                 remember: false,
             };
             let store = Nats::open(options, outlet).await.map_err(Error::Nats)?;

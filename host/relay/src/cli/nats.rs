@@ -17,6 +17,7 @@ pub(super) fn options(config: &Config) -> Result<Options, Error> {
         limits: config.limits.clone(),
         clock: Arc::clone(&config.clock),
         metrics: Arc::default(),
+        log_ms: None,
         remember: false,
     })
 }

@@ -1,7 +1,7 @@
 //! The log of who wrote to whom, where the operator wants one: names, kinds, sizes and times, for a stated time.
 //!
 //! An entry is written in the transaction that stores its message, or in which a reader of a blob ends, so that the two
-//! cannot differ.
+//! cannot differ. (On NATS it is a record of its own, written before: `nats/log.rs`.)
 
 use hostchat_core::wire::relay::Kind;
 use rusqlite::{Connection, Result, Row};
@@ -22,7 +22,7 @@ pub enum Logged {
 const BLOB: i64 = 3;
 
 impl Logged {
-    fn number(self) -> i64 {
+    pub(super) fn number(self) -> i64 {
         match self {
             Self::Message(kind) => ops::kind_number(kind),
             Self::Blob => BLOB,
@@ -59,7 +59,7 @@ pub struct LogEntry {
 pub struct Position {
     /// Wall time of the storing or the end, milliseconds since 1970.
     pub at: u64,
-    /// Number of the message; a blob takes one of the same row.
+    /// Number of the message; a blob takes one of the same row. On NATS the number of the entry.
     pub number: u64,
 }
 

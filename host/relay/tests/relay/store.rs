@@ -33,6 +33,7 @@ async fn open(folder: &Path, limits: Limits) -> (Arc<dyn Store>, Arc<Collected>)
             limits,
             clock: Arc::new(ManualClock::new(WALL)),
             metrics: Arc::default(),
+            log_ms: Some(0),
             remember: false,
         };
         let store = Nats::open(options, Arc::clone(&collected) as _).await;

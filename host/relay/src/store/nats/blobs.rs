@@ -223,8 +223,8 @@ impl Node {
         self.link.body(&subject, number).await
     }
 
-    pub(super) async fn end_blob(&self, key: &BlobKey) -> Result<(), StoreError> {
-        let Some((of, _)) = self.opened(key).await? else {
+    pub(super) async fn end_blob(&self, key: &BlobKey, who: &str) -> Result<(), StoreError> {
+        let Some((of, known)) = self.opened(key).await? else {
             return Ok(());
         };
         for _ in 0..TRIES {
@@ -232,6 +232,10 @@ impl Node {
             let Some(mut head) = last.head.filter(|h| h.readers.contains(&key.reader)) else {
                 return Ok(());
             };
+            let owner = self.book().name(of.0).cloned();
+            if let (true, Some(owner)) = (self.keeps_log(), owner) {
+                self.log_blob(&owner, who, &key.reader, &known).await?;
+            }
             head.readers.retain(|reader| *reader != key.reader);
             head.at.get_or_insert(last.written);
             if head.readers.is_empty() {

@@ -58,7 +58,7 @@ struct Visit {
 
 impl Visit {
     async fn start(options: Options) -> Result<Self, StoreError> {
-        let link = Arc::new(Link::connect(&options.servers, &options.limits).await?);
+        let link = Arc::new(Link::connect(&options).await?);
         let mut tasks = JoinSet::new();
         let node = Node::start(link, options, Arc::new(Nobody), &mut tasks).await?;
         Ok(Self { node, tasks })

@@ -258,6 +258,6 @@ async fn fill(link: &Link, feed: &Feed, apply: &Apply, until: u64) -> Result<(),
 }
 
 /// Milliseconds since 1970, of nanoseconds.
-fn millis(nanoseconds: i128) -> u64 {
+pub(super) fn millis(nanoseconds: i128) -> u64 {
     u64::try_from(nanoseconds / 1_000_000).unwrap_or(0)
 }

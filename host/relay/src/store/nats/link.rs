@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::context::{GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::{
     Config as StreamConfig, DiscardPolicy, LastRawMessageError, LastRawMessageErrorKind,
@@ -14,13 +14,13 @@ use async_nats::{Client, ConnectOptions, HeaderMap};
 use bytes::Bytes;
 
 use super::super::StoreError;
+use super::Options;
 use super::record::{Subjects, check_name, is_gone};
-use crate::limits::Limits;
 
 /// Longest time that a read or a write is tried again while servers fail over.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest time of one try: a replicated write takes milliseconds, an election a second or two.
-const TRY: Duration = Duration::from_secs(2);
+pub(super) const TRY: Duration = Duration::from_secs(2);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Between two attempts to connect again, times the number of attempts, up to ten.
@@ -82,17 +82,25 @@ pub(super) struct Link {
     mail: Stream,
     book: Stream,
     blobs: Stream,
+    /// Where a log is kept.
+    pub(super) log: Option<Stream>,
 }
 
 impl Link {
-    /// Connects and makes the streams if there are none.
-    pub(super) async fn connect(servers: &Servers, limits: &Limits) -> Result<Self, StoreError> {
+    /// Connects and makes the streams if there are none; of the log as [`Options::log_ms`] says.
+    pub(super) async fn connect(options: &Options) -> Result<Self, StoreError> {
+        let Options {
+            servers,
+            limits,
+            log_ms,
+            ..
+        } = options;
         check_name(&servers.name)?;
         if !matches!(servers.replicas, 1 | 3 | 5) || servers.servers.is_empty() {
             let why = "[nats] needs servers, and 1, 3 or 5 replicas";
             return Err(StoreError::Other(why.to_owned()));
         }
-        let mut options = ConnectOptions::new()
+        let mut connect = ConnectOptions::new()
             .name("hostchat-relay")
             .connection_timeout(TRY)
             .ping_interval(TRY)
@@ -104,14 +112,14 @@ impl Link {
                 tracing::info!(event = ?event.to_string(), "NATS");
             });
         if let Some(ca) = &servers.ca {
-            options = options.add_root_certificates(ca.clone());
+            connect = connect.add_root_certificates(ca.clone());
         }
         if let Some(path) = &servers.credentials {
-            let opened = options.credentials_file(path).await;
-            options = opened
+            let opened = connect.credentials_file(path).await;
+            connect = opened
                 .map_err(|error| StoreError::Other(format!("{}: {error}", path.display())))?;
         }
-        let client = options
+        let client = connect
             .connect(servers.servers.as_slice())
             .await
             .map_err(unavailable)?;
@@ -142,12 +150,28 @@ impl Link {
             max_age: age(limits.blob_ms()),
             ..config(format!("{}-blobs", servers.name), subjects.all_blobs())
         };
+        let log = format!("{}-log", servers.name);
+        let log = match *log_ms {
+            None => None,
+            Some(0) => {
+                empty(&context, &log).await?;
+                None
+            }
+            Some(ms) => {
+                let log = StreamConfig {
+                    max_age: age(ms),
+                    ..config(log, subjects.all_log())
+                };
+                Some(make(&context, log).await?)
+            }
+        };
         let mut node = [0; 8];
         getrandom::fill(&mut node).map_err(|error| StoreError::Other(error.to_string()))?;
         Ok(Self {
             mail: make(&context, mail).await?,
             book: make(&context, book).await?,
             blobs: make(&context, blobs).await?,
+            log,
             name: servers.name.clone(),
             replicas: servers.replicas,
             node: super::record::hex(&node),
@@ -289,6 +313,8 @@ impl Link {
             &self.mail
         } else if self.subjects.is_blob(subject) {
             &self.blobs
+        } else if let (true, Some(log)) = (self.subjects.is_log(subject), &self.log) {
+            log
         } else {
             &self.book
         }
@@ -364,6 +390,33 @@ async fn make(context: &Context, config: StreamConfig) -> Result<Stream, StoreEr
             return Err(StoreError::Unavailable(format!(
                 "the stream {} cannot be made: {error}",
                 config.name
+            )));
+        }
+        tokio::time::sleep(PAUSE * 4).await;
+    }
+}
+
+/// Deletes everything in a stream that is there. Nodes that still write to it find it.
+async fn empty(context: &Context, name: &str) -> Result<(), StoreError> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let error = match context.get_stream(name).await {
+            Ok(stream) => match stream.purge().await {
+                Ok(_) => return Ok(()),
+                Err(error) => error.to_string(),
+            },
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(answer)
+                    if answer.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                {
+                    return Ok(());
+                }
+                _ => error.to_string(),
+            },
+        };
+        if tokio::time::Instant::now() >= deadline {
+            return Err(StoreError::Unavailable(format!(
+                "the stream {name} cannot be emptied: {error}"
             )));
         }
         tokio::time::sleep(PAUSE * 4).await;

@@ -6,6 +6,7 @@
 //!                                      prekey.ACCOUNT.ID | .last             prekey, or "gone" once given
 //!                                      block.ACCOUNT                         all whom the account blocks
 //!                                      invitation.HASH                       uses left
+//!   streams NAME-blobs, NAME-log       see `blobs.rs` and `log.rs`
 //!
 //!   write ── one record, compared with the last one of its subject ──▶ stream ──▶ every node follows it: view, inboxes
 //! ```
@@ -40,8 +41,7 @@
 //!
 //! Per node and not over all: rates, connections per account, and quotas by the writes that are on their way at that
 //! moment. The newest receiver of an account closes the ones at other nodes, and nodes tell each other whom they see
-//! ([`Peers`]), both by plain messages: if one is lost, two receivers get everything, each once. A log of who wrote to
-//! whom cannot be kept in one step with the message, so that `log_days` is refused with this store.
+//! ([`Peers`]), both by plain messages: if one is lost, two receivers get everything, each once.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::pin::Pin;
@@ -79,6 +79,7 @@ mod copy;
 mod feed;
 mod gifts;
 mod link;
+mod log;
 mod node;
 mod peers;
 mod record;
@@ -99,6 +100,9 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Where writes and stored messages are counted.
     pub metrics: Arc<Metrics>,
+    /// For how long entries of the log of who wrote to whom are kept, in milliseconds: with 0 what there is of it is
+    /// deleted. `None` leaves it alone.
+    pub log_ms: Option<u64>,
     /// Keeps remembered ids in memory, for a copy of the whole.
     pub remember: bool,
 }
@@ -125,7 +129,7 @@ impl Nats {
     /// # Errors
     /// `Unavailable`, or `Other` for a wrong configuration.
     pub async fn open(options: Options, outlet: Arc<dyn Outlet>) -> Result<Self, StoreError> {
-        let link = Arc::new(Link::connect(&options.servers, &options.limits).await?);
+        let link = Arc::new(Link::connect(&options).await?);
         let promise = link.promise();
         if link.is_safe_in_a_partition() {
             tracing::info!(promise, "the store is NATS JetStream");
@@ -384,9 +388,14 @@ impl Store for Nats {
         )
     }
 
-    /// Always empty: the configuration refuses a log with this store.
-    fn log(&self, _: Filter, _: usize) -> Read<'_, Vec<LogEntry>> {
-        self.read(|_| Vec::new())
+    fn log(&self, filter: Filter, count: usize) -> Read<'_, Vec<LogEntry>> {
+        let open = crate::lock(&self.lanes).is_some();
+        Box::pin(async move {
+            if !open {
+                return Err(StoreError::Closed);
+            }
+            self.node.read_log(&filter, count).await
+        })
     }
 
     fn put_blob(&self, new: NewBlob) -> Queued<'_, Announced> {
@@ -430,8 +439,8 @@ impl Store for Nats {
         })
     }
 
-    fn end_blob(&self, key: BlobKey, _: String) -> Queued<'_, ()> {
-        self.beside(move |node| async move { node.end_blob(&key).await })
+    fn end_blob(&self, key: BlobKey, who: String) -> Queued<'_, ()> {
+        self.beside(move |node| async move { node.end_blob(&key, &who).await })
     }
 
     fn delete_blob(&self, owner: AccountId, blob: BlobId) -> Queued<'_, ()> {

@@ -261,6 +261,16 @@ impl Node {
             return Ok(if repeat { Appended::Repeat } else { refusal });
         }
         let start = Instant::now();
+        if self.keeps_log() {
+            // Its entry may be over, while its id is remembered.
+            if self.link.last(&subject).await?.is_some() {
+                return Ok(Appended::Repeat);
+            }
+            match self.log_message(mailbox, new).await {
+                Err(StoreError::Full) => return Ok(Appended::RelayFull),
+                logged => logged?,
+            }
+        }
         let headers = record::message_headers(new, at);
         let body = Bytes::from_owner(Arc::clone(&new.body));
         let number = match self.link.put(subject, headers, body, Some(0)).await {

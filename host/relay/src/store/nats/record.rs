@@ -12,7 +12,7 @@ use super::super::{AccountId, NewMessage, StoreError, block, ops};
 /// On a record that stands for something deleted; its value is what was deleted, where that matters.
 const GONE: &str = "Gone";
 const FROM: &str = "From";
-const KIND: &str = "Kind";
+pub(super) const KIND: &str = "Kind";
 const GUEST: &str = "Guest";
 pub(super) const AT: &str = "At";
 const ID: &str = "Id";
@@ -33,6 +33,8 @@ pub(super) struct Subjects {
     book: String,
     /// Before every subject of a blob; see `blob_view`.
     pub(super) blob: String,
+    /// Before every entry of the log.
+    log: String,
 }
 
 impl Subjects {
@@ -41,6 +43,7 @@ impl Subjects {
             mail: format!("{name}.mail."),
             book: format!("$KV.{name}-book."),
             blob: format!("{name}.blob."),
+            log: format!("{name}.log."),
         }
     }
 
@@ -51,6 +54,32 @@ impl Subjects {
 
     pub(super) fn all_book(&self) -> String {
         format!("{}>", self.book)
+    }
+
+    pub(super) fn all_log(&self) -> String {
+        format!("{}>", self.log)
+    }
+
+    pub(super) fn is_log(&self, subject: &str) -> bool {
+        subject.starts_with(&self.log)
+    }
+
+    /// Of an entry of the log, or of all with any sender or receiver.
+    pub(super) fn log_entry(
+        &self,
+        sender: Option<&str>,
+        receiver: Option<&str>,
+        key: &str,
+    ) -> String {
+        let part = |who: Option<&str>| who.map_or("*".to_owned(), token);
+        format!("{}{}.{}.{key}", self.log, part(sender), part(receiver))
+    }
+
+    /// Sender and receiver of an entry of the log.
+    pub(super) fn read_log(&self, subject: &str) -> Option<(String, String)> {
+        let mut parts = subject.strip_prefix(&self.log)?.split('.');
+        let who = (untoken(parts.next()?)?, untoken(parts.next()?)?);
+        parts.next().map(|_| who)
     }
 
     pub(super) fn is_mail(&self, subject: &str) -> bool {
