@@ -35,7 +35,10 @@ impl Migrate {
         match self.to {
             Storage::Nats => {
                 let copied = nats::block_on(to_servers(&config.database, options))?;
-                println!("copied: {}", counts(&copied.map_err(Error::Nats)?));
+                println!(
+                    "copied: {}",
+                    counts(&copied.map_err(nats::of_file(&config.database))?)
+                );
             }
             Storage::Sqlite => {
                 let copied = nats::block_on(to_file(options, &config.database))?;

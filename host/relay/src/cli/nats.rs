@@ -1,9 +1,11 @@
 //! What commands need that work on NATS servers.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::store::StoreError;
 use crate::store::nats::Options;
 
 /// The servers that relay.toml names.
@@ -22,6 +24,17 @@ pub(super) fn options(config: &Config) -> Result<Options, Error> {
     })
 }
 
+/// Tells what is wrong with the file that is copied from what is wrong with the servers.
+pub(super) fn of_file(path: &Path) -> impl Fn(StoreError) -> Error {
+    |source| match source {
+        StoreError::Damaged(_) | StoreError::Newer { .. } | StoreError::NotOurs => Error::Store {
+            path: path.to_owned(),
+            source,
+        },
+        other => Error::Nats(other),
+    }
+}
+
 /// Runs to the end on this thread.
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -29,14 +42,4 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Error> {
         .build()
         .map_err(Error::io("cannot start"))?;
     Ok(runtime.block_on(future))
-}
-
-/// For commands that work on the database file alone.
-pub(super) fn needs_file(config: &Config) -> Result<(), Error> {
-    if config.store == crate::config::Storage::Nats {
-        return Err(Error::Argument(
-            "store = \"nats\" keeps nothing in a file: `migrate --to sqlite` copies it into one, with all nodes stopped; NATS has backups of its own".to_owned(),
-        ));
-    }
-    Ok(())
 }

@@ -6,12 +6,14 @@ use std::process::Output;
 use hostchat_core::wire::PrekeyKind;
 use hostchat_core::wire::relay::{Call, Reason};
 use hostchat_relay::clock::ManualClock;
+use hostchat_relay::store::nats::Servers;
 use hostchat_relay::{Config, Registration, Storage};
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 use crate::blocks;
 use crate::client::{Client, Delivered, Got, Person};
-use crate::harness::{TestRelay, WALL, configure, init, program, run_on_nats, servers};
+use crate::harness::{Place, TestRelay, WALL, configure, init, program, run_on_nats, servers};
 use crate::nats::NatsServer;
 
 fn in_file(config: &mut Config) {
@@ -47,7 +49,7 @@ async fn one_time(client: &mut Client, owner: &Person) -> Option<u32> {
 }
 
 /// Everything that must be the same after a move: what waits, what was delivered, what was given, who is blocked.
-async fn look(place: &crate::harness::Place, after: u64) -> u64 {
+async fn look(place: &Place, after: u64) -> u64 {
     let (alice, bob) = people();
     let mut from = Client::login(place, &alice).await;
     assert!(from.send(&bob, 1, b"delivered").await.is_stored(), "known");
@@ -148,6 +150,115 @@ fn a_store_moves_to_nats_and_back() {
     });
 }
 
+/// What alice sends to bob meanwhile: each is acknowledged, and from time to time a prekey is given.
+async fn traffic(place: Place, mut stop: oneshot::Receiver<()>) -> u128 {
+    let (alice, bob) = people();
+    let mut from = Client::login(&place, &alice).await;
+    let mut to = Client::login(&place, &bob).await;
+    to.drain(true).await;
+    for id in 0.. {
+        if stop.try_recv().is_ok() {
+            return id;
+        }
+        assert!(from.send(&bob, id, &id.to_be_bytes()).await.is_stored());
+        let number = to.next().await.delivered().number;
+        to.call(Call::Acknowledge { number }).await;
+        if id % 16 == 0 {
+            let key = u32::try_from(id).unwrap();
+            to.call(Call::PutPrekey(bob.prekey(PrekeyKind::OneTime, key)))
+                .await;
+            one_time(&mut from, &bob).await;
+        }
+    }
+    unreachable!("it is told to stop")
+}
+
+#[test]
+fn a_backup_beside_a_running_node_is_a_whole_store() {
+    run_on_nats(|| {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let folder = init();
+            let path = folder.path().to_owned();
+            let (url, name) = (crate::harness::nats_url(), servers(&path, Vec::new()).name);
+            let section =
+                format!("store = \"nats\"\n[nats]\nservers = [\"{url}\"]\nname = \"{name}\"");
+            configure(&path, &section, "");
+            let unlimited = |config: &mut Config| {
+                let none = hostchat_relay::limits::Rate {
+                    burst: 1,
+                    per_minute: 0,
+                };
+                let limits = &mut config.limits;
+                for rate in [
+                    &mut limits.sends,
+                    &mut limits.prekeys_put,
+                    &mut limits.prekeys_taken,
+                    &mut limits.prekeys_given,
+                ] {
+                    *rate = none;
+                }
+            };
+            let relay = start(folder, unlimited).await;
+            let (alice, bob) = people();
+            let carol = Person::new("carol");
+            let mut from = Client::register(&relay.place, &alice).await;
+            let mut owner = Client::register(&relay.place, &bob).await;
+            owner
+                .call(Call::PutPrekey(bob.prekey(PrekeyKind::LastResort, 1)))
+                .await;
+            drop(Client::register(&relay.place, &carol).await);
+            let (stop, stopped) = oneshot::channel();
+            let busy = tokio::spawn(traffic(relay.place.clone(), stopped));
+            let copy = |n: u128| path.join(format!("{n}.db"));
+            const COPIES: u128 = 4;
+            for n in 0..COPIES {
+                let body = n.to_be_bytes();
+                assert!(from.send(&carol, 1 << 64 | n, &body).await.is_stored());
+                let (path, to) = (path.clone(), copy(n));
+                let made = move || run(&path, &["backup", "--to", to.to_str().unwrap()]);
+                let made = tokio::task::spawn_blocking(made).await.unwrap();
+                says(&made, 0, "saved: format");
+            }
+            stop.send(()).unwrap();
+            let sent = busy.await.unwrap();
+            println!("{sent} messages beside {COPIES} copies");
+            assert!(sent > 16);
+            drop((from, owner));
+            let folder = relay.stop().await;
+            let last = copy(COPIES - 1);
+            let restore = || run(&path, &["restore", "--from", last.to_str().unwrap()]);
+            says(&restore(), 10, "another `name`");
+
+            let text = std::fs::read_to_string(path.join("relay.toml")).unwrap();
+            let text = text.replace(&format!("name = \"{name}\""), "name = \"other\"");
+            std::fs::write(path.join("relay.toml"), text).unwrap();
+            says(&restore(), 0, "restored: accounts 3");
+            let relay = start(folder, |config| {
+                config.nats = config.nats.take().map(|nats| Servers {
+                    name: "other".to_owned(),
+                    ..nats
+                });
+            })
+            .await;
+            let mut to = Client::login(&relay.place, &carol).await;
+            let waiting = to.drain(false).await;
+            let all: Vec<_> = (0..COPIES).map(u128::to_be_bytes).collect();
+            let all: Vec<&[u8]> = all.iter().map(|body| &body[..]).collect();
+            assert_eq!(bodies(&waiting), all);
+            // What was acknowledged before stays so; the last one may have been on its way.
+            let mut from = Client::login(&relay.place, &alice).await;
+            let mut to = Client::login(&relay.place, &bob).await;
+            let waiting = to.drain(true).await;
+            assert!(waiting.len() <= 1, "{waiting:?}");
+            assert!(from.send(&bob, 0, &0u128.to_be_bytes()).await.is_stored());
+            let mut to = Client::login(&relay.place, &bob).await;
+            assert_eq!(to.drain(false).await, []);
+            let key = one_time(&mut from, &bob).await;
+            assert!(key.is_none_or(|key| key > 0), "given before: {key:?}");
+        });
+    });
+}
+
 #[test]
 fn commands_say_what_they_do_on_nats() {
     let folder = init();
@@ -165,16 +276,17 @@ fn commands_say_what_they_do_on_nats() {
     says(&checked, 0, "stored means that one server has written it");
     let copy = path.join("copy.db");
     let copy = copy.to_str().unwrap();
-    says(
-        &run(path, &["backup", "--to", copy]),
-        2,
-        "migrate --to sqlite",
-    );
+    says(&run(path, &["backup", "--to", copy]), 0, "saved: format");
+    says(&run(path, &["backup", "--to", copy]), 3, "exists");
     says(
         &run(path, &["restore", "--from", copy]),
-        2,
-        "migrate --to sqlite",
+        0,
+        "restored: accounts 0",
     );
+    std::fs::write(path.join("no.db"), "no database").unwrap();
+    let other = path.join("no.db");
+    let other = run(path, &["restore", "--from", other.to_str().unwrap()]);
+    says(&other, 5, "database");
 
     let invited = run(path, &["invite", "--uses", "1"]);
     let invitation = String::from_utf8(invited.stdout).unwrap();

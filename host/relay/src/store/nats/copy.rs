@@ -15,11 +15,11 @@ use super::super::check::{self, Report};
 use super::super::copy::{CopyError, Partial};
 use super::super::sqlite::{self, Sqlite};
 use super::super::{AccountId, Message, NewMessage, Outlet, Store as _, StoreError, ops, schema};
-use super::Options;
 use super::blob_copy;
 use super::link::{Link, Put};
 use super::node::Node;
 use super::record::{self, AccountRecord};
+use super::{Options, READS};
 
 /// Rows that are read from the file, or written to the servers, at once.
 pub(super) const ROWS: usize = 256;
@@ -114,7 +114,8 @@ pub async fn to_servers(from: &Path, options: Options) -> Result<Counts, StoreEr
         accounts, messages, ..
     } = node.counts();
     if (accounts, messages) != (0, 0) {
-        let why = "there is a store of this name on the servers already";
+        let why =
+            "there is a store of this name on the servers already: give [nats] another `name`";
         return Err(StoreError::Other(why.to_owned()));
     }
     // A number that a client remembers must not mean another message.
@@ -267,7 +268,10 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// Copies what is on the servers, which no node uses, to the new file `to`; there may be nothing at `to`.
+/// Copies what is on the servers to the new file `to`; there may be nothing at `to`.
+///
+/// Nodes may run meanwhile. What they delete before it is read is left out, and so is what comes after the beginning, in
+/// part: nothing refers to something that is missing.
 ///
 /// # Errors
 /// `Exists` if there is something at `to`; else `Store`.
@@ -299,7 +303,10 @@ pub async fn to_file(mut options: Options, to: &Path) -> Result<Report, CopyErro
 async fn fill(path: &Path, node: &Node) -> Result<(), StoreError> {
     let mut file = Connection::open(path)?;
     let tx = file.transaction()?;
-    let (rows, invitations, remembered) = node.everything();
+    let (rows, invitations) = {
+        let book = node.book();
+        (book.all_accounts(), book.invitations_with(""))
+    };
     let limits = &node.limits;
     let forget = limits.message_ms().cast_signed();
     let mut number = 0;
@@ -328,12 +335,18 @@ async fn fill(path: &Path, node: &Node) -> Result<(), StoreError> {
                     node.link.body(&subject, revision).await?
                 }
             };
+            if (kind, &body) == (PrekeyKind::LastResort, &None) {
+                // Its account was deleted meanwhile.
+                continue;
+            }
             let prekey = body
                 .as_deref()
                 .map(codec::decode::<hostchat_core::wire::Prekey>);
             let prekey = prekey.transpose().map_err(unreadable)?;
-            let issued = prekey.map_or(0, |prekey| prekey.issued.cast_signed());
-            let expires = if given {
+            // Another one may have taken its place meanwhile, or it was given.
+            let (key, issued) =
+                prekey.map_or((key, 0), |prekey| (prekey.id, prekey.issued.cast_signed()));
+            let expires = if body.is_none() {
                 ops::GIVEN_MS.cast_signed()
             } else {
                 i64::MAX
@@ -359,8 +372,13 @@ async fn fill(path: &Path, node: &Node) -> Result<(), StoreError> {
             let page = node.waiting(account.id, after, ROWS);
             let Some((last, _)) = page.last() else { break };
             after = *last;
-            for (at, waiting) in page {
-                let Some(message) = node.message(account.id, at, waiting.clone()).await? else {
+            let bodies = page.into_iter().map(|(at, waiting)| async move {
+                let message = node.message(account.id, at, waiting.clone()).await;
+                message.map(|message| Some((at, waiting, message?)))
+            });
+            let mut bodies = stream::iter(bodies).buffered(READS);
+            while let Some(message) = bodies.next().await {
+                let Some((at, waiting, message)) = message? else {
                     continue;
                 };
                 let life = match waiting.kind {
@@ -395,7 +413,7 @@ async fn fill(path: &Path, node: &Node) -> Result<(), StoreError> {
         }
         blob_copy::to_file(&tx, node, account.id).await?;
     }
-    for (account, sender, id) in remembered {
+    for (account, sender, id) in node.remembered().await? {
         tx.execute(
             "INSERT OR IGNORE INTO seen SELECT id, ?2, ?3, ?4 FROM account WHERE id = ?1",
             (account.0, sender, &id.0, forget),

@@ -20,7 +20,7 @@ use super::blob_view::BlobView;
 use super::feed::{Apply, Feed};
 use super::link::{Link, Put, Which};
 use super::record::{self, AccountRecord};
-use super::view::{BookView, Entry, InvitationEntry, MailView, Waiting};
+use super::view::{BookView, Entry, MailView, Waiting};
 use super::{Counts, Options};
 use crate::clock::Clock;
 use crate::limits::{Limits, SWEEP_ROWS};
@@ -30,13 +30,6 @@ use crate::metrics::Metrics;
 const SETTLE: Duration = Duration::from_secs(1);
 /// Tries of a write that others keep changing; nodes are few, so that one of them succeeds long before.
 pub(super) const TRIES: usize = 20;
-
-/// Accounts, invitations by their hashes, and remembered ids with mailbox and sender.
-pub(super) type Everything = (
-    Vec<(Name, AccountRecord)>,
-    Vec<(String, InvitationEntry)>,
-    Vec<(AccountId, String, MessageId)>,
-);
 
 /// One relay node: its connection, how far it has followed, what it knows.
 pub(super) struct Node {
@@ -161,14 +154,13 @@ impl Node {
         }
     }
 
-    /// Accounts, invitations and remembered ids, for who copies a store.
-    pub(super) fn everything(&self) -> Everything {
-        let (accounts, invitations) = {
-            let book = self.book();
-            (book.all_accounts(), book.invitations_with(""))
-        };
+    /// Ids that are remembered, with mailbox and sender, of messages that are gone; for who copies a store, once.
+    pub(super) async fn remembered(
+        &self,
+    ) -> Result<Vec<(AccountId, String, MessageId)>, StoreError> {
+        self.mail.catch_up().await?;
         let gone = crate::lock(&self.mail_view).gone.take();
-        (accounts, invitations, gone.unwrap_or_default())
+        Ok(gone.unwrap_or_default())
     }
 
     /// The servers' time, milliseconds since 1970, as of the last record and the time that has passed since.
