@@ -4,58 +4,110 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Mutex;
 
-use crate::limits::{MAX_BUCKETS, Rate};
+use crate::limits::{MAX_BUCKETS, NODE_SPENT, Rate};
+
+/// Of a burst, what is spent before other nodes are told: so they know of all but that much, and not of everybody.
+const TOLD: u32 = 16;
 
 /// Counts events per key against one [`Rate`].
 pub(crate) struct Buckets<K> {
     rate: Rate,
-    /// For each key the uptime, in microseconds, at which its bucket is full again.
-    full_at: Mutex<HashMap<K, u64>>,
+    buckets: Mutex<HashMap<K, Bucket>>,
+}
+
+struct Bucket {
+    /// The uptime, in microseconds, at which it is full again.
+    full_at: u64,
+    /// What was taken here and not told to other nodes.
+    spent: u32,
 }
 
 impl<K: Eq + Hash> Buckets<K> {
     pub(crate) fn new(rate: Rate) -> Self {
         Self {
             rate,
-            full_at: Mutex::default(),
+            buckets: Mutex::default(),
         }
+    }
+
+    /// Microseconds until there is one more.
+    fn interval(&self) -> Option<u64> {
+        60_000_000u64.checked_div(self.rate.per_minute.into())
     }
 
     /// Takes one token of `key`, or says in how many milliseconds there will be one.
     pub(crate) fn take(&self, key: K, uptime_ms: u64) -> Result<(), u32> {
-        if self.rate.per_minute == 0 {
+        let Some(interval) = self.interval() else {
             return Ok(());
-        }
+        };
         let now = uptime_ms.saturating_mul(1000);
-        let interval = 60_000_000 / u64::from(self.rate.per_minute);
         let depth = interval.saturating_mul(u64::from(self.rate.burst.max(1)));
-        let mut full_at = crate::lock(&self.full_at);
-        if full_at.len() >= MAX_BUCKETS && !full_at.contains_key(&key) {
-            full_at.retain(|_, at| *at > now);
-            // Still full: somebody uses tens of thousands of addresses. Memory stays bounded; the other limits hold.
-            if full_at.len() >= MAX_BUCKETS {
-                full_at.clear();
-            }
-        }
-        let at = full_at.entry(key).or_insert(now);
-        let next = (*at).max(now).saturating_add(interval);
+        let mut buckets = crate::lock(&self.buckets);
+        let bucket = bucket(&mut buckets, key, now);
+        let next = bucket.full_at.max(now).saturating_add(interval);
         let over = next.saturating_sub(now).saturating_sub(depth);
         if over > 0 {
             return Err(u32::try_from(over.div_ceil(1000)).unwrap_or(u32::MAX));
         }
-        *at = next;
+        bucket.full_at = next;
+        bucket.spent = bucket.spent.saturating_add(1);
         Ok(())
     }
 
     /// Puts a token of `key` back that was of no use.
     pub(crate) fn give_back(&self, key: &K) {
-        let Some(interval) = 60_000_000u64.checked_div(self.rate.per_minute.into()) else {
+        let Some(interval) = self.interval() else {
             return;
         };
-        if let Some(at) = crate::lock(&self.full_at).get_mut(key) {
-            *at = at.saturating_sub(interval);
+        if let Some(bucket) = crate::lock(&self.buckets).get_mut(key) {
+            bucket.full_at = bucket.full_at.saturating_sub(interval);
+            bucket.spent = bucket.spent.saturating_sub(1);
         }
     }
+
+    /// Who has taken how much here that was not told yet, and is worth it.
+    pub(crate) fn spent(&self) -> Vec<(K, u32)>
+    where
+        K: Clone,
+    {
+        let worth = (self.rate.burst / TOLD).max(1);
+        let mut buckets = crate::lock(&self.buckets);
+        let spent = buckets.iter_mut().filter(|(_, b)| b.spent >= worth);
+        spent
+            .take(NODE_SPENT)
+            .map(|(key, bucket)| (key.clone(), std::mem::take(&mut bucket.spent)))
+            .collect()
+    }
+
+    /// Takes what was taken at another node, also beyond the depth.
+    pub(crate) fn charge(&self, spent: impl IntoIterator<Item = (K, u32)>, uptime_ms: u64) {
+        let Some(interval) = self.interval() else {
+            return;
+        };
+        let now = uptime_ms.saturating_mul(1000);
+        let mut buckets = crate::lock(&self.buckets);
+        for (key, count) in spent {
+            let bucket = bucket(&mut buckets, key, now);
+            let taken = interval.saturating_mul(count.into());
+            bucket.full_at = bucket.full_at.max(now).saturating_add(taken);
+        }
+    }
+}
+
+/// The bucket of a key, full if there was none.
+fn bucket<K: Eq + Hash>(buckets: &mut HashMap<K, Bucket>, key: K, now: u64) -> &mut Bucket {
+    if buckets.len() >= MAX_BUCKETS && !buckets.contains_key(&key) {
+        buckets.retain(|_, bucket| bucket.full_at > now);
+        // Still full: somebody uses tens of thousands of addresses. Memory stays bounded; the other limits hold.
+        if buckets.len() >= MAX_BUCKETS {
+            buckets.clear();
+        }
+    }
+    let full = Bucket {
+        full_at: now,
+        spent: 0,
+    };
+    buckets.entry(key).or_insert(full)
 }
 
 #[cfg(test)]
@@ -84,6 +136,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_is_what_was_taken_here_and_worth_it() {
+        let rate = Rate {
+            burst: 64,
+            per_minute: 60,
+        };
+        let (here, there) = (Buckets::new(rate), Buckets::new(rate));
+        for _ in 0..3 {
+            here.take("a", 0).unwrap();
+        }
+        assert_eq!(here.spent(), [], "less than a sixteenth of a burst");
+        here.take("a", 0).unwrap();
+        here.take("a", 0).unwrap();
+        here.give_back(&"a");
+        let told = here.spent();
+        assert_eq!(told, [("a", 4)]);
+        there.charge(told, 1_000);
+        for _ in 0..60 {
+            assert_eq!(there.take("a", 1_000), Ok(()));
+        }
+        assert_eq!(there.take("a", 1_000), Err(1_000));
+        // A debt is waited for: what all nodes give is the rate, in the long run.
+        there.charge([("a", 10)], 1_000);
+        assert_eq!(there.take("a", 1_000), Err(11_000));
+        assert_eq!(there.spent(), [("a", 60)]);
+    }
+
+    #[test]
     fn memory_stays_bounded() {
         let rate = Rate {
             burst: 1,
@@ -93,6 +172,6 @@ mod tests {
         for key in 0..MAX_BUCKETS * 2 + 10 {
             assert_eq!(buckets.take(key, 0), Ok(()));
         }
-        assert!(crate::lock(&buckets.full_at).len() <= MAX_BUCKETS);
+        assert!(crate::lock(&buckets.buckets).len() <= MAX_BUCKETS);
     }
 }

@@ -10,16 +10,19 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use hostchat_core::wire::Name;
 use hostchat_core::wire::relay::{ONLINE_PAGE, Reason, Refusal};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::inbox::Inbox;
+use crate::rates::{Rates, Spent};
 use crate::store::{AccountId, Message, Outlet};
 
 /// Most other nodes whose word is kept; more are not one cluster.
 const MAX_NODES: usize = 64;
 
 /// Where an address begins to count as another: IPv4 whole, IPv6 by its /64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Network(u128);
 
 impl From<IpAddr> for Network {
@@ -35,13 +38,14 @@ impl From<IpAddr> for Network {
 pub(crate) type Closing = watch::Sender<Option<Refusal>>;
 
 /// Everybody who is connected.
-#[derive(Default)]
 pub(crate) struct Hub {
     connections: Mutex<Connections>,
     /// Apart, since the writer looks here for every message.
     receivers: RwLock<HashMap<AccountId, Receiver>>,
     /// Whom other nodes see.
     elsewhere: Mutex<HashMap<String, Elsewhere>>,
+    rates: Arc<Rates>,
+    clock: Arc<dyn Clock>,
 }
 
 struct Elsewhere {
@@ -85,6 +89,16 @@ pub(crate) struct Seat {
 }
 
 impl Hub {
+    pub(crate) fn new(rates: Arc<Rates>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            connections: Mutex::default(),
+            receivers: RwLock::default(),
+            elsewhere: Mutex::default(),
+            rates,
+            clock,
+        }
+    }
+
     /// Seats a connection, unless there are too many in all or from its network.
     pub(crate) fn enter(
         self: &Arc<Self>,
@@ -244,6 +258,10 @@ impl Outlet for Hub {
         if let Some(before) = before {
             self.close_receiver(before.connection);
         }
+    }
+
+    fn spent_elsewhere(&self, spent: Spent) {
+        self.rates.charge(spent, self.clock.uptime_ms());
     }
 
     fn seen_elsewhere(&self, node: &str, names: Vec<Name>) {

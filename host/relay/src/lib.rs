@@ -41,6 +41,7 @@ mod invitation;
 mod logging;
 mod login;
 mod operator;
+mod rates;
 mod seats;
 mod server;
 mod socket;

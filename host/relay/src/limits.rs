@@ -77,6 +77,9 @@ pub const MAX_BUCKETS: usize = 65_536;
 pub const NODE_WORD_MS: u64 = 2_000;
 /// Words that a node may miss before it counts as gone: two that were lost, and a slow third.
 pub const NODE_SILENCE: u32 = 3;
+/// Most callers of one kind of rate in one word of a node about what was spent there: with eight kinds it stays below half
+/// of what a server takes, the rest comes two seconds later.
+pub const NODE_SPENT: usize = 1_000;
 /// Longest time, in milliseconds, that a pause between two runs of the relay counts towards expiry: one day.
 ///
 /// So a wall clock that is years wrong at start cannot expire a single message by more than a day.

@@ -10,7 +10,8 @@ use hostchat_core::wire::{Address, Identity, Name, PROTOCOL_VERSION};
 
 use crate::config::Registration;
 use crate::hub::{Network, Seat};
-use crate::server::{Caller, Relay};
+use crate::rates::Caller;
+use crate::server::Relay;
 use crate::store::{AccountId, Admission, Registered};
 
 /// What this connection's logins are bound to.

@@ -13,7 +13,6 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::admin;
-use crate::bucket::Buckets;
 use crate::clock::{self, Clock};
 use crate::config::{Audit, Config, Registration, Storage};
 use crate::connection;
@@ -23,38 +22,15 @@ use crate::hub::{Hub, Network};
 use crate::limits::{CERTIFICATE_MS, Limits, NODE_SILENCE, NODE_WORD_MS, SHUTDOWN_MS, SWEEP_MS};
 use crate::metrics::Metrics;
 use crate::operator;
+use crate::rates::Rates;
 use crate::store::nats::{self, Nats, Peers};
 use crate::store::sqlite::{self, Sqlite};
-use crate::store::{AccountId, Outlet, Store, StoreError, Swept};
+use crate::store::{Outlet, Store, StoreError, Swept};
 use crate::tls;
 use crate::web::Web;
 
 /// Milliseconds to wait when the system has no descriptor for another connection.
 const ACCEPT_PAUSE_MS: u64 = 100;
-
-/// For whom a rate counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Caller {
-    /// A registered account, wherever it connects from.
-    User(AccountId),
-    /// Guests may claim any address, so that they count by network.
-    Guest(Network),
-}
-
-/// Every rate limit.
-pub(crate) struct Rates {
-    pub(crate) connects: Buckets<Network>,
-    pub(crate) registrations: Buckets<Network>,
-    pub(crate) calls: Buckets<Caller>,
-    pub(crate) sends: Buckets<Caller>,
-    pub(crate) pairings: Buckets<Caller>,
-    pub(crate) firsts: Buckets<Caller>,
-    pub(crate) prekeys_put: Buckets<Caller>,
-    pub(crate) prekeys_taken: Buckets<Caller>,
-    pub(crate) prekeys_given: Buckets<hostchat_core::wire::Name>,
-    pub(crate) blocks: Buckets<Caller>,
-    pub(crate) blobs_put: Buckets<Caller>,
-}
 
 /// What all connections share.
 pub(crate) struct Relay {
@@ -67,7 +43,7 @@ pub(crate) struct Relay {
     pub(crate) guests: bool,
     pub(crate) audit: Audit,
     pub(crate) limits: Limits,
-    pub(crate) rates: Rates,
+    pub(crate) rates: Arc<Rates>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) history: History,
@@ -153,7 +129,8 @@ impl Server {
         let tls = Arc::new(tls::Identity::load(&config.certificate, &config.key)?);
         let operator = config.operator.map(operator::listen).transpose()?;
         let metrics = Arc::new(Metrics::default());
-        let hub = Arc::new(Hub::default());
+        let rates = Arc::new(Rates::new(&config.limits));
+        let hub = Arc::new(Hub::new(Arc::clone(&rates), Arc::clone(&config.clock)));
         let outlet: Arc<dyn Outlet> = Arc::clone(&hub) as _;
         let (store, peers) = open_store(&config, Arc::clone(&metrics), outlet).await?;
         // Last, when it is sure that no other relay has the folder; messages go on without it.
@@ -176,19 +153,7 @@ impl Server {
             registration: config.registration,
             guests: config.guests,
             audit: config.audit,
-            rates: Rates {
-                connects: Buckets::new(limits.connects),
-                registrations: Buckets::new(limits.registrations),
-                calls: Buckets::new(limits.calls),
-                sends: Buckets::new(limits.sends),
-                pairings: Buckets::new(limits.pairings),
-                firsts: Buckets::new(limits.firsts),
-                prekeys_put: Buckets::new(limits.prekeys_put),
-                prekeys_taken: Buckets::new(limits.prekeys_taken),
-                prekeys_given: Buckets::new(limits.prekeys_given),
-                blocks: Buckets::new(limits.blocks),
-                blobs_put: Buckets::new(limits.blobs_put),
-            },
+            rates,
             limits,
             started_ms: config.clock.uptime_ms(),
             clock: config.clock,
@@ -325,12 +290,13 @@ async fn open_store(
     }
 }
 
-/// Tells the other nodes whom this one sees, and forgets those that no longer say anything.
+/// Tells the other nodes whom this one sees and what was taken of rates here, and forgets those that no longer say anything.
 async fn tell_peers(relay: Arc<Relay>) {
     let Some(peers) = &relay.peers else {
         return;
     };
     loop {
+        peers.spent(relay.rates.spent()).await;
         peers.sees(relay.hub.seen_here()).await;
         relay.hub.forget_silent(NODE_SILENCE);
         let next = relay.clock.uptime_ms() + NODE_WORD_MS;

@@ -17,7 +17,10 @@ use std::task::{Context, Poll};
 
 use hostchat_core::wire::relay::{BlobId, Kind};
 use hostchat_core::wire::{Address, IdentityClaim, MessageId, Name, Prekey, PrekeyBundle};
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+
+use crate::rates::Spent;
 
 pub mod check;
 pub mod copy;
@@ -43,7 +46,7 @@ pub use roster::{AccountRow, Invitation, Invited, Totals};
 pub use sqlite::Sqlite;
 
 /// Number of an account, never given twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AccountId(pub i64);
 
 /// What somebody leaves in a mailbox.
@@ -88,6 +91,8 @@ pub trait Outlet: Send + Sync + 'static {
     fn deleted(&self, _account: AccountId) {}
     /// Learns that an account has a newer receiver at another node.
     fn taken_over(&self, _account: AccountId) {}
+    /// Learns what was taken of rates at another node.
+    fn spent_elsewhere(&self, _spent: Spent) {}
     /// Learns whom another node sees now.
     fn seen_elsewhere(&self, _node: &str, _names: Vec<Name>) {}
 }

@@ -216,6 +216,45 @@ fn on_nats_a_pairing_message_expires_by_the_servers_clock() {
 }
 
 #[test]
+fn a_rate_counts_over_all_nats_nodes() {
+    on_two_nodes(|a, b| async move {
+        let (a, b) = (&a, &b);
+        let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+        let mut here = Client::register(&a.place, &alice).await;
+        drop(Client::register(&a.place, &bob).await);
+        let mut there = Client::login(&b.place, &alice).await;
+        let firsts = hostchat_relay::Limits::default().firsts;
+        let mut id = 0;
+        let mut first = || {
+            id += 1;
+            message(&bob, id, Kind::First, b"x")
+        };
+        for _ in 0..firsts.burst {
+            assert!(here.call(first()).await.is_stored());
+        }
+        // After what was taken, its node says whom it sees.
+        let carol = Client::register(&a.place, &Person::new("carol")).await;
+        a.clock.advance(2_000);
+        let carol_is_seen = |got| match got {
+            Got::Online(_, names, _) => names.contains(&"carol".to_owned()),
+            got => panic!("{got:?}"),
+        };
+        while !carol_is_seen(there.call(Call::Who { after: "" }).await) {
+            a.clock.advance(2_000);
+        }
+        drop(carol);
+        let refused = there.call(first()).await;
+        assert_eq!(refused.reason(), Some(Reason::RateLimited), "{refused:?}");
+        // As long as at the other node; what was told is not told back.
+        b.clock.advance(60_000);
+        for _ in 0..firsts.per_minute {
+            assert!(there.call(first()).await.is_stored());
+        }
+        assert!(there.call(first()).await.reason().is_some());
+    });
+}
+
+#[test]
 fn a_one_time_key_is_given_once_over_all_nats_nodes() {
     on_two_nodes(|a, b| async move {
         // Whole, or what is not named here would be dropped, and the relay with it.
@@ -359,13 +398,14 @@ async fn receive(
     }
 }
 
-fn relay_folder(nats: &[NatsServer], name: &Path) -> TempDir {
+fn relay_folder(nats: &[NatsServer], name: &Path, log_days: u16) -> TempDir {
     let folder = init();
     let urls = nats.iter().map(NatsServer::url).collect();
     let servers = servers(name, urls);
     let (urls, name) = (servers.servers, servers.name);
-    let nats =
-        format!("store = \"nats\"\n[nats]\nservers = {urls:?}\nreplicas = 3\nname = \"{name}\"");
+    let nats = format!(
+        "store = \"nats\"\n[audit]\nlog_days = {log_days}\n[nats]\nservers = {urls:?}\nreplicas = 3\nname = \"{name}\""
+    );
     configure(
         folder.path(),
         &nats,
@@ -386,15 +426,16 @@ async fn wait(ms: u64) {
 }
 
 /// What was stored while `faults` happened arrives, in order and shown once. Not so with servers before 2.10, of which one
-/// that was cut off comes back with records left out or numbered differently (seen with 2.9.10).
-async fn nothing_is_lost_or_shown_twice(faults: impl AsyncFnOnce(&mut Cluster)) {
+/// that was cut off comes back with records left out or numbered differently (seen with 2.9.10). With `log_days`, each is
+/// in the log once.
+async fn nothing_is_lost_or_shown_twice(log_days: u16, faults: impl AsyncFnOnce(&mut Cluster)) {
     let Some(program) = nats::newer() else {
         println!("LEFT OUT: there is no nats-server 2.10 or later. `cargo xtask test` says why");
         return;
     };
     let (nats, links) = NatsServer::cluster(&program).await;
     let scratch = tempfile::tempdir().unwrap();
-    let folders = [(); 2].map(|()| relay_folder(&nats, scratch.path()));
+    let folders = [(); 2].map(|()| relay_folder(&nats, scratch.path(), log_days));
     let relays: Vec<_> = folders
         .iter()
         .map(|f| Some(Process::start(f.path())))
@@ -437,11 +478,17 @@ async fn nothing_is_lost_or_shown_twice(faults: impl AsyncFnOnce(&mut Cluster)) 
         received.as_millis()
     );
     assert!(stored > 50, "{stored} are no load");
+    if log_days > 0 {
+        let all = ["log", "--json", "--count", "1000000"];
+        let all = crate::admin::admin(folders[0].path(), &all).await;
+        let log: Vec<serde_json::Value> = serde_json::from_slice(&all.stdout).unwrap();
+        assert_eq!(log.len(), stored as usize, "entries of the log");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_nats_and_relay_nodes_lose_nothing_and_show_nothing_twice() {
-    nothing_is_lost_or_shown_twice(async |cluster| {
+    nothing_is_lost_or_shown_twice(7, async |cluster| {
         for server in &mut cluster.nats {
             server.kill();
             wait(2_500).await;
@@ -458,7 +505,7 @@ async fn killed_nats_and_relay_nodes_lose_nothing_and_show_nothing_twice() {
 /// Each pair of servers is cut off from each other while the third still sees both.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partitions_between_nats_nodes_lose_nothing_and_show_nothing_twice() {
-    nothing_is_lost_or_shown_twice(async |cluster| {
+    nothing_is_lost_or_shown_twice(0, async |cluster| {
         for link in &cluster.links {
             link.cut();
             wait(6_000).await;
@@ -472,7 +519,7 @@ async fn partitions_between_nats_nodes_lose_nothing_and_show_nothing_twice() {
 /// One server is cut off from both others, and from no relay.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_nats_node_that_is_alone_acknowledges_nothing_that_is_lost() {
-    nothing_is_lost_or_shown_twice(async |cluster| {
+    nothing_is_lost_or_shown_twice(0, async |cluster| {
         for alone in 0..cluster.links.len() {
             let around = [alone, (alone + 2) % 3];
             for link in around {

@@ -1,4 +1,4 @@
-//! What nodes tell each other in passing: who receives here now, whom they see.
+//! What nodes tell each other in passing: who receives here now, whom they see, who took how much of a rate.
 //!
 //! Plain messages, which may be lost. Presence is told as a whole every two seconds, so that the next one repairs it.
 
@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::super::{AccountId, Outlet, StoreError};
 use super::link::{Link, unavailable};
+use crate::rates::Spent;
 
 /// One node's voice to the others.
 pub struct Peers {
@@ -29,6 +30,8 @@ struct Word {
 enum Says {
     /// A new receiver of this account is here.
     Receives(i64),
+    /// Taken of rates at this node since it last said so.
+    Spent(Spent),
     /// All whom this node sees, of those who let themselves be seen.
     Sees(Vec<String>),
 }
@@ -58,6 +61,10 @@ impl Peers {
                         ..
                     }) => outlet.taken_over(AccountId(account)),
                     Ok(Word {
+                        says: Says::Spent(spent),
+                        ..
+                    }) => outlet.spent_elsewhere(spent),
+                    Ok(Word {
                         node,
                         says: Says::Sees(names),
                     }) => {
@@ -74,6 +81,13 @@ impl Peers {
     /// Tells that a new receiver of `account` is here.
     pub async fn receives(&self, account: AccountId) {
         self.say(Says::Receives(account.0)).await;
+    }
+
+    /// Tells what was taken of rates here, if there is something to tell.
+    pub async fn spent(&self, spent: Spent) {
+        if !spent.is_empty() {
+            self.say(Says::Spent(spent)).await;
+        }
     }
 
     /// Tells whom this node sees.
