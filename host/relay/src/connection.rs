@@ -8,6 +8,8 @@
 //!            └─────────────────────────────────────────┘
 //! ```
 
+use std::future::{Future, ready};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -39,18 +41,33 @@ pub(crate) async fn serve(
     network: Network,
     seat: Seat,
 ) {
+    // Boxed, here and below: what a connection needs once would otherwise be part of it for its whole life.
+    let entering = Box::pin(enter(relay, acceptor, stream, network, seat));
+    let Some(connection) = entering.await else {
+        return;
+    };
+    if let Some((socket, refusal)) = connection.run().await {
+        say_farewell(socket, refusal).await;
+    }
+}
+
+/// From TLS to the login; `None` if it ends there.
+async fn enter(
+    relay: Arc<Relay>,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    network: Network,
+    seat: Seat,
+) -> Option<Box<Connection>> {
     let mut closing = seat.closing();
     let login_ms = u64::from(relay.limits.login_seconds) * 1000;
-    // Boxed, here and below: what a connection needs once would otherwise be part of it for its whole life.
     let opening = Box::pin(open(&relay, acceptor, stream));
     let opened = tokio::select! {
         biased;
         _ = closing.wait_for(Option::is_some) => None,
         opened = clock::timeout(&*relay.clock, HANDSHAKE_MS, opening) => opened.flatten(),
     };
-    let Some((mut socket, binding)) = opened else {
-        return;
-    };
+    let (mut socket, binding) = opened?;
     let logging_in = Box::pin(log_in(&relay, &mut socket, &seat, network, &binding));
     let member = tokio::select! {
         biased;
@@ -59,19 +76,22 @@ pub(crate) async fn serve(
             done.unwrap_or(Err(Some(refused(Reason::Timeout))))
         }
     };
-    let end = match member {
+    match member {
         Ok(member) => {
             tracing::debug!(account = %member.address, "logged in");
-            Connection::new(relay, socket, seat, member)
-                .run(closing)
-                .await
+            let connection = Connection::new(relay, socket, seat, member, closing);
+            Some(Box::new(connection))
         }
-        Err(refusal) => refusal.map(|refusal| (socket, refusal)),
-    };
-    if let Some((socket, refusal)) = end {
-        tracing::debug!(reason = ?refusal.reason, "closing");
-        socket.close(refusal).await;
+        Err(refusal) => {
+            say_farewell(socket, refusal?).await;
+            None
+        }
     }
+}
+
+async fn say_farewell(socket: Socket, refusal: Refusal) {
+    tracing::debug!(reason = ?refusal.reason, "closing");
+    Box::pin(socket.close(refusal)).await;
 }
 
 /// TLS, the HTTP head, the WebSocket; `None` if it ends there.
@@ -174,7 +194,11 @@ struct Connection {
     outbox: Option<Outbox>,
     unacknowledged: Vec<u64>,
     drained: bool,
+    closing: watch::Receiver<Option<Refusal>>,
 }
+
+/// A call on its way: boxed, since most kinds are rare and the largest would be part of every connection.
+type Starting<'c> = Pin<Box<dyn Future<Output = Result<Step, Refusal>> + Send + 'c>>;
 
 /// Why a connection's loop ends.
 enum End {
@@ -191,7 +215,13 @@ impl From<Broken> for End {
 }
 
 impl Connection {
-    fn new(relay: Arc<Relay>, socket: Socket, seat: Seat, member: Member) -> Self {
+    fn new(
+        relay: Arc<Relay>,
+        socket: Socket,
+        seat: Seat,
+        member: Member,
+        closing: watch::Receiver<Option<Refusal>>,
+    ) -> Self {
         Self {
             relay,
             socket,
@@ -201,15 +231,13 @@ impl Connection {
             outbox: None,
             unacknowledged: Vec::new(),
             drained: false,
+            closing,
         }
     }
 
     /// Runs until the client goes or the relay closes; then gives back the socket and the reason.
-    async fn run(
-        mut self,
-        mut closing: watch::Receiver<Option<Refusal>>,
-    ) -> Option<(Socket, Refusal)> {
-        let refusal = match self.turns(&mut closing).await {
+    async fn run(mut self: Box<Self>) -> Option<(Socket, Refusal)> {
+        let refusal = match self.turns().await {
             Ok(never) => match never {},
             Err(End::Gone) => return None,
             Err(End::Close(refusal)) => refusal,
@@ -221,10 +249,7 @@ impl Connection {
         Some((self.socket, refusal))
     }
 
-    async fn turns(
-        &mut self,
-        closing: &mut watch::Receiver<Option<Refusal>>,
-    ) -> Result<std::convert::Infallible, End> {
+    async fn turns(&mut self) -> Result<std::convert::Infallible, End> {
         let idle_ms = u64::from(self.relay.limits.idle_seconds) * 1000;
         let clock = Arc::clone(&self.relay.clock);
         let mut alive = clock.uptime_ms();
@@ -239,7 +264,7 @@ impl Connection {
             };
             tokio::select! {
                 biased;
-                refusal = ordered(closing) => {
+                refusal = ordered(&mut self.closing) => {
                     return Err(refusal.map_or(End::Gone, End::Close));
                 }
                 Some(answered) = self.in_flight.next(), if !self.in_flight.is_empty() => {
@@ -279,41 +304,10 @@ impl Connection {
             Incoming::Misuse(reason) => return Err(End::Close(refused(reason))),
             Incoming::Gone => return Err(End::Gone),
         };
-        let Ok(request) = codec::decode::<Request<'_>>(&bytes) else {
+        let Some((id, starting)) = self.start(&bytes) else {
             return Err(End::Close(refused(Reason::BadRequest)));
         };
-        let Request { id, call } = request;
-        if let Call::Acknowledge { number } = call {
-            let before = self.unacknowledged.len();
-            self.unacknowledged.retain(|n| *n != number);
-            if before == self.unacknowledged.len() {
-                // Not one of ours: perhaps of an earlier connection. It counts as a call.
-                if let Err(refusal) = calls::charge(&self.relay, &self.member) {
-                    return Ok(self.answer(Answered::Refused(id, refusal)).await?);
-                }
-            }
-        }
-        let started = match call {
-            Call::Send {
-                to,
-                message_id,
-                kind,
-                body,
-            } => {
-                let letter = (to, message_id, kind);
-                calls::send(&self.relay, &self.member, id, letter, body).await
-            }
-            other => {
-                Box::pin(calls::start(
-                    &self.relay,
-                    &self.seat,
-                    &self.member,
-                    id,
-                    other,
-                ))
-                .await
-            }
-        };
+        let started = starting.await;
         match started.unwrap_or_else(|refusal| Step::Now(Answered::Refused(id, refusal))) {
             Step::Later(in_flight) => {
                 self.in_flight.push(in_flight);
@@ -329,6 +323,32 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Starts what is asked for; `None` if it is no request. Not `async`: a request takes two kibibytes while it is decoded.
+    fn start<'c>(&'c mut self, bytes: &'c [u8]) -> Option<(u32, Starting<'c>)> {
+        let Request { id, call } = codec::decode(bytes).ok()?;
+        if let Call::Acknowledge { number } = call {
+            let before = self.unacknowledged.len();
+            self.unacknowledged.retain(|n| *n != number);
+            if before == self.unacknowledged.len() {
+                // Not one of ours: perhaps of an earlier connection. It counts as a call.
+                if let Err(refusal) = calls::charge(&self.relay, &self.member) {
+                    return Some((id, Box::pin(ready(Err(refusal)))));
+                }
+            }
+        }
+        let (relay, seat, member) = (&self.relay, &self.seat, &self.member);
+        let starting: Starting<'c> = match call {
+            Call::Send {
+                to,
+                message_id,
+                kind,
+                body,
+            } => Box::pin(calls::send(relay, member, id, (to, message_id, kind), body)),
+            other => Box::pin(calls::start(relay, seat, member, id, other)),
+        };
+        Some((id, starting))
     }
 
     async fn answer(&mut self, answered: Answered) -> Result<(), Broken> {
