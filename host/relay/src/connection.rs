@@ -18,7 +18,6 @@ use hostchat_core::wire::relay::{
 };
 use hostchat_core::wire::{Bytes, PROTOCOL_VERSION, codec};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -59,19 +58,18 @@ async fn enter(
     network: Network,
     seat: Seat,
 ) -> Option<Box<Connection>> {
-    let mut closing = seat.closing();
     let login_ms = u64::from(relay.limits.login_seconds) * 1000;
     let opening = Box::pin(open(&relay, acceptor, stream));
     let opened = tokio::select! {
         biased;
-        _ = closing.wait_for(Option::is_some) => None,
+        _ = seat.ordered_to_close() => None,
         opened = clock::timeout(&*relay.clock, HANDSHAKE_MS, opening) => opened.flatten(),
     };
     let (mut socket, binding) = opened?;
     let logging_in = Box::pin(log_in(&relay, &mut socket, &seat, network, &binding));
     let member = tokio::select! {
         biased;
-        refusal = ordered(&mut closing) => Err(refusal),
+        refusal = seat.ordered_to_close() => Err(Some(refusal)),
         done = clock::timeout(&*relay.clock, login_ms, logging_in) => {
             done.unwrap_or(Err(Some(refused(Reason::Timeout))))
         }
@@ -79,7 +77,7 @@ async fn enter(
     match member {
         Ok(member) => {
             tracing::debug!(account = %member.address, "logged in");
-            let connection = Connection::new(relay, socket, seat, member, closing);
+            let connection = Connection::new(relay, socket, seat, member);
             Some(Box::new(connection))
         }
         Err(refusal) => {
@@ -176,14 +174,6 @@ async fn log_in(
     result.map_err(Some)
 }
 
-/// Completes with the order to close.
-async fn ordered(closing: &mut watch::Receiver<Option<Refusal>>) -> Option<Refusal> {
-    match closing.wait_for(Option::is_some).await {
-        Ok(refusal) => *refusal,
-        Err(_) => None,
-    }
-}
-
 /// A connection that has logged in.
 struct Connection {
     relay: Arc<Relay>,
@@ -194,7 +184,6 @@ struct Connection {
     outbox: Option<Outbox>,
     unacknowledged: Vec<u64>,
     drained: bool,
-    closing: watch::Receiver<Option<Refusal>>,
 }
 
 /// A call on its way: boxed, since most kinds are rare and the largest would be part of every connection.
@@ -215,13 +204,7 @@ impl From<Broken> for End {
 }
 
 impl Connection {
-    fn new(
-        relay: Arc<Relay>,
-        socket: Socket,
-        seat: Seat,
-        member: Member,
-        closing: watch::Receiver<Option<Refusal>>,
-    ) -> Self {
+    fn new(relay: Arc<Relay>, socket: Socket, seat: Seat, member: Member) -> Self {
         Self {
             relay,
             socket,
@@ -231,7 +214,6 @@ impl Connection {
             outbox: None,
             unacknowledged: Vec::new(),
             drained: false,
-            closing,
         }
     }
 
@@ -264,9 +246,7 @@ impl Connection {
             };
             tokio::select! {
                 biased;
-                refusal = ordered(&mut self.closing) => {
-                    return Err(refusal.map_or(End::Gone, End::Close));
-                }
+                refusal = self.seat.ordered_to_close() => return Err(End::Close(refusal)),
                 Some(answered) = self.in_flight.next(), if !self.in_flight.is_empty() => {
                     self.send(answered).await?;
                     self.send_ready().await?;

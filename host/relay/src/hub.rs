@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use hostchat_core::wire::Name;
 use hostchat_core::wire::relay::{ONLINE_PAGE, Reason, Refusal};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::inbox::Inbox;
@@ -34,8 +34,21 @@ impl From<IpAddr> for Network {
     }
 }
 
-/// A refusal, sent to a connection to close it.
-pub(crate) type Closing = watch::Sender<Option<Refusal>>;
+/// The order to close one connection: a `watch` channel would hold five times the memory of it.
+#[derive(Default)]
+struct Closing {
+    order: Mutex<Option<Refusal>>,
+    given: Notify,
+}
+
+impl Closing {
+    /// Gives the order; one that was given before is forgotten.
+    fn give(&self, refusal: Refusal) {
+        *crate::lock(&self.order) = Some(refusal);
+        // Kept until somebody waits.
+        self.given.notify_one();
+    }
+}
 
 /// Everybody who is connected.
 pub(crate) struct Hub {
@@ -113,7 +126,7 @@ impl Hub {
         }
         connections.next += 1;
         let number = connections.next;
-        let closing = Arc::new(watch::Sender::new(None));
+        let closing = Arc::new(Closing::default());
         let connection = Connection {
             network,
             closing: Arc::clone(&closing),
@@ -181,10 +194,10 @@ impl Hub {
         let connections = crate::lock(&self.connections);
         for number in connections.of(id) {
             if let Some(connection) = connections.all.get(&number) {
-                connection.closing.send_replace(Some(Refusal {
+                connection.closing.give(Refusal {
                     reason: Reason::UnknownName,
                     retry_after_ms: 0,
-                }));
+                });
             }
         }
     }
@@ -192,7 +205,7 @@ impl Hub {
     /// Closes every connection with `refusal`.
     pub(crate) fn close_all(&self, refusal: Refusal) {
         for connection in crate::lock(&self.connections).all.values() {
-            connection.closing.send_replace(Some(refusal));
+            connection.closing.give(refusal);
         }
     }
 
@@ -200,10 +213,10 @@ impl Hub {
     fn close_receiver(&self, number: u64) {
         let connections = crate::lock(&self.connections);
         if let Some(connection) = connections.all.get(&number) {
-            connection.closing.send_replace(Some(Refusal {
+            connection.closing.give(Refusal {
                 reason: Reason::TooManyConnections,
                 retry_after_ms: 0,
-            }));
+            });
         }
     }
 
@@ -276,9 +289,15 @@ impl Outlet for Hub {
 }
 
 impl Seat {
-    /// Watches for the order to close.
-    pub(crate) fn closing(&self) -> watch::Receiver<Option<Refusal>> {
-        self.closing.subscribe()
+    /// Completes with the order to close; for one task, which may stop waiting and come back.
+    pub(crate) async fn ordered_to_close(&self) -> Refusal {
+        loop {
+            let order = *crate::lock(&self.closing.order);
+            if let Some(refusal) = order {
+                return refusal;
+            }
+            self.closing.given.notified().await;
+        }
     }
 
     /// Says who sits here, unless the account has too many connections.
