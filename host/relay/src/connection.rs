@@ -30,7 +30,8 @@ use crate::limits::{HANDSHAKE_MS, IN_FLIGHT};
 use crate::login::{self, Binding, Member, refused};
 use crate::operator;
 use crate::server::Relay;
-use crate::socket::{self, Broken, Incoming, Socket};
+use crate::socket::{self, Broken, Encoded, Incoming, Socket};
+use crate::store::Message;
 
 /// Serves one TCP connection to its end.
 pub(crate) async fn serve(
@@ -188,6 +189,17 @@ struct Connection {
 
 /// A call on its way: boxed, since most kinds are rare and the largest would be part of every connection.
 type Starting<'c> = Pin<Box<dyn Future<Output = Result<Step, Refusal>> + Send + 'c>>;
+
+/// Encodes a delivery; apart, as [`socket::encode`] is.
+fn encode(message: &Message) -> Result<Encoded, Broken> {
+    socket::encode(&Event::Deliver(Delivery {
+        number: message.number,
+        sender: message.sender.clone(),
+        stored_at: message.stored_at,
+        message_id: message.message_id,
+        body: &message.body,
+    }))
+}
 
 /// Why a connection's loop ends.
 enum End {
@@ -354,15 +366,7 @@ impl Connection {
         while self.unacknowledged.len() < WINDOW {
             match outbox.next() {
                 Next::Deliver(message) => {
-                    let delivery = Delivery {
-                        number: message.number,
-                        sender: message.sender.clone(),
-                        stored_at: message.stored_at,
-                        message_id: message.message_id,
-                        body: &message.body,
-                    };
-                    let delivery = socket::encode(&Event::Deliver(delivery))?;
-                    self.socket.feed(delivery).await?;
+                    self.socket.feed(encode(&message)?).await?;
                     self.unacknowledged.push(message.number);
                     let metrics = &self.relay.metrics;
                     metrics.delivered.add(1);

@@ -1,5 +1,6 @@
 //! One WebSocket: whole events out, whole requests in, both bounded.
 
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
@@ -80,21 +81,21 @@ impl Socket {
     }
 
     /// Queues an encoded event; [`Socket::flush`] sends it.
-    pub(crate) async fn feed(&mut self, event: Encoded) -> Result<(), Broken> {
-        self.feed_message(Message::Binary(event.0)).await
+    pub(crate) fn feed(&mut self, event: Encoded) -> impl Future<Output = Result<(), Broken>> {
+        self.feed_message(Message::Binary(event.0))
     }
 
     /// Queues a ping.
-    pub(crate) async fn ping(&mut self) -> Result<(), Broken> {
-        self.feed_message(Message::Ping(Bytes::new())).await
+    pub(crate) fn ping(&mut self) -> impl Future<Output = Result<(), Broken>> {
+        self.feed_message(Message::Ping(Bytes::new()))
     }
 
     async fn feed_message(&mut self, message: Message) -> Result<(), Broken> {
-        let feed = self.stream.feed(message);
-        clock::timeout(&*self.clock, WRITE_TIMEOUT_MS, feed)
+        let room = poll_fn(|cx| self.stream.poll_ready_unpin(cx));
+        clock::timeout(&*self.clock, WRITE_TIMEOUT_MS, room)
             .await
             .ok_or(Broken)??;
-        Ok(())
+        Ok(self.stream.start_send_unpin(message)?)
     }
 
     /// Sends what is queued.
