@@ -26,7 +26,7 @@ use crate::clock;
 use crate::http::{self, Opening};
 use crate::hub::{Network, Seat};
 use crate::inbox::{Next, Outbox};
-use crate::limits::{HANDSHAKE_MS, IN_FLIGHT};
+use crate::limits::{HANDSHAKE_MS, IN_FLIGHT, TLS_BUFFER};
 use crate::login::{self, Binding, Member, refused};
 use crate::operator;
 use crate::server::Relay;
@@ -99,7 +99,8 @@ async fn open(
     acceptor: TlsAcceptor,
     stream: TcpStream,
 ) -> Option<(Socket, Binding)> {
-    let mut stream: TlsStream<TcpStream> = acceptor.accept(stream).await.ok()?;
+    let accepting = acceptor.accept_with(stream, |tls| tls.set_buffer_limit(Some(TLS_BUFFER)));
+    let mut stream: TlsStream<TcpStream> = accepting.await.ok()?;
     let (_, tls) = stream.get_ref();
     let exporter = tls
         .export_keying_material([0; 32], EXPORTER_LABEL, None)
@@ -376,7 +377,7 @@ impl Connection {
                 Next::ReadAfter(number) => {
                     let page = self.relay.store.page(user.id, number, WINDOW).await;
                     let page = page.map_err(|error| End::Close(self.relay.internal(&error)))?;
-                    outbox.take_page(page, WINDOW);
+                    outbox.take_page(page);
                 }
                 Next::Wait => break,
             }

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use hostchat_core::wire::relay::WINDOW;
 use tokio::sync::Notify;
 
+use crate::limits::RECEIVER_BYTES;
 use crate::store::Message;
 
 /// The live end of a receiver, shared with the writer.
@@ -28,17 +29,21 @@ pub(crate) struct Inbox {
 #[derive(Default)]
 struct Live {
     queue: VecDeque<Arc<Message>>,
+    /// Of all in the queue.
+    weight: usize,
     lagging: bool,
 }
 
 impl Inbox {
-    /// Takes a message that has just become durable; beyond [`WINDOW`] the store is read instead.
+    /// Takes a message that has just become durable; beyond [`WINDOW`] or [`RECEIVER_BYTES`] the store is read instead.
     pub(crate) fn push(&self, message: Arc<Message>) {
         let mut live = crate::lock(&self.live);
         if live.lagging {
             return;
         }
-        if live.queue.len() < WINDOW {
+        let weight = live.weight + message.weight();
+        if live.queue.is_empty() || (live.queue.len() < WINDOW && weight <= RECEIVER_BYTES) {
+            live.weight = weight;
             live.queue.push_back(message);
         } else {
             live.lagging = true;
@@ -53,7 +58,10 @@ impl Inbox {
     }
 
     fn pop(&self) -> Option<Arc<Message>> {
-        crate::lock(&self.live).queue.pop_front()
+        let mut live = crate::lock(&self.live);
+        let message = live.queue.pop_front()?;
+        live.weight -= message.weight();
+        Some(message)
     }
 
     /// Whether messages were dropped since the last call; the caller reads the store if so.
@@ -112,9 +120,9 @@ impl Outbox {
         Next::Wait
     }
 
-    /// Takes what the store had after the cursor; a page shorter than `asked` is the last.
-    pub(crate) fn take_page(&mut self, page: Vec<Arc<Message>>, asked: usize) {
-        self.backlog = page.len() >= asked;
+    /// Takes what the store had after the cursor; after the last page there is an empty one.
+    pub(crate) fn take_page(&mut self, page: Vec<Arc<Message>>) {
+        self.backlog = !page.is_empty();
         self.page.extend(page);
     }
 
@@ -131,12 +139,16 @@ mod tests {
     use super::*;
 
     fn message(number: u64) -> Arc<Message> {
+        with_body(number, 0)
+    }
+
+    fn with_body(number: u64, length: usize) -> Arc<Message> {
         Arc::new(Message {
             number,
             sender: Address::parse("a@h:1").unwrap(),
             stored_at: 0,
             message_id: Bytes([0; 16]),
-            body: Arc::from(&b""[..]),
+            body: vec![0; length].into(),
         })
     }
 
@@ -148,7 +160,7 @@ mod tests {
                 Next::Deliver(message) => out.push(message.number),
                 Next::ReadAfter(after) => {
                     let page = stored.iter().filter(|n| **n > after).take(4);
-                    outbox.take_page(page.map(|n| message(*n)).collect(), 4);
+                    outbox.take_page(page.map(|n| message(*n)).collect());
                 }
                 Next::Wait => return out,
             }
@@ -170,6 +182,23 @@ mod tests {
         assert!(outbox.is_drained());
         inbox.push(message(9));
         assert_eq!(drain(&mut outbox, &[]), [9]);
+    }
+
+    #[test]
+    fn large_messages_wait_in_the_store() {
+        let inbox = Arc::new(Inbox::default());
+        let mut outbox = Outbox::new(Arc::clone(&inbox));
+        assert!(drain(&mut outbox, &[]).is_empty());
+        for number in 1..=20 {
+            inbox.push(with_body(number, RECEIVER_BYTES / 3));
+        }
+        assert_eq!(inbox.live.lock().unwrap().queue.len(), 2);
+        let all: Vec<u64> = (1..=20).collect();
+        assert_eq!(drain(&mut outbox, &all), all);
+        // One that is larger than all of it, where nothing else waits.
+        inbox.push(with_body(21, 2 * RECEIVER_BYTES));
+        assert_eq!(drain(&mut outbox, &[]), [21]);
+        assert_eq!(inbox.live.lock().unwrap().weight, 0);
     }
 
     #[test]

@@ -40,6 +40,7 @@ mod inbox;
 mod invitation;
 mod logging;
 mod login;
+mod memory;
 mod operator;
 mod rates;
 mod seats;

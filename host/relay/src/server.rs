@@ -19,7 +19,10 @@ use crate::connection;
 use crate::error::Error;
 use crate::history::{self, History};
 use crate::hub::{Hub, Network};
-use crate::limits::{CERTIFICATE_MS, Limits, NODE_SILENCE, NODE_WORD_MS, SHUTDOWN_MS, SWEEP_MS};
+use crate::limits::{
+    BASE_MIB, CERTIFICATE_MS, Limits, NODE_SILENCE, NODE_WORD_MS, SHUTDOWN_MS, SWEEP_MS,
+};
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::operator;
 use crate::rates::Rates;
@@ -119,7 +122,7 @@ impl Server {
     /// Opens the store and loads the certificate.
     ///
     /// # Errors
-    /// `Certificate`, `Store`, or `Argument` if the relay has no name that could be dialled.
+    /// `Certificate`, `Store`, or `Argument` if the relay has no name that could be dialled, or too little memory.
     pub async fn open(mut config: Config, listener: TcpListener) -> Result<Self, Error> {
         let bound = listener.local_addr()?;
         let mut names = std::mem::take(&mut config.names);
@@ -129,6 +132,7 @@ impl Server {
         let tls = Arc::new(tls::Identity::load(&config.certificate, &config.key)?);
         let operator = config.operator.map(operator::listen).transpose()?;
         let metrics = Arc::new(Metrics::default());
+        fit_into_memory(&mut config.limits)?;
         let rates = Arc::new(Rates::new(&config.limits));
         let hub = Arc::new(Hub::new(Arc::clone(&rates), Arc::clone(&config.clock)));
         let outlet: Arc<dyn Outlet> = Arc::clone(&hub) as _;
@@ -409,6 +413,35 @@ async fn watch(tls: Arc<tls::Identity>, clock: Arc<dyn Clock>, reload: Reload) {
             }
         }
     }
+}
+
+/// Takes no more connections than fit into the memory that the relay may have.
+fn fit_into_memory(limits: &mut Limits) -> Result<(), Error> {
+    if let Some(given) = memory::given_mib().filter(|given| *given < limits.memory_mib) {
+        tracing::warn!(
+            given,
+            memory_mib = limits.memory_mib,
+            "the system gives less memory"
+        );
+        limits.memory_mib = given;
+    }
+    let fitting = limits.fitting_connections();
+    if fitting == 0 {
+        return Err(Error::Argument(format!(
+            "no connection fits into {} MiB of memory: give memory_mib in relay.toml more than {BASE_MIB}",
+            limits.memory_mib
+        )));
+    }
+    if fitting < limits.connections {
+        tracing::warn!(
+            connections = limits.connections,
+            fitting,
+            memory_mib = limits.memory_mib,
+            "not all connections fit into the memory"
+        );
+        limits.connections = fitting;
+    }
+    Ok(())
 }
 
 fn name_of(bound: SocketAddr) -> Result<RelayName, Error> {

@@ -17,7 +17,7 @@ use crate::limits::WRITE_TIMEOUT_MS;
 
 /// Reads are small: the default of 128 KiB would be held by every idle connection.
 const READ_BUFFER: usize = 1024;
-/// Replies that are ready together leave in one TLS record of up to this size; nothing is held while idle.
+/// Replies that are ready together leave in one TLS record of up to this size.
 const WRITE_BUFFER: usize = 8 * 1024;
 
 /// The WebSocket of one client.
@@ -58,7 +58,7 @@ impl Socket {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(WRITE_BUFFER)
-            .max_write_buffer_size(WRITE_BUFFER + 4 * MAX_RELAY_MESSAGE)
+            .max_write_buffer_size(WRITE_BUFFER + 2 * MAX_RELAY_MESSAGE)
             .max_message_size(Some(MAX_RELAY_MESSAGE))
             .max_frame_size(Some(MAX_RELAY_MESSAGE));
         let stream =

@@ -20,6 +20,7 @@ use hostchat_core::wire::{Address, IdentityClaim, MessageId, Name, Prekey, Preke
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::limits::MESSAGE_OVERHEAD;
 use crate::rates::Spent;
 
 pub mod check;
@@ -81,6 +82,14 @@ pub struct Message {
     pub message_id: MessageId,
     /// As sent.
     pub body: Arc<[u8]>,
+}
+
+impl Message {
+    /// What it takes in memory, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.body.len() + MESSAGE_OVERHEAD
+    }
 }
 
 /// Where messages go once they are durable.
@@ -254,7 +263,8 @@ pub trait Store: Send + Sync + 'static {
     fn probe(&self) -> Queued<'_, ()>;
     /// The account of a name.
     fn account(&self, name: Name) -> Read<'_, Option<Account>>;
-    /// Up to `count` messages of a mailbox with numbers above `after`, in order.
+    /// Up to `count` messages of a mailbox with numbers above `after`, in order, of no more than
+    /// [`RECEIVER_BYTES`](crate::limits::RECEIVER_BYTES) but for the last of them; none if there is none.
     fn page(&self, mailbox: AccountId, after: u64, count: usize) -> Read<'_, Vec<Arc<Message>>>;
     /// Whom an account blocks, as `sender_key`, in no order that means anything.
     fn blocked(&self, account: AccountId) -> Read<'_, Vec<String>>;

@@ -23,7 +23,7 @@ use super::{
     Taken, Totals, blobs, block, log, ops, roster, schema,
 };
 use crate::clock::Clock;
-use crate::limits::{Limits, WRITE_QUEUE};
+use crate::limits::{Limits, RECEIVER_BYTES, WRITE_QUEUE};
 use crate::metrics::Metrics;
 
 /// How long one process waits for another (an `invite` beside a running relay) to finish its write.
@@ -228,16 +228,20 @@ impl Store for Sqlite {
     fn page(&self, mailbox: AccountId, after: u64, count: usize) -> Read<'_, Vec<Arc<Message>>> {
         let now = self.age.now_ms().cast_signed();
         self.read(move |connection| {
-            connection
-                .prepare_cached(
-                    "SELECT number, sender, stored_at, message_id, body FROM message
-                     WHERE mailbox = ?1 AND number > ?2 AND expires > ?3 ORDER BY number LIMIT ?4",
-                )?
-                .query_map(
-                    (mailbox.0, after.cast_signed(), now, count as i64),
-                    message_from,
-                )?
-                .collect()
+            let mut messages = connection.prepare_cached(
+                "SELECT number, sender, stored_at, message_id, body FROM message
+                 WHERE mailbox = ?1 AND number > ?2 AND expires > ?3 ORDER BY number LIMIT ?4",
+            )?;
+            let limits = (mailbox.0, after.cast_signed(), now, count as i64);
+            let mut rows = messages.query_map(limits, message_from)?;
+            let (mut page, mut weight) = (Vec::new(), 0);
+            while weight < RECEIVER_BYTES
+                && let Some(message) = rows.next().transpose()?
+            {
+                weight += message.weight();
+                page.push(message);
+            }
+            Ok(page)
         })
     }
 

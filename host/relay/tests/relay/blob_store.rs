@@ -186,7 +186,7 @@ async fn an_upload_that_has_begun_waits_while_the_disk_is_full() {
 }
 
 /// Memory of a process that is in use, in bytes.
-fn resident(process: &Process) -> usize {
+pub fn resident(process: &Process) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
     let kib: usize = line

@@ -24,6 +24,7 @@ mod hostile;
 mod limits;
 mod login;
 mod mailbox;
+mod memory;
 mod migrate;
 mod nats;
 mod operator;

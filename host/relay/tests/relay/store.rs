@@ -7,6 +7,7 @@ use hostchat_core::wire::relay::Kind;
 use hostchat_core::wire::{Address, Bytes};
 use hostchat_relay::Limits;
 use hostchat_relay::clock::ManualClock;
+use hostchat_relay::limits::{MESSAGE_OVERHEAD, RECEIVER_BYTES};
 use hostchat_relay::store::sqlite::Options;
 use hostchat_relay::store::{
     AccountId, Admission, Appended, Message, Nats, NewMessage, Outlet, Registered, Sqlite, Store,
@@ -72,11 +73,55 @@ fn new(to: &Person, id: u128, body: &[u8]) -> NewMessage {
     }
 }
 
+/// Everything in a mailbox, page by page.
+async fn waiting(store: &Arc<dyn Store>, mailbox: AccountId) -> Vec<Arc<Message>> {
+    let mut all: Vec<Arc<Message>> = Vec::new();
+    loop {
+        let after = all.last().map_or(0, |message| message.number);
+        let page = store.page(mailbox, after, 1_000).await.unwrap();
+        if page.is_empty() {
+            return all;
+        }
+        let weights: Vec<usize> = page.iter().map(|message| message.weight()).collect();
+        let but_last = weights.split_last().unwrap().1;
+        assert!(
+            but_last.iter().sum::<usize>() < RECEIVER_BYTES,
+            "{weights:?}"
+        );
+        all.extend(page);
+    }
+}
+
 also_on_nats!(
+    large_messages_come_in_small_pages,
     what_is_stored_is_what_was_given,
     a_closed_store_says_so_and_keeps_what_it_had,
     what_is_stored_reaches_the_outlet_in_the_order_of_its_number,
 );
+
+#[tokio::test]
+async fn large_messages_come_in_small_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(folder.path(), Limits::default()).await;
+    let bob = Person::new("bob");
+    let mailbox = register(&store, &bob).await;
+    for id in 0..40 {
+        let body = vec![7; if id < 20 { 6_000 } else { 5 }];
+        let stored = store.append(new(&bob, id, &body)).await.await;
+        assert_eq!(stored, Ok(Appended::Stored));
+    }
+    let ids: Vec<u128> = waiting(&store, mailbox)
+        .await
+        .iter()
+        .map(|message| u128::from_be_bytes(message.message_id.0))
+        .collect();
+    assert_eq!(ids, (0..40).collect::<Vec<_>>());
+    let page = store.page(mailbox, 0, 64).await.unwrap();
+    assert_eq!(
+        page.len(),
+        RECEIVER_BYTES.div_ceil(6_000 + MESSAGE_OVERHEAD)
+    );
+}
 
 #[tokio::test]
 async fn one_failing_write_of_a_group_fails_alone() {
@@ -95,7 +140,7 @@ async fn one_failing_write_of_a_group_fails_alone() {
         id += 1;
         assert!(id < 1_000, "never full");
     }
-    let before = store.page(mailbox, 0, 1_000).await.unwrap();
+    let before = waiting(&store, mailbox).await;
     assert_eq!(before.len() as u128, id);
 
     // Another connection holds the writer up until all of these stand in its queue: they become one group.
@@ -118,13 +163,13 @@ async fn one_failing_write_of_a_group_fails_alone() {
     assert_eq!(unknown.await, Ok(Appended::UnknownName));
     assert_eq!(also_too_much.await, Err(StoreError::Full));
 
-    let after = store.page(mailbox, 0, 1_000).await.unwrap();
+    let after = waiting(&store, mailbox).await;
     assert_eq!(after, before[2..]);
     assert_eq!(
         store.append(new(&bob, 5_000, &big)).await.await,
         Ok(Appended::Stored)
     );
-    let last = store.page(mailbox, 0, 1_000).await.unwrap();
+    let last = waiting(&store, mailbox).await;
     let numbers: Vec<u64> = before.iter().chain(last.last()).map(|m| m.number).collect();
     assert_eq!(
         *collected.0.lock().unwrap(),

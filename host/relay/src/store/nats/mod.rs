@@ -69,7 +69,7 @@ use super::{
     Taken, Totals,
 };
 use crate::clock::Clock;
-use crate::limits::{Limits, WRITE_QUEUE};
+use crate::limits::{Limits, MESSAGE_OVERHEAD, RECEIVER_BYTES, WRITE_QUEUE};
 use crate::metrics::Metrics;
 
 mod blob_copy;
@@ -319,9 +319,15 @@ impl Store for Nats {
             if after == 0 {
                 self.node.mail.catch_up().await?;
             }
-            let (mut page, mut after) = (Vec::new(), after);
-            while page.len() < count {
-                let waiting = self.node.waiting(mailbox, after, count - page.len());
+            let (mut page, mut after, mut weight) = (Vec::<Arc<Message>>::new(), after, 0);
+            while page.len() < count && weight < RECEIVER_BYTES {
+                let mut waiting = self.node.waiting(mailbox, after, count - page.len());
+                let mut ahead = weight;
+                waiting.retain(|(_, next)| {
+                    let fits = ahead < RECEIVER_BYTES;
+                    ahead += next.bytes as usize + MESSAGE_OVERHEAD;
+                    fits
+                });
                 let Some((last, _)) = waiting.last() else {
                     break;
                 };
@@ -333,6 +339,7 @@ impl Store for Nats {
                 while let Some(message) = bodies.next().await {
                     // Not there any more: acknowledged or expired meanwhile.
                     page.extend(message?);
+                    weight = page.iter().map(|message| message.weight()).sum();
                 }
             }
             Ok(page)

@@ -240,7 +240,7 @@ impl Node {
             let most = u64::from(self.limits.database_mib) * 1024 * 1024;
             if blocked {
                 Some(Appended::Blocked)
-            } else if view.sums().1 >= most {
+            } else if view.sums().1 >= most || view.sums().0 >= self.limits.nats_messages() {
                 Some(Appended::RelayFull)
             } else if view.is_full(mailbox, new, &self.limits) {
                 Some(Appended::MailboxFull)
