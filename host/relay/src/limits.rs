@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Storage;
+
 /// Most calls of one connection that wait for the store; the relay reads no further until some are answered.
 ///
 /// Enough for a full group commit from a single pipelining client, and at most 512 KiB of parts of blobs. Parts that are
@@ -92,7 +94,7 @@ pub const MAX_BUCKETS: usize = 65_536;
 pub const NODE_WORD_MS: u64 = 2_000;
 /// Words that a node may miss before it counts as gone: two that were lost, and a slow third.
 pub const NODE_SILENCE: u32 = 3;
-/// Most callers of one kind of rate in one word of a node about what was spent there: with eight kinds it stays below half
+/// Most callers of one kind of rate in one word of a node about what was spent there: with nine kinds it stays below half
 /// of what a server takes, the rest comes two seconds later.
 pub const NODE_SPENT: usize = 1_000;
 /// Longest time, in milliseconds, that a pause between two runs of the relay counts towards expiry: one day.
@@ -226,17 +228,21 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How many connections fit into the memory, each at its worst.
+    /// How many connections fit into the memory, each at its worst: half of it is for them on NATS.
     #[must_use]
-    pub fn fitting_connections(&self) -> usize {
-        let room = mib(self.memory_mib.saturating_sub(BASE_MIB));
+    pub fn fitting_connections(&self, storage: Storage) -> usize {
+        let for_them = match storage {
+            Storage::Sqlite => self.memory_mib,
+            Storage::Nats => self.memory_mib / 2,
+        };
+        let room = mib(for_them.saturating_sub(BASE_MIB));
         usize::try_from(room / CONNECTION_BYTES).unwrap_or(usize::MAX)
     }
 
-    /// How many messages may wait on NATS, whose nodes keep a list of them: for as much memory again.
+    /// How many messages may wait on NATS, whose nodes keep a list of them: in the other half of the memory.
     #[must_use]
     pub fn nats_messages(&self) -> u64 {
-        mib(self.memory_mib) / NATS_MESSAGE_BYTES
+        mib(self.memory_mib) / 2 / NATS_MESSAGE_BYTES
     }
 
     /// How long a message is kept, in milliseconds.

@@ -132,7 +132,7 @@ impl Server {
         let tls = Arc::new(tls::Identity::load(&config.certificate, &config.key)?);
         let operator = config.operator.map(operator::listen).transpose()?;
         let metrics = Arc::new(Metrics::default());
-        fit_into_memory(&mut config.limits)?;
+        fit_into_memory(&mut config.limits, config.store)?;
         let rates = Arc::new(Rates::new(&config.limits));
         let hub = Arc::new(Hub::new(Arc::clone(&rates), Arc::clone(&config.clock)));
         let outlet: Arc<dyn Outlet> = Arc::clone(&hub) as _;
@@ -416,7 +416,7 @@ async fn watch(tls: Arc<tls::Identity>, clock: Arc<dyn Clock>, reload: Reload) {
 }
 
 /// Takes no more connections than fit into the memory that the relay may have.
-fn fit_into_memory(limits: &mut Limits) -> Result<(), Error> {
+fn fit_into_memory(limits: &mut Limits, storage: Storage) -> Result<(), Error> {
     if let Some(given) = memory::given_mib().filter(|given| *given < limits.memory_mib) {
         tracing::warn!(
             given,
@@ -425,10 +425,10 @@ fn fit_into_memory(limits: &mut Limits) -> Result<(), Error> {
         );
         limits.memory_mib = given;
     }
-    let fitting = limits.fitting_connections();
+    let fitting = limits.fitting_connections(storage);
     if fitting == 0 {
         return Err(Error::Argument(format!(
-            "no connection fits into {} MiB of memory: give memory_mib in relay.toml more than {BASE_MIB}",
+            "no connection fits into {} MiB of memory: give memory_mib in relay.toml more than {BASE_MIB}, twice that on NATS",
             limits.memory_mib
         )));
     }

@@ -18,7 +18,8 @@ use crate::store::nats::{to_file, to_servers};
 Example:
   hostchat-relay backup --dir r --to backup-2026-08-01.db
 
-On NATS it makes the same file of what is on the servers, but for the log of who wrote to whom. It never overwrites. Keep cert.pem and key.pem as well: clients pin them.")]
+On NATS it makes the same file of what is on the servers, but for the log of who wrote to whom. It never overwrites. Keep
+cert.pem and key.pem as well: clients pin them.")]
 pub(super) struct Backup {
     #[command(flatten)]
     folder: Folder,

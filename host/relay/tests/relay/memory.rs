@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use hostchat_core::wire::relay::{BLOB_PART, Call, Kind, WINDOW};
+use hostchat_relay::Storage;
 use hostchat_relay::limits::{BASE_MIB, CONNECTION_BYTES, Limits};
 
 use crate::blob_store::{MIB, resident};
@@ -42,7 +43,7 @@ async fn memory_stays_below_the_ceiling_and_connections_beyond_it_are_turned_awa
         memory_mib,
         ..Limits::default()
     };
-    let seats = seats.fitting_connections();
+    let seats = seats.fitting_connections(Storage::Sqlite);
     assert_eq!(seats, 64);
 
     let (alice, bob) = (Person::new("alice"), Person::new("bob"));

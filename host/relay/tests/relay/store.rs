@@ -15,7 +15,7 @@ use hostchat_relay::store::{
 };
 
 use crate::client::Person;
-use crate::harness::{WALL, also_on_nats, nats_url, on_nats, servers};
+use crate::harness::{WALL, also_on_nats, nats_url, on_nats, run_on_nats, servers};
 
 #[derive(Default)]
 struct Collected(Mutex<Vec<u64>>);
@@ -121,6 +121,30 @@ async fn large_messages_come_in_small_pages() {
         page.len(),
         RECEIVER_BYTES.div_ceil(6_000 + MESSAGE_OVERHEAD)
     );
+}
+
+#[test]
+fn on_nats_no_more_waits_than_a_node_has_memory_for() {
+    run_on_nats(|| {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let (store, _) = open(folder.path(), Limits::default()).await;
+            let bob = Person::new("bob");
+            register(&store, &bob).await;
+            let append = async |store: &Arc<dyn Store>, id| {
+                let stored = store.append(new(&bob, id, b"x")).await;
+                stored.await.unwrap()
+            };
+            assert_eq!(append(&store, 1).await, Appended::Stored);
+            let none = Limits {
+                memory_mib: 0,
+                ..Limits::default()
+            };
+            let (small, _) = open(folder.path(), none).await;
+            assert_eq!(append(&small, 2).await, Appended::RelayFull);
+            assert_eq!(append(&small, 1).await, Appended::Repeat);
+        });
+    });
 }
 
 #[tokio::test]
