@@ -262,7 +262,7 @@ registration = "{registration}"
 # Limits; README.md says what each is for. Rates are token buckets; per_minute = 0 turns one off.
 [limits]
 # connections = 4096
-# memory_mib = 1024
+# memory_mib = 1536
 # message_days = 30
 # mailbox_messages = 10000
 # mailbox_mib = 64

@@ -191,7 +191,7 @@ impl Default for Limits {
         let rate = |burst, per_minute| Rate { burst, per_minute };
         Self {
             connections: 4096,
-            memory_mib: 1024,
+            memory_mib: 1536,
             connections_per_address: 256,
             connections_per_account: 8,
             login_seconds: 45,
