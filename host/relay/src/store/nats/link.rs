@@ -1,4 +1,4 @@
-//! The connection to the servers: three streams, writes that are compared with what was there, reads of one body.
+//! The connection to the servers: the streams, writes that are compared with what was there, reads of one body.
 
 use std::path::PathBuf;
 use std::time::Duration;
