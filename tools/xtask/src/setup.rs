@@ -13,9 +13,10 @@ pub(crate) const CHIP_TARGETS: [&str; 3] = [
 
 /// What the tests start: pairs of (program, package). Only the program of `nats-server` is used: the service that Debian
 /// may start with it is not needed, and the tests' own servers take free ports.
-pub(crate) const FOR_TESTS: [(&str, &str); 4] = [
+pub(crate) const FOR_TESTS: [(&str, &str); 5] = [
     ("strace", "strace"),
     ("faketime", "faketime"),
+    ("/usr/sbin/ip", "iproute2"),
     ("/usr/sbin/nats-server", "nats-server"),
     ("chromium-headless-shell", "chromium-headless-shell"),
 ];

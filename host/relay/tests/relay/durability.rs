@@ -219,9 +219,16 @@ async fn every_stored_follows_a_sync_and_would_not_without() {
 /// Messages of the test below; it cuts the store back when a half of them is acknowledged.
 const PIPELINED: u128 = 400;
 
-/// Kills a relay under load and leaves of its store what was synced, as when the machine goes down. Returns which
-/// messages were acknowledged, and which are there.
-async fn cut_back(before: &str) -> (BTreeSet<u128>, BTreeSet<u128>) {
+/// A store as it is when the machine went down.
+struct CutBack {
+    folder: TempDir,
+    bob: Person,
+    acknowledged: BTreeSet<u128>,
+    found: BTreeSet<u128>,
+}
+
+/// Kills a relay under load and leaves of its store what was synced.
+async fn cut_back(before: &str) -> CutBack {
     let folder = init();
     configure(folder.path(), before, OPEN);
     let trace = folder.path().join("trace");
@@ -263,11 +270,18 @@ async fn cut_back(before: &str) -> (BTreeSet<u128>, BTreeSet<u128>) {
     }
     std::fs::remove_file(folder.path().join("relay.db-shm")).unwrap();
     let database = rusqlite::Connection::open(folder.path().join("relay.db")).unwrap();
-    let Ok(mut ids) = database.prepare("SELECT message_id FROM message") else {
-        return (acknowledged, BTreeSet::new());
-    };
-    let ids = ids.query_map([], |row| Ok(u128::from_be_bytes(row.get(0)?)));
-    (acknowledged, ids.unwrap().map(Result::unwrap).collect())
+    let mut found = BTreeSet::new();
+    // Without syncs there may be no table.
+    if let Ok(mut ids) = database.prepare("SELECT message_id FROM message") {
+        let ids = ids.query_map([], |row| Ok(u128::from_be_bytes(row.get(0)?)));
+        found.extend(ids.unwrap().map(Result::unwrap));
+    }
+    CutBack {
+        folder,
+        bob,
+        acknowledged,
+        found,
+    }
 }
 
 /// A file of the store with what was written to it before the start of a sync that was done, and nothing else.
@@ -316,13 +330,20 @@ fn write_of(call: &str) -> (usize, Vec<u8>) {
 
 #[tokio::test]
 async fn what_was_acknowledged_is_in_a_store_cut_back_to_what_was_synced() {
-    let (acknowledged, found) = cut_back("").await;
-    let lost: Vec<_> = acknowledged.difference(&found).collect();
+    let store = cut_back("").await;
+    let lost: Vec<_> = store.acknowledged.difference(&store.found).collect();
     assert!(lost.is_empty(), "lost {lost:?}");
+    // A relay recovers it, and hands out what is there.
+    let process = Process::start(store.folder.path());
+    let mut to = Client::login(&process.place, &store.bob).await;
+    let delivered = to.drain(true).await;
+    let ids = delivered.iter().map(|d| u128::from_be_bytes(d.message_id));
+    assert_eq!(ids.collect::<BTreeSet<_>>(), store.found);
+    assert_eq!(delivered.len(), store.found.len(), "each once");
 
-    let (acknowledged, found) = cut_back("danger_synchronous_off = true").await;
+    let store = cut_back("danger_synchronous_off = true").await;
     assert!(
-        acknowledged.difference(&found).count() > 0,
+        store.acknowledged.difference(&store.found).count() > 0,
         "the check itself must be able to fail"
     );
 }

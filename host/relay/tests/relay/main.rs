@@ -17,16 +17,17 @@ mod browser;
 mod client;
 mod cluster;
 mod durability;
+mod failover;
 mod golden;
 mod harness;
 mod hostile;
-
 mod limits;
 mod login;
 mod mailbox;
 mod memory;
 mod migrate;
 mod nats;
+mod network;
 mod operator;
 mod page;
 mod prekeys;

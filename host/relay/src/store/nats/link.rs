@@ -1,7 +1,7 @@
 //! The connection to the servers: the streams, writes that are compared with what was there, reads of one body.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Mutex;
 
 use async_nats::jetstream::context::{GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
@@ -12,17 +12,21 @@ use async_nats::jetstream::stream::{
 use async_nats::jetstream::{self, Context, ErrorCode};
 use async_nats::{Client, ConnectOptions, HeaderMap};
 use bytes::Bytes;
+use tokio::time::{Duration, Instant, sleep};
 
 use super::super::StoreError;
 use super::Options;
 use super::record::{Subjects, check_name, is_gone};
 
 /// Longest time that a read or a write is tried again while servers fail over.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest time of one try: a replicated write takes milliseconds, an election a second or two.
 pub(super) const TRY: Duration = Duration::from_secs(2);
 /// Between two tries.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
+/// A server that fails for so long may be cut off from the others, but not from this node: another one is asked. Some
+/// elections take longer, but then it costs nothing.
+const LEAVE: Duration = Duration::from_secs(4);
 /// Between two attempts to connect again, times the number of attempts, up to ten.
 const RECONNECT: Duration = Duration::from_millis(50);
 /// Compares the revision of a subject with what the writer has seen.
@@ -84,6 +88,8 @@ pub(super) struct Link {
     blobs: Stream,
     /// Where a log is kept.
     pub(super) log: Option<Stream>,
+    /// The first failure since a write was done, or since this server was chosen for failures of another one.
+    failing: Mutex<Option<Instant>>,
 }
 
 impl Link {
@@ -178,6 +184,7 @@ impl Link {
             client,
             context,
             subjects,
+            failing: Mutex::new(None),
         })
     }
 
@@ -235,7 +242,7 @@ impl Link {
         if let Some(expect) = expect {
             headers.insert(EXPECT, expect.to_string());
         }
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         let mut again = false;
         loop {
             // Repeats are found by this look, so that fewer comparisons fail: servers before 2.10 lose count when one does in
@@ -252,7 +259,10 @@ impl Link {
             let sent = self.context.send_publish(subject.clone(), publish).await;
             let error = match sent {
                 Ok(ack) => match ack.await {
-                    Ok(ack) => return Ok(Put::Done(ack.sequence)),
+                    Ok(ack) => {
+                        *crate::lock(&self.failing) = None;
+                        return Ok(Put::Done(ack.sequence));
+                    }
                     Err(error) => error,
                 },
                 Err(error) => error,
@@ -263,10 +273,11 @@ impl Link {
                     return Err(StoreError::Other(error.to_string()));
                 }
                 _ if is_full(&error) => return Err(StoreError::Full),
-                _ if tokio::time::Instant::now() >= deadline => return Err(unavailable(error)),
+                _ if Instant::now() >= deadline => return Err(unavailable(error)),
                 _ => tracing::debug!(error = ?error.to_string(), "a write is tried again"),
             }
-            tokio::time::sleep(PAUSE).await;
+            self.leave_if_it_fails().await;
+            sleep(PAUSE).await;
         }
     }
 
@@ -295,7 +306,8 @@ impl Link {
     /// The last record of a subject, as the leader knows it.
     pub(super) async fn last(&self, subject: &str) -> Result<Option<StreamMessage>, StoreError> {
         let stream = self.stream_of(subject);
-        from_leader(|| stream.get_last_raw_message_by_subject(subject)).await
+        self.ask_leader(|| stream.get_last_raw_message_by_subject(subject))
+            .await
     }
 
     /// The first record from `number` on, as the leader knows it.
@@ -305,7 +317,49 @@ impl Link {
         number: u64,
     ) -> Result<Option<StreamMessage>, StoreError> {
         let stream = self.stream(which);
-        from_leader(|| stream.get_first_raw_message_by_subject(">", number)).await
+        self.ask_leader(|| stream.get_first_raw_message_by_subject(">", number))
+            .await
+    }
+
+    /// Asks the leader for a record, again while servers fail over.
+    async fn ask_leader<F>(&self, ask: impl Fn() -> F) -> Result<Option<StreamMessage>, StoreError>
+    where
+        F: Future<Output = Result<StreamMessage, LastRawMessageError>>,
+    {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match ask().await {
+                Ok(message) => return Ok(Some(message)),
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
+                    return Ok(None);
+                }
+                Err(error) if Instant::now() >= deadline => {
+                    return Err(unavailable(error));
+                }
+                Err(_) => {}
+            }
+            self.leave_if_it_fails().await;
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Called when something failed; connects to another server, or to the same one, when no write was done for [`LEAVE`].
+    /// That something is read means nothing: a leader that is cut off reads what it has.
+    async fn leave_if_it_fails(&self) {
+        let leave = {
+            let mut failing = crate::lock(&self.failing);
+            let since = failing.get_or_insert_with(Instant::now);
+            let leave = since.elapsed() >= LEAVE;
+            if leave {
+                *since = Instant::now();
+            }
+            leave
+        };
+        if leave {
+            tracing::warn!("NATS fails: another server is asked");
+            // What fails here is that the client has ended.
+            let _ = self.client.force_reconnect().await;
+        }
     }
 
     fn stream_of(&self, subject: &str) -> &Stream {
@@ -335,42 +389,22 @@ impl Link {
 
     /// Deletes everything under a filter.
     pub(super) async fn purge(&self, which: Which, filter: String) -> Result<(), StoreError> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             match self.stream(which).purge().filter(filter.clone()).await {
                 Ok(_) => return Ok(()),
-                Err(error) if tokio::time::Instant::now() >= deadline => {
+                Err(error) if Instant::now() >= deadline => {
                     return Err(unavailable(error));
                 }
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                Err(_) => sleep(PAUSE).await,
             }
-        }
-    }
-}
-
-/// Asks the leader for a record, again while servers fail over.
-async fn from_leader<F>(ask: impl Fn() -> F) -> Result<Option<StreamMessage>, StoreError>
-where
-    F: Future<Output = Result<StreamMessage, LastRawMessageError>>,
-{
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        match ask().await {
-            Ok(message) => return Ok(Some(message)),
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
-                return Ok(None);
-            }
-            Err(error) if tokio::time::Instant::now() >= deadline => {
-                return Err(unavailable(error));
-            }
-            Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
 }
 
 /// Opens a stream, made or brought to what the configuration says.
 async fn make(context: &Context, config: StreamConfig) -> Result<Stream, StoreError> {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     loop {
         // A cluster that has just started has no leader yet.
         let error = match context.get_or_create_stream(config.clone()).await {
@@ -386,19 +420,19 @@ async fn make(context: &Context, config: StreamConfig) -> Result<Stream, StoreEr
             }
             Err(error) => error.to_string(),
         };
-        if tokio::time::Instant::now() >= deadline {
+        if Instant::now() >= deadline {
             return Err(StoreError::Unavailable(format!(
                 "the stream {} cannot be made: {error}",
                 config.name
             )));
         }
-        tokio::time::sleep(PAUSE * 4).await;
+        sleep(PAUSE * 4).await;
     }
 }
 
 /// Deletes everything in a stream that is there. Nodes that still write to it find it.
 async fn empty(context: &Context, name: &str) -> Result<(), StoreError> {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let error = match context.get_stream(name).await {
             Ok(stream) => match stream.purge().await {
@@ -414,12 +448,12 @@ async fn empty(context: &Context, name: &str) -> Result<(), StoreError> {
                 _ => error.to_string(),
             },
         };
-        if tokio::time::Instant::now() >= deadline {
+        if Instant::now() >= deadline {
             return Err(StoreError::Unavailable(format!(
                 "the stream {name} cannot be emptied: {error}"
             )));
         }
-        tokio::time::sleep(PAUSE * 4).await;
+        sleep(PAUSE * 4).await;
     }
 }
 

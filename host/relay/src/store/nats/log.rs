@@ -18,13 +18,13 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pu
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use hostchat_core::wire::Name;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout};
 
 use super::super::log::{Filter, LogEntry, Logged, Position};
 use super::super::{AccountId, NewMessage, ReaderHash, StoreError};
 use super::blob_view::Known;
 use super::feed::millis;
-use super::link::{TRY, unavailable};
+use super::link::{PATIENCE, PAUSE, TRY, unavailable};
 use super::node::Node;
 use super::record::{KIND, hex, number};
 
@@ -84,8 +84,25 @@ impl Node {
         put.await.map(|_| ())
     }
 
-    /// Up to `count` entries, newest first.
+    /// Up to `count` entries, newest first; asked for again while servers fail over.
     pub(super) async fn read_log(
+        &self,
+        filter: &Filter,
+        count: usize,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.try_read_log(filter, count).await {
+                Err(StoreError::Unavailable(error)) if Instant::now() < deadline => {
+                    tracing::debug!(?error, "the log is read again");
+                    sleep(PAUSE).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_read_log(
         &self,
         filter: &Filter,
         count: usize,
@@ -213,7 +230,8 @@ impl LogReader<'_> {
         Ok((low, found))
     }
 
-    /// The entries from `from` to before `end`, of which there are `count`, in order.
+    /// The entries from `from` to before `end`, of which there are `count`, in order. `Unavailable` if some do not come: a
+    /// server failed, or their time was over just now.
     async fn read(&self, from: u64, end: u64, count: u64) -> Result<Vec<LogEntry>, StoreError> {
         let mut entries = Vec::new();
         if count == 0 {
@@ -222,13 +240,16 @@ impl LogReader<'_> {
         let consumer = self.consumer(from).await?;
         let batch = consumer.fetch().max_messages(count as usize).expires(TRY);
         let mut records = batch.messages().await.map_err(unavailable)?;
+        let mut missing = count;
         while let Some(record) = records.next().await {
             let record = record.map_err(unavailable)?;
             let number = record.info().map_err(unavailable)?.stream_sequence;
             if number >= end {
-                // Some between have expired meanwhile.
+                // That came meanwhile, after all those.
+                missing = 0;
                 break;
             }
+            missing = missing.saturating_sub(1);
             match self.entry(&record) {
                 Some(entry) => entries.push(entry),
                 None => {
@@ -238,6 +259,10 @@ impl LogReader<'_> {
         }
         drop(records);
         self.node.end_log_consumer(consumer).await;
+        if missing > 0 {
+            let error = format!("{missing} of {count} entries did not come");
+            return Err(StoreError::Unavailable(error));
+        }
         Ok(entries)
     }
 

@@ -39,10 +39,12 @@
 //! the trait's invariants are weaker: a write that resolves with `Unavailable` may have happened (it may be repeated as it
 //! was), and writes take effect in the order in which they were queued only where they touch the same account or pair.
 //!
-//! Per node and not over all: connections, connections per account, and quotas by the writes that are on their way at that
-//! moment. What users take of rates is told to the other nodes every two seconds, and missing there from then on: over
-//! all they get one burst a node at most, and the rate in the long run. The newest receiver of an account closes the ones at other nodes, and nodes tell each other whom they see
-//! ([`Peers`]), both by plain messages: if one is lost, two receivers get everything, each once.
+//! Per node and not over all: connections, connections per account, and quotas by the writes that are on their way at
+//! that moment. What users take of rates is told to the other nodes every two seconds, and missing there from then on:
+//! over all they get one burst a node at most, and the rate in the long run. The newest receiver of an account closes the
+//! ones at other nodes, and nodes tell each other whom they see ([`Peers`]), both by plain messages: if one is lost, two
+//! receivers get everything, each once. A server that this node reaches, but that cannot write for seconds, may be cut
+//! off from the others: the node goes to another one.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::pin::Pin;
