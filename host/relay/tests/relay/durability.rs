@@ -203,7 +203,12 @@ fn syncs_and_violations((trace, sender): &(String, String)) -> (u32, u32) {
 #[tokio::test]
 async fn every_stored_follows_a_sync_and_would_not_without() {
     for what in [What::Messages, What::Parts] {
-        let (syncs, violations) = syncs_and_violations(&traced("", what).await);
+        let traced_relay = traced("", what).await;
+        assert!(
+            traced_relay.0.contains("fdatasync("),
+            "SQLite was built without the flag in .cargo/config.toml"
+        );
+        let (syncs, violations) = syncs_and_violations(&traced_relay);
         assert!(u128::from(syncs) >= ONE_BY_ONE, "{syncs} syncs");
         assert_eq!(violations, 0, "answered before the sync");
 
