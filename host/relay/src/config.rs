@@ -167,16 +167,19 @@ impl Config {
     /// `NotARelay` if there is none, `Config` with the line that is wrong.
     pub fn load(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(FILE);
+        let wrong = |why| Error::Config {
+            path: path.clone(),
+            why,
+        };
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::NotARelay(folder.to_owned()));
             }
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(wrong(error.to_string()));
+            }
             Err(error) => return Err(Error::io(path.display().to_string())(error)),
-        };
-        let wrong = |why| Error::Config {
-            path: path.clone(),
-            why,
         };
         let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         if file.store == Storage::Nats && file.nats.is_none() {

@@ -55,6 +55,15 @@ const DOORS: [(&[&str], &[&str]); 4] = [
     ),
 ];
 
+/// What SQL begins with. It is constant text with bound parameters.
+const SQL: [&str; 10] = [
+    "SELECT ", "INSERT ", "UPDATE ", "DELETE ", "CREATE ", "DROP ", "ALTER ", "ATTACH ", "PRAGMA ",
+    "VACUUM ",
+];
+
+/// The only place where SQL is put together: from names of tables and columns that are constants there.
+const SQL_DOOR: &str = "host/client/src/vault/mod.rs";
+
 /// Most lines of code in one file, its tests not counted.
 const MAX_LINES: usize = 600;
 
@@ -110,6 +119,15 @@ pub(crate) fn house() -> Result<(), Failed> {
                 code.len()
             ));
         }
+        if !is_test(place) && !place.starts_with("tools") {
+            let code = code.join("\n");
+            if makes_sql(&code) && place != Path::new(SQL_DOOR) {
+                wrong.push(format!("{}: puts SQL together", place.display()));
+            }
+            if code.contains("process::Command") {
+                wrong.push(format!("{}: starts a program", place.display()));
+            }
+        }
         for (crates, doors) in DOORS {
             let inside = doors.iter().any(|door| place.starts_with(door));
             for name in crates.iter().filter(|_| !inside && !is_test(place)) {
@@ -138,6 +156,15 @@ pub(crate) fn house() -> Result<(), Failed> {
 /// Tests may use the crates behind our own code as oracles.
 fn is_test(place: &Path) -> bool {
     place.components().any(|part| part.as_os_str() == "tests")
+}
+
+/// Whether text that begins as SQL is formatted.
+fn makes_sql(code: &str) -> bool {
+    code.match_indices("format!(").any(|(at, opening)| {
+        let rest = code[at + opening.len()..].trim_start();
+        let text = rest.trim_start_matches(['r', '#', '"']).trim_start();
+        SQL.iter().any(|word| text.starts_with(word))
+    })
 }
 
 /// Whether a line of code uses the crate `name`: as the first part of a path.
@@ -198,4 +225,25 @@ pub(crate) fn chips() -> Vec<Step> {
         }
     }
     steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::makes_sql;
+
+    #[test]
+    fn sql_that_is_put_together_is_seen() {
+        for wrong in [
+            "let sql = format!(\"SELECT x FROM {table}\");",
+            "format!(\n    r#\"DELETE FROM {table}\"#\n)",
+        ] {
+            assert!(makes_sql(wrong), "{wrong}");
+        }
+        for right in [
+            "prepare(\"SELECT x FROM y WHERE z = ?1\")",
+            "format!(\"{count} selected\")",
+        ] {
+            assert!(!makes_sql(right), "{right}");
+        }
+    }
 }

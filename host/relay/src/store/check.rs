@@ -10,7 +10,7 @@ use hostchat_core::wire::{Address, MAX_ENVELOPE, Name, Prekey, codec};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{Logged, StoreError, block, ops, schema, sqlite};
+use super::{Logged, StoreError, block, ops, schema, sqlite, wal};
 
 /// Most findings that are listed, of the file and in all; a damaged one has thousands.
 const MOST: usize = 50;
@@ -47,6 +47,7 @@ pub struct Report {
 /// # Errors
 /// `NotOurs`, `Newer`, or why it cannot be read at all. Damage is an error only if it hides the rest.
 pub fn check(path: &Path) -> Result<Report, StoreError> {
+    let log_bytes = wal::length(path);
     let mut connection = open(path)?;
     let tx = connection.transaction()?;
     let recognised = schema::recognise(&tx)?;
@@ -69,8 +70,8 @@ pub fn check(path: &Path) -> Result<Report, StoreError> {
     }
     tx.commit()?;
     report.problems.truncate(MOST);
-    if report.problems.is_empty() && !report.in_use {
-        // The log is empty then: SQLite may remove it again.
+    if report.problems.is_empty() && !report.in_use && log_bytes == 0 {
+        // The log is empty: SQLite may remove it again.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     }
     Ok(report)
@@ -81,6 +82,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     if let Err(error) = std::fs::metadata(path) {
         return Err(StoreError::Other(error.to_string()));
     }
+    wal::check_header(path)?;
     // Not read-only: after a crash the index of the log is rebuilt, which is a file beside the database.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;

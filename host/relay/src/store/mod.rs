@@ -38,6 +38,7 @@ mod roster;
 mod schema;
 mod tx;
 mod usage;
+mod wal;
 mod writer;
 
 pub use blobs::{Announced, BlobKey, BlobState, NewBlob, PutPart, ReaderHash};

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::age::{Age, Mark};
 use super::readers::Readers;
 use super::tx::{Cache, Tx};
+use super::wal;
 use super::writer::{Job, Write, Writer};
 use super::{
     Account, AccountId, AccountRow, Admission, Announced, Appended, BlobKey, BlobState, Block,
@@ -356,11 +357,14 @@ fn connect(path: &Path, wall_ms: u64, opened: Opened) -> Result<Connection, Stor
         .mode(0o600)
         .open(path)
         .map_err(|error| StoreError::Other(error.to_string()))?;
-    let log_bytes = std::fs::metadata(with_suffix(path, "-wal")).map_or(0, |log| log.len());
+    wal::check_header(path)?;
+    let log_bytes = wal::length(path);
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
     let recognised = schema::recognise(&connection)?;
-    if opened == Opened::ToServe && recognised.unclean {
+    // An end in order leaves no log; one that is left may have hidden that there was none.
+    let left = recognised.version > 0 && (recognised.unclean || log_bytes > 0);
+    if opened == Opened::ToServe && left {
         recover(&connection, &recognised, log_bytes)?;
     }
     connection.set_prepared_statement_cache_capacity(64);

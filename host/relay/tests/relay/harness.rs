@@ -196,7 +196,16 @@ impl Process {
     }
 
     /// As [`Process::start_as`], with JSON logs from this level on.
-    pub fn start_logging(mut command: Command, folder: &Path, level: &str) -> Self {
+    pub fn start_logging(command: Command, folder: &Path, level: &str) -> Self {
+        Self::try_start(command, folder, level).expect("a relay that starts")
+    }
+
+    /// As [`Process::start_logging`]; the exit code if it does not start.
+    pub fn try_start(
+        mut command: Command,
+        folder: &Path,
+        level: &str,
+    ) -> Result<Self, Option<i32>> {
         let mut child = command
             .args(["run", "--log", level, "--log-format", "json"])
             .args(["--dir", folder.to_str().unwrap()])
@@ -208,11 +217,11 @@ impl Process {
         BufReader::new(child.stdout.as_mut().unwrap())
             .read_line(&mut line)
             .unwrap();
-        assert!(!line.is_empty(), "the relay did not start");
-        Self {
-            child,
-            place: Place::parse(&line, None),
+        if line.is_empty() {
+            return Err(child.wait().unwrap().code());
         }
+        let place = Place::parse(&line, None);
+        Ok(Self { child, place })
     }
 }
 
