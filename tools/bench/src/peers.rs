@@ -61,7 +61,7 @@ impl Peer {
         let (clients, routes) = ports.split_at(3);
         let to_all = routes
             .iter()
-            .map(|port| format!("\"nats-route://127.0.0.1:{port}/\""))
+            .map(|port| format!("\"nats://127.0.0.1:{port}\""))
             .collect::<Vec<_>>()
             .join(", ");
         let servers = clients.iter().zip(routes).map(|(port, route)| {

@@ -87,7 +87,7 @@ impl NatsServer {
     }
 
     fn start_at(host: Host, program: &Path) -> Self {
-        let route = |host: Host| format!("nats-route://{}:6222/", host.address());
+        let route = |host: Host| format!("nats://{}:6222", host.address());
         let routes: Vec<String> = host.others().map(route).collect();
         let more = [
             "-n",
