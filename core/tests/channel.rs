@@ -7,7 +7,8 @@
 
 use hostchat_core::error::{Decode, Error, Limit, Peer};
 use hostchat_core::icd::{
-    Channel, FromToken, HostUnlock, LinkError, MAX_LINK, ToToken, TokenUnlock, UnlockKind,
+    Channel, FromToken, HostUnlock, LinkError, MAX_LINK, TOKEN_VERSION, ToToken, TokenUnlock,
+    UnlockKind,
 };
 use hostchat_core::wire::Bytes;
 use rand_chacha::ChaCha20Rng;
@@ -170,7 +171,7 @@ fn a_reflected_share_an_identity_point_and_a_foreign_version_are_refused() {
         Some(Error::PeerMisbehaved(Peer::BadPoint))
     );
     let foreign = Start {
-        version: 2,
+        version: TOKEN_VERSION + 1,
         ..start(UnlockKind::Unlock, b"prs", 5).1
     };
     assert_eq!(

@@ -10,15 +10,17 @@ use std::fmt::Write as _;
 
 use hostchat_core::icd::link::{FromToken, Hello, ToToken};
 use hostchat_core::icd::{
-    Act, Activity, Answered, Command, ContactInfo, Lifecycle, LinkError, Log, LogEntry, Offered,
-    Opened, OpenedKind, Reply, Status, TokenError,
+    Act, Activity, Answered, Command, ContactInfo, Generations, Lifecycle, LinkError, Log,
+    LogEntry, Offered, Opened, OpenedKind, Reply, SessionInfo, Status, TokenError,
 };
+use hostchat_core::wire::content::{Fate, Receipt};
 use hostchat_core::wire::relay::{
     Account, Answer, Call, Delivery, Event, Kind, Login, Reason, Refusal, Request,
 };
 use hostchat_core::wire::{
-    Address, Bytes, Confirm, Content, Envelope, FirstHeader, FrameHeader, IdentityClaim, Name,
-    PairAnswer, PairOffer, PairPublic, Prekey, PrekeyBundle, PrekeyKind, RelayName, codec,
+    Address, Bytes, Confirm, Content, Envelope, FirstHeader, FrameHeader, Generation,
+    IdentityClaim, Name, PairAnswer, PairOffer, PairPublic, Prekey, PrekeyBundle, PrekeyKind,
+    PrekeyRef, Quiet, RelayName, codec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -73,7 +75,7 @@ macro_rules! same {
     };
 }
 
-same!(Account, Kind, Reason, Act, Activity, Lifecycle, LinkError, TokenError, OpenedKind, PrekeyKind, FrameHeader,
+same!(Account, Fate, Kind, Quiet, Reason, Receipt, Act, Activity, Lifecycle, LinkError, TokenError, OpenedKind, PrekeyKind, FrameHeader,
     PrekeyBundle; Envelope, Content, Call, Event, Answer, ToToken, FromToken, Command, Reply, Request);
 
 fn check<'a, T: Serialize + Deserialize<'a> + PartialEq + std::fmt::Debug>(
@@ -156,6 +158,19 @@ fn bundle() -> PrekeyBundle {
     }
 }
 
+fn generation() -> Generation {
+    Generation {
+        number: 300,
+        random: Bytes([13; 16]),
+    }
+}
+
+fn prekey_refs<const N: usize>() -> heapless::Vec<PrekeyRef, N> {
+    [prekey(PrekeyKind::OneTime).reference()]
+        .into_iter()
+        .collect()
+}
+
 fn refusal() -> Refusal {
     Refusal {
         reason: Reason::RateLimited,
@@ -208,6 +223,29 @@ fn hosts(lines: &mut BTreeMap<String, String>) {
             Content::Empty => Content::Empty,
             Content::Text { .. } => Content::Text { id: Bytes([1; 16]), sent_at: 1_700_000_000_000, text: "h\u{e9}" },
             Content::SessionEnded => Content::SessionEnded,
+            Content::Note { .. } => Content::Note {
+                id: Bytes([1; 16]), sent_at: 1_700_000_000_000, number: 300, delivered: [Bytes([2; 16])].into_iter().collect(),
+                reply_to: Some(Bytes([3; 16])), timer: Some(3600), text: "h\u{e9}",
+            },
+            Content::Quiet { .. } => Content::Quiet { inner: b"inner" },
+        });
+    }
+    {
+        pin!(lines, Quiet {
+            Quiet::Receipts { .. } => Quiet::Receipts { state: Receipt::Delivered, ids: [Bytes([1; 16])].into_iter().collect() },
+            Quiet::Unreadable { .. } => Quiet::Unreadable { ids: [Bytes([1; 16])].into_iter().collect(), all: true },
+            Quiet::Told { .. } => Quiet::Told {
+                since: 1_700_000_000_000, fates: [(Bytes([1; 16]), Fate::Lost)].into_iter().collect(),
+            },
+        });
+    }
+    {
+        pin!(lines, Receipt { Receipt::Delivered => Receipt::Delivered, Receipt::Read => Receipt::Read });
+    }
+    {
+        pin!(lines, Fate {
+            Fate::Again => Fate::Again, Fate::Delivered => Fate::Delivered, Fate::NothingToShow => Fate::NothingToShow,
+            Fate::Lost => Fate::Lost, Fate::Unknown => Fate::Unknown,
         });
     }
 }
@@ -256,6 +294,10 @@ fn relay(lines: &mut BTreeMap<String, String>) {
             Call::GetPart { .. } => Call::GetPart { blob: Bytes([1; 16]), reader: Bytes([3; 16]), index: 300 },
             Call::EndBlob { .. } => Call::EndBlob { blob: Bytes([1; 16]), reader: Bytes([3; 16]) },
             Call::DeleteBlob { .. } => Call::DeleteBlob { blob: Bytes([1; 16]) },
+            Call::Generation { .. } => Call::Generation { from: Generation::NONE, to: generation() },
+            Call::TakeLastResort(_) => Call::TakeLastResort(name()),
+            Call::Prekeys => Call::Prekeys,
+            Call::DropPrekeys => Call::DropPrekeys,
         });
     }
     {
@@ -282,6 +324,10 @@ fn relay(lines: &mut BTreeMap<String, String>) {
             Answer::Blocked { .. } => Answer::Blocked { addresses: heapless::Vec::from_slice(&["a@h:1"]).expect("fits"), more: false },
             Answer::Blob { .. } => Answer::Blob { size: 20_000, parts: 2, expires_in: 86_400 },
             Answer::Part { .. } => Answer::Part { bytes: b"part" },
+            Answer::Generation(_) => Answer::Generation(generation()),
+            Answer::Prekeys { .. } => Answer::Prekeys {
+                one_time: prekey_refs(), last_resort: Some(PrekeyRef { id: 2, issued: 1_700_000_000 }),
+            },
         });
     }
     {
@@ -390,6 +436,7 @@ fn token(lines: &mut BTreeMap<String, String>) {
             TokenError::WrongPin => TokenError::WrongPin,
             TokenError::NothingToCommit => TokenError::NothingToCommit,
             TokenError::Uncommitted => TokenError::Uncommitted,
+            TokenError::NoLiveSession => TokenError::NoLiveSession,
         });
     }
     {
@@ -419,6 +466,14 @@ fn token(lines: &mut BTreeMap<String, String>) {
             Command::StorageKey => Command::StorageKey,
             Command::Random => Command::Random,
             Command::Log => Command::Log,
+            Command::Generations => Command::Generations,
+            Command::PlanGeneration { .. } => Command::PlanGeneration { next: generation() },
+            Command::AdoptGeneration { .. } => Command::AdoptGeneration { current: generation(), supersede: true },
+            Command::Prekeys => Command::Prekeys,
+            Command::DropPrekeys => Command::DropPrekeys,
+            Command::ForgetPrekey { .. } => Command::ForgetPrekey { id: 300 },
+            Command::Sessions { .. } => Command::Sessions { peer: peer() },
+            Command::FindContact { .. } => Command::FindContact { session: Bytes([1; 16]) },
         });
     }
     {
@@ -448,6 +503,11 @@ fn token(lines: &mut BTreeMap<String, String>) {
             Reply::Log(_) => Reply::Log(Log {
                 now_ms: 300, entries: [LogEntry { at_ms: 200, act: Act::Seal, done: true }].into_iter().collect(),
             }),
+            Reply::Generations(_) => Reply::Generations(Generations { current: generation(), next: Some(generation()), sessions_lost: 1 }),
+            Reply::Prekeys { .. } => Reply::Prekeys { one_time: prekey_refs(), last_resort: prekey_refs() },
+            Reply::Sessions(_) => Reply::Sessions([SessionInfo {
+                session: Bytes([1; 16]), own: true, answered: false, superseded: false, current: true,
+            }].into_iter().collect()),
         });
     }
     {
@@ -466,6 +526,9 @@ fn token(lines: &mut BTreeMap<String, String>) {
             Act::Open => Act::Open,
             Act::Forget => Act::Forget,
             Act::StorageKey => Act::StorageKey,
+            Act::Generation => Act::Generation,
+            Act::Supersede => Act::Supersede,
+            Act::DropPrekeys => Act::DropPrekeys,
         });
     }
 }

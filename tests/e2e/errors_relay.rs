@@ -5,8 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 
-use hostchat_core::wire::relay::Event;
-use hostchat_core::wire::{Bytes, PROTOCOL_VERSION};
+use hostchat_core::wire::Bytes;
+use hostchat_core::wire::relay::{Event, RELAY_VERSION};
 use hostchat_tests::hostile::{Frame, HostileRelay};
 use hostchat_tests::{Ended, World};
 
@@ -76,8 +76,8 @@ fn a_relay_of_another_version_is_refused_with_what_to_update() {
     let alice = world.bare_home("alice", None);
     let init = ["init", "--relay", &relay.address, "--name", "alice"];
     for (version, hint) in [
-        (PROTOCOL_VERSION + 1, "hint: update hostchat"),
-        (PROTOCOL_VERSION - 1, "hint: the relay has to be updated"),
+        (RELAY_VERSION + 1, "hint: update hostchat"),
+        (RELAY_VERSION - 1, "hint: the relay has to be updated"),
     ] {
         relay.attack(|adversary| {
             adversary.challenge = Box::new(move |_| {

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use hostchat_core::icd::link::{Deframer, MAX_SERIAL, encode_serial};
-use hostchat_core::icd::{FromToken, Hello, Lifecycle};
-use hostchat_core::wire::{Bytes, PROTOCOL_VERSION};
+use hostchat_core::icd::{FromToken, Hello, Lifecycle, TOKEN_VERSION};
+use hostchat_core::wire::Bytes;
 use hostchat_tests::{Ended, Home, Running, World};
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -371,10 +371,10 @@ fn hello(version: u8) -> impl Fn(u8) -> Vec<u8> {
 
 #[test]
 fn a_token_of_another_version_is_refused_with_what_to_update() {
-    init_on(hello(PROTOCOL_VERSION + 1))
+    init_on(hello(TOKEN_VERSION + 1))
         .refused(5, "the token speaks protocol version 2, this program 1")
         .refused(5, "hint: update hostchat");
-    init_on(hello(PROTOCOL_VERSION - 1))
+    init_on(hello(TOKEN_VERSION - 1))
         .refused(5, "the token speaks protocol version 0, this program 1")
         .refused(5, "hint: update the token's firmware");
 }

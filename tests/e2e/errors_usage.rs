@@ -62,9 +62,10 @@ fn versions_and_exit_codes_are_told() {
     let world = World::new();
     let version = bare(&world, &["--version"]).ok();
     let expected = format!(
-        "hostchat {} (protocol {})\n",
+        "hostchat {} (relay protocol {}, token protocol {})\n",
         env!("CARGO_PKG_VERSION"),
-        hostchat_core::wire::PROTOCOL_VERSION
+        hostchat_core::wire::relay::RELAY_VERSION,
+        hostchat_core::icd::TOKEN_VERSION
     );
     assert_eq!(version.out, expected);
     let codes = bare(&world, &["exit-codes", "--json"]).ok();

@@ -1,7 +1,7 @@
 //! Identities and prekeys with the real program over a hostile relay: swapped, forged, and logins passed on.
 
-use hostchat_core::wire::relay::{Account, Event, Kind, Login, Reason};
-use hostchat_core::wire::{Address, Name, PROTOCOL_VERSION, PrekeyBundle, RelayName};
+use hostchat_core::wire::relay::{Account, Event, Kind, Login, RELAY_VERSION, Reason};
+use hostchat_core::wire::{Address, Name, PrekeyBundle, RelayName};
 use hostchat_tests::Home;
 use hostchat_tests::hostile::alter::{self, Foreign};
 use hostchat_tests::hostile::{Caller, Frame, Mallory, event};
@@ -266,7 +266,7 @@ fn a_login_passed_on_to_another_relay_is_refused_there() {
     scene.relay.attack(|adversary| {
         adversary.challenge = Box::new(move |_| {
             vec![Frame::Binary(event(&Event::Challenge {
-                version: PROTOCOL_VERSION,
+                version: RELAY_VERSION,
                 challenge,
                 software: "1.0.0",
             }))]

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use hostchat_core::wire::relay::{Answer, Event, Kind, Reason, Refusal};
-use hostchat_core::wire::{Bytes, PROTOCOL_VERSION};
+use hostchat_core::wire::Bytes;
+use hostchat_core::wire::relay::{Answer, Event, Kind, RELAY_VERSION, Reason, Refusal};
 use hostchat_tests::hostile::alter::{self, Foreign};
 use hostchat_tests::hostile::{Call, Frame, Mail, Mallory, event};
 
@@ -218,7 +218,7 @@ fn rubbish_in_place_of_events_ends_the_program_with_a_reason_and_loses_nothing()
     );
     let many = |event: Vec<u8>, n: usize| vec![Frame::Binary(event); n];
     let challenge = event(&Event::Challenge {
-        version: PROTOCOL_VERSION,
+        version: RELAY_VERSION,
         challenge: Bytes([1; 32]),
         software: "again",
     });
@@ -289,7 +289,7 @@ fn what_a_relay_calls_things_cannot_drive_the_terminal() {
     scene.relay.attack(|adversary| {
         adversary.challenge = Box::new(|_| {
             vec![Frame::Binary(event(&Event::Challenge {
-                version: PROTOCOL_VERSION,
+                version: RELAY_VERSION,
                 challenge: Bytes([0x5c; 32]),
                 software: "\u{1b}[2J\u{1b}]0;owned\u{7}\u{202e}",
             }))]
@@ -335,7 +335,7 @@ fn what_a_relay_calls_things_cannot_drive_the_terminal() {
     scene.relay.attack(|adversary| {
         adversary.challenge = Box::new(|_| {
             vec![Frame::Binary(event(&Event::Challenge {
-                version: PROTOCOL_VERSION + 1,
+                version: RELAY_VERSION + 1,
                 challenge: Bytes([0; 32]),
                 software: "2.0.0",
             }))]

@@ -14,6 +14,7 @@
 use heapless::Vec;
 use rand_core::CryptoRng;
 
+use super::TOKEN_VERSION;
 use crate::crypto::hash::Transcript;
 use crate::crypto::kdf::Prk;
 use crate::crypto::label::{self, Label};
@@ -22,7 +23,7 @@ use crate::crypto::siv::{SivKey, TAG_LEN};
 use crate::crypto::{hash, mac};
 use crate::error::{Decode, Error, Limit, Misuse};
 use crate::icd::link::{FromToken, ToToken};
-use crate::wire::{Bytes, PROTOCOL_VERSION, SUITE};
+use crate::wire::{Bytes, SUITE};
 
 /// What a run is for; each has its own CPace channel identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,13 +150,13 @@ impl HostUnlock {
         let start = Start {
             sid: Bytes(sid),
             share: Bytes(share),
-            version: PROTOCOL_VERSION,
+            version: TOKEN_VERSION,
         };
         let message = ToToken::UnlockStart {
             init: kind == UnlockKind::Init,
             sid: start.sid,
             share: start.share,
-            version: PROTOCOL_VERSION,
+            version: TOKEN_VERSION,
         };
         Ok((
             Self {
@@ -222,7 +223,7 @@ impl TokenUnlock {
         version: u8,
         rng: &mut R,
     ) -> Result<(Self, FromToken<'static>), Error> {
-        if version != PROTOCOL_VERSION {
+        if version != TOKEN_VERSION {
             return Err(Error::Decode(Decode::Version));
         }
         let ci = kind.ci(token_id, salt)?;
@@ -233,14 +234,14 @@ impl TokenUnlock {
             version,
         };
         let (own, peer) = (
-            ad(Role::Responder, PROTOCOL_VERSION),
+            ad(Role::Responder, TOKEN_VERSION),
             ad(Role::Initiator, version),
         );
         let isk = cpace.finish(Role::Responder, &[&own], &share.0, &[&peer])?;
-        let keys = Keys::derive(kind, &ci, &start, &Bytes(own_share), PROTOCOL_VERSION, &isk);
+        let keys = Keys::derive(kind, &ci, &start, &Bytes(own_share), TOKEN_VERSION, &isk);
         let answer = FromToken::UnlockAnswer {
             share: Bytes(own_share),
-            version: PROTOCOL_VERSION,
+            version: TOKEN_VERSION,
             tag: keys.tag(label::CHANNEL_CONFIRM_B),
         };
         Ok((Self { keys }, answer))

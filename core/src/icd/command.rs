@@ -7,8 +7,8 @@ use heapless::String;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{
-    Account, Address, Bytes, IdentityClaim, MessageId, PairAnswer, PairOffer, Prekey, PrekeyBundle,
-    PrekeyKind, RelayName, SessionId,
+    Account, Address, Bytes, Generation, IdentityClaim, MessageId, PairAnswer, PairOffer, Prekey,
+    PrekeyBundle, PrekeyKind, PrekeyRef, RelayName, SessionId,
 };
 
 /// What the host asks of an unlocked token.
@@ -136,6 +136,39 @@ pub enum Command<'a> {
     Random,
     /// What the token was asked lately: [`Log`].
     Log,
+    /// The generation of these keys: [`Generations`].
+    Generations,
+    /// Notes a generation that is about to be asked for at the relay.
+    PlanGeneration {
+        /// The pair.
+        next: Generation,
+    },
+    /// Makes a generation the current one; there is no next one then, and the count of lost sessions is 0.
+    AdoptGeneration {
+        /// The pair.
+        current: Generation,
+        /// In the same write, supersedes every session that is there: they open, and never seal again.
+        supersede: bool,
+    },
+    /// Which prekeys are kept: [`Reply::Prekeys`].
+    Prekeys,
+    /// Deletes all one-time prekeys; ids go on 65,536 later, so that none is given twice by keys that went back in time.
+    DropPrekeys,
+    /// Deletes a one-time prekey, if it is there.
+    ForgetPrekey {
+        /// Its id.
+        id: u32,
+    },
+    /// The sessions of a contact: [`Reply::Sessions`].
+    Sessions {
+        /// The contact.
+        peer: Address,
+    },
+    /// The contact of a session: [`Reply::Contact`].
+    FindContact {
+        /// The session.
+        session: SessionId,
+    },
 }
 
 /// What the token answers.
@@ -183,6 +216,50 @@ pub enum Reply<'a> {
     Random(Bytes<32>),
     /// Answer to `Log`.
     Log(Log),
+    /// Answer to `Generations`.
+    Generations(Generations),
+    /// Answer to `Prekeys`.
+    Prekeys {
+        /// One-time prekeys, by id.
+        one_time: heapless::Vec<PrekeyRef, MAX_ONE_TIME>,
+        /// Last-resort prekeys, by id; the newest is in use.
+        last_resort: heapless::Vec<PrekeyRef, MAX_LAST_RESORT>,
+    },
+    /// Answer to `Sessions`, by birth.
+    Sessions(heapless::Vec<SessionInfo, MAX_SESSIONS>),
+}
+
+/// One-time prekeys kept at most.
+pub const MAX_ONE_TIME: usize = 16;
+/// Last-resort prekeys kept at most: one in use and those of 35 days.
+pub const MAX_LAST_RESORT: usize = 8;
+/// Sessions of one contact at most.
+pub const MAX_SESSIONS: usize = 2;
+
+/// Which generation of keys a token holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generations {
+    /// The one in use; [`Generation::NONE`] before the first.
+    pub current: Generation,
+    /// The one that was about to be asked for.
+    pub next: Option<Generation>,
+    /// Session records that were damaged and dropped since the last `AdoptGeneration`.
+    pub sessions_lost: u16,
+}
+
+/// One session of a contact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionInfo {
+    /// Its id.
+    pub session: SessionId,
+    /// Whether this end began it.
+    pub own: bool,
+    /// Whether a frame of the peer has opened in it.
+    pub answered: bool,
+    /// Whether it only opens: a newer session took its place.
+    pub superseded: bool,
+    /// Whether `Seal` takes it.
+    pub current: bool,
 }
 
 /// Most requests that a token remembers.
@@ -240,6 +317,12 @@ pub enum Act {
     Forget,
     /// The key of the host's store was given out.
     StorageKey,
+    /// The generation went on.
+    Generation,
+    /// All sessions were superseded.
+    Supersede,
+    /// One-time prekeys were deleted.
+    DropPrekeys,
 }
 
 impl Act {
@@ -259,7 +342,17 @@ impl Act {
             Command::Open { .. } => Self::Open,
             Command::Forget { .. } => Self::Forget,
             Command::StorageKey => Self::StorageKey,
-            Command::Status
+            Command::AdoptGeneration {
+                supersede: true, ..
+            } => Self::Supersede,
+            Command::AdoptGeneration { .. } => Self::Generation,
+            Command::DropPrekeys | Command::ForgetPrekey { .. } => Self::DropPrekeys,
+            Command::PlanGeneration { .. }
+            | Command::Generations
+            | Command::Prekeys
+            | Command::Sessions { .. }
+            | Command::FindContact { .. }
+            | Command::Status
             | Command::Identity
             | Command::Lock
             | Command::PairOffer
@@ -460,4 +553,6 @@ pub enum TokenError {
     NothingToCommit,
     /// An open on this session is not committed yet.
     Uncommitted,
+    /// All sessions of this contact are superseded: a new one is needed.
+    NoLiveSession,
 }

@@ -15,10 +15,15 @@ pub mod link;
 
 pub use channel::{Channel, HostUnlock, TokenUnlock, UnlockKind};
 pub use command::{
-    Act, Answered, Command, ContactInfo, LOG_ENTRIES, LinkError, Log, LogEntry, Offered, Opened,
-    OpenedKind, Reply, Status, TokenError,
+    Act, Answered, Command, ContactInfo, Generations, LOG_ENTRIES, LinkError, Log, LogEntry,
+    MAX_LAST_RESORT, MAX_ONE_TIME, MAX_SESSIONS, Offered, Opened, OpenedKind, Reply, SessionInfo,
+    Status, TokenError,
 };
 pub use link::{Activity, FromToken, Hello, Lifecycle, MAX_LINK, ToToken};
+
+/// Version of the link between host and token: `Hello`, unlock, commands. Within one version commands and replies are only
+/// appended.
+pub const TOKEN_VERSION: u8 = 2;
 
 /// USB vendor id of a token: pid.codes. Its product ids 1 to 16 are for tests and private use; a token that is sold needs
 /// one of its own.

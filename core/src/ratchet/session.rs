@@ -11,8 +11,8 @@ use crate::crypto::dh::{DhPublic, DhSecret};
 use crate::crypto::siv;
 use crate::error::{Error, Limit, Misuse, Peer};
 use crate::wire::{
-    Bytes, Frame, FrameHeader, MAX_CONTENT, MAX_PADDED, MessageId, PROTOCOL_VERSION, SUITE,
-    SessionId, codec, pad,
+    Bytes, FRAME_VERSION, Frame, FrameHeader, MAX_CONTENT, MAX_PADDED, MessageId, SUITE, SessionId,
+    codec, pad,
 };
 
 /// Room for an opened content: the padded text is decrypted in place and then cut down to the content. Any buffer that
@@ -282,7 +282,7 @@ impl Session {
         out: &mut VecView<u8>,
     ) -> Result<(), Error> {
         let header = codec::encode_vec::<_, MAX_HEADER>(&FrameHeader {
-            version: PROTOCOL_VERSION,
+            version: FRAME_VERSION,
             suite: SUITE,
             session: self.id,
             ratchet_key: Bytes(active.public.0),

@@ -4,7 +4,7 @@ use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Decode, Error};
-use crate::wire::{Bytes, MAX_FRAME, PROTOCOL_VERSION, SUITE, codec};
+use crate::wire::{Bytes, FRAME_VERSION, MAX_FRAME, SUITE, codec};
 
 /// 16 random bytes drawn at the seal; relay and receiver drop repeats by it.
 pub type MessageId = Bytes<16>;
@@ -59,7 +59,7 @@ impl<'a> Frame<'a> {
         }
         if bytes
             .first()
-            .is_some_and(|&version| version != PROTOCOL_VERSION)
+            .is_some_and(|&version| version != FRAME_VERSION)
         {
             return Err(Error::Decode(Decode::Version));
         }

@@ -13,6 +13,7 @@ pub mod codec;
 pub mod content;
 pub mod envelope;
 pub mod frame;
+pub mod generation;
 pub mod identity;
 pub mod pad;
 pub mod prekey;
@@ -20,17 +21,19 @@ pub mod relay;
 
 pub use address::{Address, Name, RelayName};
 pub use bytes::Bytes;
-pub use content::Content;
+pub use content::{Content, Quiet};
 pub use envelope::{
     Confirm, Envelope, FirstHeader, PairAnswer, PairOffer, PairPublic, SessionStartId,
 };
 pub use frame::{Frame, FrameHeader, MessageId, SessionId};
+pub use generation::Generation;
 pub use identity::{Identity, IdentityClaim};
-pub use prekey::{Prekey, PrekeyBundle, PrekeyKind};
+pub use prekey::{Prekey, PrekeyBundle, PrekeyKind, PrekeyRef};
 pub use relay::Account;
 
-/// Version of the wire protocol, the first number that any two ends compare.
-pub const PROTOCOL_VERSION: u8 = 1;
+/// Version of frames, envelopes and stored handshakes. Raising it would end every session; relay and token have versions
+/// of their own ([`relay::RELAY_VERSION`], `icd::TOKEN_VERSION`).
+pub const FRAME_VERSION: u8 = 1;
 
 /// Cipher suite 1: AES-256-SIV, X25519, ML-KEM-768, Ed25519, HKDF-SHA-256, CPace-ristretto255-SHA512.
 pub const SUITE: u8 = 1;

@@ -63,6 +63,27 @@ impl Prekey {
     }
 }
 
+/// Names one prekey: equal refs at relay and token are one key, since a restored token gives an id to another key but not
+/// at the same second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PrekeyRef {
+    /// [`Prekey::id`].
+    pub id: u32,
+    /// [`Prekey::issued`].
+    pub issued: u64,
+}
+
+impl Prekey {
+    /// Names this prekey.
+    #[must_use]
+    pub const fn reference(&self) -> PrekeyRef {
+        PrekeyRef {
+            id: self.id,
+            issued: self.issued,
+        }
+    }
+}
+
 /// What a sender gets from the receiver's relay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrekeyBundle {

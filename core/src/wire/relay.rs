@@ -16,12 +16,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::crypto::label;
 use crate::wire::{
-    Address, Bytes, IdentityClaim, MessageId, Name, Prekey, PrekeyBundle, RelayName,
+    Address, Bytes, Generation, IdentityClaim, MessageId, Name, Prekey, PrekeyBundle, PrekeyRef,
+    RelayName,
 };
 
 /// Names a blob: random, drawn by who leaves it.
 pub type BlobId = Bytes<16>;
 
+/// Version of the protocol between client and relay: `Challenge`, `Login`, calls. Within one version calls and answers are
+/// only appended.
+pub const RELAY_VERSION: u8 = 2;
 /// Longest relay message, in bytes, either way; larger ones close the connection before they are read.
 pub const MAX_RELAY_MESSAGE: usize = 16 * 1024;
 /// Most deliveries in flight without an acknowledgement, per connection.
@@ -30,13 +34,15 @@ pub const WINDOW: usize = 64;
 pub const ONLINE_PAGE: usize = 64;
 /// Most addresses in one page of [`Answer::Blocked`].
 pub const BLOCKED_PAGE: usize = 64;
+/// Most one-time prekeys of an account at its relay.
+pub const PREKEY_STOCK: usize = 32;
 /// Bytes of each part of a blob but the last, which may be shorter.
 pub const BLOB_PART: usize = 8 * 1024;
 /// Most readers of one blob.
 pub const BLOB_READERS: usize = 64;
 /// Label of the TLS 1.3 exporter value that a login is bound to (RFC 8446 §7.5); no context, 32 bytes.
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-hostchat-1-login";
-/// WebSocket subprotocol (RFC 6455 §1.9): its number is the protocol version.
+/// WebSocket subprotocol (RFC 6455 §1.9); `Challenge` has the version.
 pub const SUBPROTOCOL: &str = "hostchat.1";
 /// Path of the WebSocket.
 pub const PATH: &str = "/hostchat";
@@ -232,6 +238,20 @@ pub enum Call<'a> {
         /// The blob.
         blob: BlobId,
     },
+    /// Compare and set: makes `to` the account's generation if it is `from`. `Done` if it is `to` now, otherwise
+    /// [`Answer::Generation`] with the pair that is there, unchanged.
+    Generation {
+        /// The pair expected; [`Generation::NONE`] for an account that never had one.
+        from: Generation,
+        /// The pair wanted.
+        to: Generation,
+    },
+    /// As `TakePrekeys`, but without a one-time prekey.
+    TakeLastResort(Name),
+    /// Which own prekeys lie here: [`Answer::Prekeys`].
+    Prekeys,
+    /// Deletes all own one-time prekeys. Idempotent.
+    DropPrekeys,
 }
 
 /// What a relay sends. Append-only.
@@ -341,6 +361,15 @@ pub enum Answer<'a> {
     Part {
         /// As put.
         bytes: &'a [u8],
+    },
+    /// Answer to `Generation`: not done; this pair is there.
+    Generation(Generation),
+    /// Answer to `Prekeys`.
+    Prekeys {
+        /// One-time prekeys that were not given out, by id.
+        one_time: Vec<PrekeyRef, PREKEY_STOCK>,
+        /// The last-resort prekey.
+        last_resort: Option<PrekeyRef>,
     },
 }
 

@@ -101,15 +101,15 @@ fn unlock(kind: UnlockKind, prs: &[u8], first: &[u8]) -> Doc {
         Pake::new(prs, &ci, &sid, "unlock scalar token"),
     );
     let (ya, yb) = (pake_h.share, pake_t.share);
-    let isk = pake_h.isk(Role::Initiator, &[1, 1], &yb, &[2, 1]);
+    let isk = pake_h.isk(Role::Initiator, &[1, 2], &yb, &[2, 2]);
     let th = sha256(&lv_cat(&[
         th_label.as_bytes(),
         &ci,
         &sid,
         &ya,
-        &[1, 1],
+        &[1, 2],
         &yb,
-        &[2, 1],
+        &[2, 2],
     ]));
     let prk = extract(&th, &[&isk]);
     let k_a: [u8; 32] = expand(&prk, "hostchat/1 channel confirm a");
@@ -119,8 +119,8 @@ fn unlock(kind: UnlockKind, prs: &[u8], first: &[u8]) -> Doc {
     let (tag_a, tag_b) = (hmac(&k_a, &th), hmac(&k_b, &th));
 
     let init = u8::from(kind == UnlockKind::Init);
-    assert_eq!(encode(&start), [&[1, init][..], &sid, &ya, &[1]].concat());
-    assert_eq!(encode(&answer), [&[1][..], &yb, &[1], &tag_b].concat());
+    assert_eq!(encode(&start), [&[1, init][..], &sid, &ya, &[2]].concat());
+    assert_eq!(encode(&answer), [&[1][..], &yb, &[2], &tag_b].concat());
     let sealed = siv(&h2t, &[b"h2t", &0u64.to_be_bytes()], first);
     assert_eq!(finish, [&[2][..], &tag_a, &lv(&sealed)].concat());
     let sealed = siv(&t2h, &[b"t2h", &0u64.to_be_bytes()], &[0]);

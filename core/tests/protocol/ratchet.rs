@@ -5,8 +5,7 @@ use hostchat_core::crypto::{kdf, label, mac};
 use hostchat_core::error::{Decode, Error, Limit, Misuse, Peer};
 use hostchat_core::ratchet::{MAX_JUMP, MAX_SKIPPED, Plaintext, Session};
 use hostchat_core::wire::{
-    Bytes, EnvelopeBytes, Frame, FrameHeader, MAX_CONTENT, MAX_PADDED, PROTOCOL_VERSION, SUITE,
-    codec,
+    Bytes, EnvelopeBytes, FRAME_VERSION, Frame, FrameHeader, MAX_CONTENT, MAX_PADDED, SUITE, codec,
 };
 
 use crate::support::{End, begun, confirmed, frame_of, paired};
@@ -30,7 +29,7 @@ fn header(sender: &End) -> FrameHeader {
     let state = sender.stored();
     let bytes = |at: usize| Bytes(state[at..at + 32].try_into().unwrap());
     FrameHeader {
-        version: PROTOCOL_VERSION,
+        version: FRAME_VERSION,
         suite: SUITE,
         session: Bytes(state[SESSION_ID..SESSION_ID + 16].try_into().unwrap()),
         ratchet_key: bytes(PUBLIC),

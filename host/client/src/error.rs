@@ -6,8 +6,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use hostchat_core::icd::TOKEN_VERSION;
 use hostchat_core::icd::{LinkError, TokenError};
-use hostchat_core::wire::PROTOCOL_VERSION;
+use hostchat_core::wire::relay::RELAY_VERSION;
 use hostchat_core::wire::relay::Refusal;
 
 use crate::hint::{
@@ -220,13 +221,13 @@ pub enum Error {
     #[error("the token at {0} was unplugged")]
     TokenUnplugged(String),
     /// Another protocol version, or no token at all.
-    #[error("the token speaks protocol version {theirs}, this program {PROTOCOL_VERSION}")]
+    #[error("the token speaks protocol version {theirs}, this program {TOKEN_VERSION}")]
     TokenVersion {
         /// What it said.
         theirs: u8,
     },
     /// What came back is not of a token.
-    #[error("what answers at {0} is not a hostchat token of protocol version {PROTOCOL_VERSION}")]
+    #[error("what answers at {0} is not a hostchat token of protocol version {TOKEN_VERSION}")]
     NotAToken(String),
     /// The token has no PIN and no keys yet.
     #[error("the token is blank")]
@@ -276,7 +277,7 @@ pub enum Error {
         why: String,
     },
     /// Another protocol version.
-    #[error("the relay {relay} speaks protocol version {theirs}, this program {PROTOCOL_VERSION}")]
+    #[error("the relay {relay} speaks protocol version {theirs}, this program {RELAY_VERSION}")]
     RelayVersion {
         /// The relay.
         relay: String,
@@ -589,7 +590,7 @@ mod tests {
     fn versions_say_what_to_update() {
         assert_eq!(
             Error::TokenVersion {
-                theirs: PROTOCOL_VERSION + 1
+                theirs: TOKEN_VERSION + 1
             }
             .hint(),
             "update hostchat"

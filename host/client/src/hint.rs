@@ -2,8 +2,9 @@
 
 use std::io;
 
+use hostchat_core::icd::TOKEN_VERSION;
 use hostchat_core::icd::{LinkError, TokenError};
-use hostchat_core::wire::PROTOCOL_VERSION;
+use hostchat_core::wire::relay::RELAY_VERSION;
 use hostchat_core::wire::relay::{Reason, Refusal};
 
 use crate::error::{Error, Holder};
@@ -33,7 +34,7 @@ impl Error {
             Self::TokenBusy { .. } => "end that program and try again".into(),
             Self::TokenSilent(_) => "unplug it and plug it in again; is this port really the token's?".into(),
             Self::TokenUnplugged(_) => "plug it in and repeat the command; nothing acknowledged was lost".into(),
-            Self::TokenVersion { theirs } if *theirs > PROTOCOL_VERSION => "update hostchat".into(),
+            Self::TokenVersion { theirs } if *theirs > TOKEN_VERSION => "update hostchat".into(),
             Self::TokenVersion { .. } => "update the token's firmware".into(),
             Self::NotAToken(_) => "check --token; if it is a token, update its firmware or this program".into(),
             Self::TokenBlank => "`hostchat init` sets its PIN and makes its keys".into(),
@@ -59,7 +60,7 @@ impl Error {
                                               contact with NAME@HOST:PORT#FINGERPRINT; if it should not have changed, \
                                               somebody is in between"
                 .into(),
-            Self::RelayVersion { theirs, .. } if *theirs > PROTOCOL_VERSION => "update hostchat".into(),
+            Self::RelayVersion { theirs, .. } if *theirs > RELAY_VERSION => "update hostchat".into(),
             Self::RelayVersion { .. } => "the relay has to be updated, or this program".into(),
             Self::RelayProtocol { .. } => "do not trust this relay; tell its operator".into(),
             Self::RelayGone { .. } => "try again; what was not acknowledged is still there".into(),
@@ -186,6 +187,7 @@ pub(crate) fn token_text(error: TokenError) -> &'static str {
         TokenError::WrongPin => "wrong PIN",
         TokenError::NothingToCommit => "nothing to commit",
         TokenError::Uncommitted => "an earlier message is not committed yet",
+        TokenError::NoLiveSession => "a new session is needed first",
     }
 }
 

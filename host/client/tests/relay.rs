@@ -15,9 +15,9 @@ use hostchat::relay::{Connection, Login, Pushed};
 use hostchat::token::{Pin, Place, Token};
 use hostchat::transport::websocket::socket_config;
 use hostchat_core::wire::relay::{
-    Answer, Call, Delivery, Event, Kind, Reason, Refusal, Request, WINDOW,
+    Answer, Call, Delivery, Event, Kind, RELAY_VERSION, Reason, Refusal, Request, WINDOW,
 };
-use hostchat_core::wire::{Account, Address, Bytes, Name, PROTOCOL_VERSION, RelayName, codec};
+use hostchat_core::wire::{Account, Address, Bytes, Name, RelayName, codec};
 use tokio::io::DuplexStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -118,7 +118,7 @@ async fn log_in(
 
 async fn connected(token: &Token) -> (Connection, Relay) {
     let (connection, relay) = log_in(token, async |relay| {
-        relay.challenge(PROTOCOL_VERSION).await;
+        relay.challenge(RELAY_VERSION).await;
         let id = relay.hear(|call| matches!(call, Call::Login(_))).await;
         relay.answer(id, Answer::Done).await;
     })
@@ -141,7 +141,7 @@ async fn a_login_is_signed_for_this_relay_challenge_and_connection() {
     let dir = tempfile::tempdir().unwrap();
     let token = token(dir.path()).await;
     let (connection, _relay) = log_in(&token, async |relay| {
-        relay.challenge(PROTOCOL_VERSION).await;
+        relay.challenge(RELAY_VERSION).await;
         let message = relay.0.next().await.unwrap().unwrap().into_data();
         let request = codec::decode::<Request<'_>>(&message).unwrap();
         let Call::Login(login) = request.call else {
@@ -182,7 +182,7 @@ async fn relays_of_another_version_or_that_refuse_are_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     let token = token(dir.path()).await;
     let (result, _) = log_in(&token, async |relay| {
-        relay.challenge(PROTOCOL_VERSION + 1).await
+        relay.challenge(RELAY_VERSION + 1).await
     })
     .await;
     let error = result.err().unwrap();
@@ -192,7 +192,7 @@ async fn relays_of_another_version_or_that_refuse_are_told_apart() {
     );
     assert_eq!(error.hint(), "update hostchat");
     let (result, _) = log_in(&token, async |relay| {
-        relay.challenge(PROTOCOL_VERSION).await;
+        relay.challenge(RELAY_VERSION).await;
         let id = relay.hear(|_| true).await;
         relay
             .answer(id, Answer::Refused(refusal(Reason::Version)))
@@ -361,7 +361,7 @@ async fn what_breaks_the_protocol_ends_the_connection_and_every_call() {
         assert!(connection.ping().await.is_err(), "and stays ended");
     }
     let (mut connection, mut relay) = connected(&token).await;
-    relay.challenge(PROTOCOL_VERSION).await;
+    relay.challenge(RELAY_VERSION).await;
     assert!(matches!(
         connection.next().await,
         Err(Error::RelayProtocol { .. })

@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use hostchat_core::wire::relay::{
-    Call, Delivery, EXPORTER_LABEL, Event, Reason, Refusal, Request, WINDOW,
+    Call, Delivery, EXPORTER_LABEL, Event, RELAY_VERSION, Reason, Refusal, Request, WINDOW,
 };
-use hostchat_core::wire::{Bytes, PROTOCOL_VERSION, codec};
+use hostchat_core::wire::{Bytes, codec};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -136,7 +136,7 @@ async fn log_in(
 ) -> Result<Member, Option<Refusal>> {
     let gone = |Broken| None;
     let challenge = Event::Challenge {
-        version: PROTOCOL_VERSION,
+        version: RELAY_VERSION,
         challenge: Bytes(binding.challenge),
         software: env!("CARGO_PKG_VERSION"),
     };

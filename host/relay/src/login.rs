@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
-use hostchat_core::wire::relay::{Account as Claim, Login, Reason, Refusal, login_items};
-use hostchat_core::wire::{Address, Identity, Name, PROTOCOL_VERSION};
+use hostchat_core::wire::relay::{
+    Account as Claim, Login, RELAY_VERSION, Reason, Refusal, login_items,
+};
+use hostchat_core::wire::{Address, Identity, Name};
 
 use crate::config::Registration;
 use crate::hub::{Network, Seat};
@@ -76,7 +78,7 @@ pub(crate) async fn check(
     login: &Login,
 ) -> Result<Member, Refusal> {
     let failed = refused(Reason::LoginFailed);
-    if login.version != PROTOCOL_VERSION {
+    if login.version != RELAY_VERSION {
         return Err(refused(Reason::Version));
     }
     if !relay.names.contains(&login.dialled) {

@@ -63,6 +63,14 @@ pub enum Call {
     EndBlob,
     /// `DeleteBlob`.
     DeleteBlob,
+    /// `Generation`.
+    Generation,
+    /// `TakeLastResort`.
+    TakeLastResort,
+    /// `Prekeys`.
+    Prekeys,
+    /// `DropPrekeys`.
+    DropPrekeys,
 }
 
 /// An answer that is about to leave.

@@ -3,11 +3,10 @@
 use hostchat_core::handshake::pair::{Initiator, Pending, respond};
 use hostchat_core::handshake::{Code, IdentityKeys, PrekeySecret, first};
 use hostchat_core::ratchet::Session;
-use hostchat_core::wire::relay::{Account, Kind, Login, login_items};
+use hostchat_core::wire::relay::{Account, Kind, Login, RELAY_VERSION, login_items};
 use hostchat_core::wire::{
     Address, Bytes, Content, Envelope, EnvelopeBytes, Identity, IdentityClaim, MAX_CONTENT,
-    MAX_ENVELOPE, MessageId, PROTOCOL_VERSION, PairAnswer, PairOffer, PrekeyBundle, PrekeyKind,
-    RelayName, codec,
+    MAX_ENVELOPE, MessageId, PairAnswer, PairOffer, PrekeyBundle, PrekeyKind, RelayName, codec,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
@@ -157,7 +156,7 @@ impl Mallory {
             Bytes(self.keys.signing_key().sign(items))
         });
         Login {
-            version: PROTOCOL_VERSION,
+            version: RELAY_VERSION,
             identity,
             dialled: dialled.clone(),
             signature,

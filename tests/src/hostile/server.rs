@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use hostchat_core::crypto::hash::sha256;
-use hostchat_core::wire::relay::{EXPORTER_LABEL, Event, Login, Request, SUBPROTOCOL, login_items};
-use hostchat_core::wire::{Address, Bytes, Name, PROTOCOL_VERSION, RelayName, codec};
+use hostchat_core::wire::relay::{
+    EXPORTER_LABEL, Event, Login, RELAY_VERSION, Request, SUBPROTOCOL, login_items,
+};
+use hostchat_core::wire::{Address, Bytes, Name, RelayName, codec};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -206,7 +208,7 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) {
 
     let (out, mut queue) = unbounded_channel();
     let challenge = event(&Event::Challenge {
-        version: PROTOCOL_VERSION,
+        version: RELAY_VERSION,
         challenge: CHALLENGE,
         software: "0.0.0",
     });

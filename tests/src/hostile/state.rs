@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use hostchat_core::wire::relay::{
-    Account, Answer, Call as Ask, Delivery, Event, Login, ONLINE_PAGE, Reason, Refusal, Request,
-    WINDOW,
+    Account, Answer, Call as Ask, Delivery, Event, Login, ONLINE_PAGE, PREKEY_STOCK, Reason,
+    Refusal, Request, WINDOW,
 };
 use hostchat_core::wire::{
-    Address, IdentityClaim, Name, Prekey, PrekeyBundle, PrekeyKind, RelayName,
+    Address, Generation, IdentityClaim, Name, Prekey, PrekeyBundle, PrekeyKind, RelayName,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -19,6 +19,7 @@ struct Record {
     identity: Option<IdentityClaim>,
     last_resort: Option<Prekey>,
     one_time: VecDeque<Prekey>,
+    generation: Option<Generation>,
     mailbox: VecDeque<(u64, Mail)>,
     /// Number of the last mail that was left here.
     last: u64,
@@ -105,6 +106,15 @@ impl State {
         })
     }
 
+    fn last_resort_bundle(&self, name: &Name) -> Option<PrekeyBundle> {
+        let record = self.accounts.get(name)?;
+        Some(PrekeyBundle {
+            identity: record.identity?,
+            last_resort: record.last_resort?,
+            one_time: None,
+        })
+    }
+
     /// Leaves mail in a mailbox, past the hooks, and delivers it where somebody listens.
     pub fn leave(&mut self, mail: Mail) {
         let to = mail.to.clone();
@@ -175,8 +185,11 @@ impl State {
             (Ask::PutPrekey(prekey), Some(account)) => self.put_prekey(&account.name(), prekey),
             (Ask::PrekeyStock, Some(account)) => self.stock(&account.name()),
             (Ask::LookUp(name), _) => self.look_up(name),
-            (Ask::TakePrekeys(name), _) => {
-                let honest = self.take_bundle(name);
+            (Ask::TakePrekeys(name) | Ask::TakeLastResort(name), _) => {
+                let honest = match &request.call {
+                    Ask::TakePrekeys(_) => self.take_bundle(name),
+                    _ => self.last_resort_bundle(name),
+                };
                 bundle = (self.adversary.bundle)((name.clone(), honest));
                 match &bundle {
                     Some(bundle) => Answer::Bundle(bundle.clone()),
@@ -210,6 +223,18 @@ impl State {
             }
             (Ask::DeleteAccount, Some(account)) => {
                 self.accounts.remove(&account.name());
+                Answer::Done
+            }
+            (Ask::Generation { from, to }, Some(account)) => {
+                self.advance(&account.name(), from, to)
+            }
+            (Ask::Prekeys, Some(account)) => self.prekeys(&account.name()),
+            (Ask::DropPrekeys, Some(account)) => {
+                self.accounts
+                    .entry(account.name())
+                    .or_default()
+                    .one_time
+                    .clear();
                 Answer::Done
             }
             (Ask::Policy, _) => Answer::Policy { log_days: 0 },
@@ -287,6 +312,32 @@ impl State {
             PrekeyKind::LastResort => record.last_resort = Some(*prekey),
         }
         Answer::Done
+    }
+
+    /// Compare and set, as an honest relay does it.
+    fn advance(&mut self, name: &Name, from: &Generation, to: &Generation) -> Answer<'static> {
+        let record = self.accounts.entry(name.clone()).or_default();
+        let there = record.generation.unwrap_or(Generation::NONE);
+        if there != *to && there != *from {
+            return Answer::Generation(there);
+        }
+        record.generation = Some(*to);
+        Answer::Done
+    }
+
+    fn prekeys(&self, name: &Name) -> Answer<'static> {
+        let record = self.accounts.get(name);
+        Answer::Prekeys {
+            one_time: record
+                .into_iter()
+                .flat_map(|record| &record.one_time)
+                .take(PREKEY_STOCK)
+                .map(Prekey::reference)
+                .collect(),
+            last_resort: record
+                .and_then(|record| record.last_resort)
+                .map(|prekey| prekey.reference()),
+        }
     }
 
     fn stock(&self, name: &Name) -> Answer<'static> {
@@ -423,6 +474,10 @@ impl Call {
             Ask::GetPart { .. } => Self::GetPart,
             Ask::EndBlob { .. } => Self::EndBlob,
             Ask::DeleteBlob { .. } => Self::DeleteBlob,
+            Ask::Generation { .. } => Self::Generation,
+            Ask::TakeLastResort(_) => Self::TakeLastResort,
+            Ask::Prekeys => Self::Prekeys,
+            Ask::DropPrekeys => Self::DropPrekeys,
         }
     }
 }

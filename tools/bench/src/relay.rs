@@ -10,9 +10,9 @@ use hostchat_core::crypto::label;
 use hostchat_core::crypto::sign::SigningKey;
 use hostchat_core::wire::relay::{
     Account, Answer, BLOB_PART, Call, EXPORTER_LABEL, Event, Kind, Login, MAX_RELAY_MESSAGE, PATH,
-    Request, SUBPROTOCOL, login_items,
+    RELAY_VERSION, Request, SUBPROTOCOL, login_items,
 };
-use hostchat_core::wire::{Bytes, IdentityClaim, Name, PROTOCOL_VERSION, RelayName, SUITE, codec};
+use hostchat_core::wire::{Bytes, IdentityClaim, Name, RelayName, SUITE, codec};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -121,7 +121,7 @@ impl Connection {
             Bytes(key.sign(items))
         });
         let login = Login {
-            version: PROTOCOL_VERSION,
+            version: RELAY_VERSION,
             account,
             identity,
             dialled,

@@ -169,7 +169,15 @@ impl<E: Env> Work<'_, E> {
                 apart(pin!(self.forget(peer))).await?;
                 answer_done(answer)?;
             }
-            Command::Status
+            Command::Generations
+            | Command::PlanGeneration { .. }
+            | Command::AdoptGeneration { .. }
+            | Command::Prekeys
+            | Command::DropPrekeys
+            | Command::ForgetPrekey { .. }
+            | Command::Sessions { .. }
+            | Command::FindContact { .. }
+            | Command::Status
             | Command::Identity
             | Command::Lock
             | Command::Login { .. }

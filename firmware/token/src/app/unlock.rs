@@ -6,10 +6,10 @@ use core::pin::pin;
 use heapless::{String, Vec};
 use hostchat_core::icd::link::{FromToken, Hello, Lifecycle};
 use hostchat_core::icd::{
-    Act, LinkError, MAX_TRIES, MAX_TRIES_PER_POWER_CYCLE, Reply, TRIES_THAT_NEED_TOUCH,
-    TokenUnlock, UnlockKind,
+    Act, LinkError, MAX_TRIES, MAX_TRIES_PER_POWER_CYCLE, Reply, TOKEN_VERSION,
+    TRIES_THAT_NEED_TOUCH, TokenUnlock, UnlockKind,
 };
-use hostchat_core::wire::{Bytes, PROTOCOL_VERSION, codec};
+use hostchat_core::wire::{Bytes, codec};
 use zeroize::Zeroize as _;
 
 use super::keystore::{
@@ -34,7 +34,7 @@ impl<E: Env, M: BorrowMut<Memory>> App<E, M> {
         self.pin.draw(&mut self.env);
         let (tries, tries_now) = self.tries_left().await.unwrap_or_default();
         Hello {
-            version: PROTOCOL_VERSION,
+            version: TOKEN_VERSION,
             lifecycle: self.lifecycle(),
             token_id: self.pin.token_id,
             salt: self.pin.salt,
@@ -72,8 +72,8 @@ impl<E: Env, M: BorrowMut<Memory>> App<E, M> {
     ) -> Result<(), LinkError> {
         self.give_up_run();
         match version {
-            PROTOCOL_VERSION if init => self.init_start(sid, share, version).await,
-            PROTOCOL_VERSION => self.pin_start(sid, share, version).await,
+            TOKEN_VERSION if init => self.init_start(sid, share, version).await,
+            TOKEN_VERSION => self.pin_start(sid, share, version).await,
             _ => Err(LinkError::Version),
         }
     }

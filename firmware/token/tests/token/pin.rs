@@ -1,8 +1,8 @@
 //! The PIN: tries, their charges, the wipe, its change; the channel.
 
 use hostchat_core::icd::link::{FromToken, Lifecycle, ToToken};
-use hostchat_core::icd::{Command, LinkError, Reply, TokenError, UnlockKind};
-use hostchat_core::wire::{Bytes, PROTOCOL_VERSION, codec};
+use hostchat_core::icd::{Command, LinkError, Reply, TOKEN_VERSION, TokenError, UnlockKind};
+use hostchat_core::wire::{Bytes, codec};
 use hostchat_token::testing::{Bench, Refusal, Silence, TestPin};
 use hostchat_token::{PresencePolicy, Touch, TouchReason};
 
@@ -105,7 +105,7 @@ pub(crate) fn a_caller_who_reads_message_2_and_hangs_up_has_been_charged() {
         init: false,
         sid: Bytes([1; 16]),
         share: Bytes([2; 32]),
-        version: PROTOCOL_VERSION,
+        version: TOKEN_VERSION,
     };
     bench.send(&start);
     assert_eq!(

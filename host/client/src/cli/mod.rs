@@ -24,8 +24,11 @@ use clap::{Args, Parser, Subcommand};
 
 pub use run::run;
 
-/// Version of the program and of the protocol, as `--version` shows it.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (protocol 1)");
+/// Versions of the program and of what it speaks, as `--version` shows them.
+pub const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (relay protocol 2, token protocol 2)"
+);
 
 const ABOUT: &str = "End-to-end encrypted messages from host to host";
 

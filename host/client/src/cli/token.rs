@@ -234,6 +234,9 @@ fn act(act: Act) -> (&'static str, &'static str) {
         Act::Open => ("open", "opened a message"),
         Act::Forget => ("forget", "deleted the keys for a contact"),
         Act::StorageKey => ("storage_key", "gave out the key of the local history"),
+        Act::Generation => ("generation", "started a new generation of its keys"),
+        Act::Supersede => ("supersede", "retired all sessions"),
+        Act::DropPrekeys => ("drop_prekeys", "deleted keys for first messages"),
     }
 }
 

@@ -404,8 +404,13 @@ impl Client {
         self.note_peer(&opened)?;
         let unknown = "[a message of a kind that this version does not know]";
         let text = match codec::decode::<Content<'_>>(&opened.content) {
-            Ok(Content::Text { id, sent_at, text }) => Some((id, sent_at, text)),
-            Ok(Content::Empty) => None,
+            Ok(
+                Content::Text { id, sent_at, text }
+                | Content::Note {
+                    id, sent_at, text, ..
+                },
+            ) => Some((id, sent_at, text)),
+            Ok(Content::Empty | Content::Quiet { .. }) => None,
             Ok(Content::SessionEnded) => {
                 let text = format!(
                     "{peer} has ended its sessions: it erased its keys, or replaced its token"

@@ -8,11 +8,9 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use hostchat_core::wire::relay::{self, Delivery};
 use hostchat_core::wire::relay::{
-    Answer, Call, Event, MAX_RELAY_MESSAGE, Reason, Refusal, Request, WINDOW,
+    Answer, Call, Event, MAX_RELAY_MESSAGE, RELAY_VERSION, Reason, Refusal, Request, WINDOW,
 };
-use hostchat_core::wire::{
-    Account, Address, Bytes, IdentityClaim, MessageId, PROTOCOL_VERSION, RelayName, codec,
-};
+use hostchat_core::wire::{Account, Address, Bytes, IdentityClaim, MessageId, RelayName, codec};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -123,7 +121,7 @@ impl Connection {
     {
         let first = next_binary(&mut socket, &relay).await?;
         let challenge = match codec::decode::<Event<'_>>(&first) {
-            Ok(Event::Challenge { version, .. }) if version != PROTOCOL_VERSION => {
+            Ok(Event::Challenge { version, .. }) if version != RELAY_VERSION => {
                 return Err(Error::RelayVersion {
                     relay: relay.to_string(),
                     theirs: version,
@@ -148,7 +146,7 @@ impl Connection {
             )
             .await?;
         let call = Call::Login(relay::Login {
-            version: PROTOCOL_VERSION,
+            version: RELAY_VERSION,
             account: login.account,
             identity: login.identity,
             dialled: relay.clone(),

@@ -14,9 +14,9 @@ use hostchat_core::crypto::stretch::{PinPrs, PinWrap, Stretched};
 use hostchat_core::error::Error as CoreError;
 use hostchat_core::icd::{
     Activity, Channel, Command, FromToken, Hello, HostUnlock, Lifecycle, LinkError, MAX_LINK,
-    Reply, ToToken, TokenError, UnlockKind,
+    Reply, TOKEN_VERSION, ToToken, TokenError, UnlockKind,
 };
-use hostchat_core::wire::{Bytes, PROTOCOL_VERSION, codec};
+use hostchat_core::wire::{Bytes, codec};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::Notice;
@@ -115,7 +115,7 @@ impl Driver {
         let FromToken::Hello(hello) = self.answer()? else {
             return Err(self.not_a_token());
         };
-        if hello.version == PROTOCOL_VERSION {
+        if hello.version == TOKEN_VERSION {
             Ok(hello)
         } else {
             Err(Error::TokenVersion {

@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use hostchat_core::wire::RelayName;
 use hostchat_core::wire::relay::{EXPORTER_LABEL, MAX_RELAY_MESSAGE, PATH, SUBPROTOCOL};
-use hostchat_core::wire::{PROTOCOL_VERSION, RelayName};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -136,8 +136,3 @@ fn unreachable(name: &RelayName, why: &str) -> Error {
 fn io_text(why: &io::Error) -> String {
     crate::error::plain(why)
 }
-
-/// The protocol version is in the subprotocol; this holds the two together.
-const _: () = assert!(
-    matches!(SUBPROTOCOL.as_bytes().last(), Some(digit) if *digit == b'0' + PROTOCOL_VERSION)
-);

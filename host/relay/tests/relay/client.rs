@@ -7,11 +7,11 @@ use hostchat_core::crypto::hash::sha256;
 use hostchat_core::crypto::label;
 use hostchat_core::crypto::sign::SigningKey;
 use hostchat_core::wire::relay::{
-    Account, Answer, Call, EXPORTER_LABEL, Event, Kind, Login, PATH, Reason, Refusal, Request,
-    SUBPROTOCOL, login_items,
+    Account, Answer, Call, EXPORTER_LABEL, Event, Kind, Login, PATH, RELAY_VERSION, Reason,
+    Refusal, Request, SUBPROTOCOL, login_items,
 };
 use hostchat_core::wire::{
-    Address, Bytes, IdentityClaim, Name, PROTOCOL_VERSION, Prekey, PrekeyBundle, PrekeyKind,
+    Address, Bytes, Generation, IdentityClaim, Name, Prekey, PrekeyBundle, PrekeyKind, PrekeyRef,
     RelayName, SUITE, codec,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -99,6 +99,8 @@ pub enum Got {
     /// Size, parts, seconds left.
     Blob(u32, u64, u32, u32),
     Part(u32, Vec<u8>),
+    Generation(u32, Generation),
+    Prekeys(u32, Vec<PrekeyRef>, Option<PrekeyRef>),
     Refused(u32, Refusal),
     Deliver(Delivered),
     Drained,
@@ -143,7 +145,7 @@ impl Bound {
             |items| person.key.sign(items),
         );
         Login {
-            version: PROTOCOL_VERSION,
+            version: RELAY_VERSION,
             account,
             identity: person.claim,
             dialled: self.dialled.clone(),
@@ -178,7 +180,7 @@ impl Client {
         else {
             panic!("no challenge");
         };
-        assert_eq!(version, PROTOCOL_VERSION);
+        assert_eq!(version, RELAY_VERSION);
         Self {
             ws,
             bound: Bound {
@@ -291,6 +293,8 @@ impl Got {
             | Self::Online(id, ..)
             | Self::Blob(id, ..)
             | Self::Part(id, _)
+            | Self::Generation(id, _)
+            | Self::Prekeys(id, ..)
             | Self::Refused(id, _) => Some(*id),
             _ => None,
         }
@@ -368,6 +372,11 @@ fn owned(bytes: &[u8]) -> Got {
                 last_resort_issued,
                 last_resort_id,
             } => Got::Stock(id, one_time, last_resort_issued, last_resort_id),
+            Answer::Generation(there) => Got::Generation(id, there),
+            Answer::Prekeys {
+                one_time,
+                last_resort,
+            } => Got::Prekeys(id, one_time.to_vec(), last_resort),
         },
     }
 }
