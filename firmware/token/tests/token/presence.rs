@@ -1,7 +1,7 @@
 //! Malware on the host, without a finger: random commands never do what needs a press.
 
 use hostchat_core::icd::link::{FromToken, Lifecycle, ToToken};
-use hostchat_core::icd::{Command, LinkError, Reply, TokenError};
+use hostchat_core::icd::{Command, LinkError, Reply, TOKEN_VERSION, TokenError};
 use hostchat_core::wire::{Bytes, PrekeyKind, codec};
 use hostchat_token::Touch;
 use hostchat_token::testing::{Silence, TestPin};
@@ -91,7 +91,7 @@ fn attempt(
                 init: true,
                 sid: Bytes([1; 16]),
                 share: Bytes([2; 32]),
-                version: 1,
+                version: TOKEN_VERSION,
             };
             let reply = a.bench.send(&start);
             prop_assert_eq!(
