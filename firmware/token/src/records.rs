@@ -1,20 +1,19 @@
 //! The records of a token, by number.
 
+use hostchat_core::icd::{MAX_LAST_RESORT, MAX_ONE_TIME};
+
 /// Numbers that exist.
 pub(crate) const MAX_RECORDS: usize = 176;
 
 /// Sessions kept at most: 64 contacts with two each.
 pub(crate) const MAX_SESSIONS: usize = 128;
-/// One-time prekeys kept at most.
-pub(crate) const MAX_ONE_TIME: usize = 16;
-/// Last-resort prekeys kept at most: one in use and those of 35 days.
-pub(crate) const MAX_LAST_RESORT: usize = 8;
+/// Session records that can stand beside each other: four more than are kept, so that a new one can stand beside those that
+/// it replaces.
+pub(crate) const SESSION_RECORDS: usize = MAX_SESSIONS + 4;
 
 const FIRST_ONE_TIME: u16 = 8;
 const FIRST_LAST_RESORT: u16 = 24;
 const FIRST_SESSION: u16 = 40;
-/// Four more than kept, so that a new one can stand beside those that it replaces.
-const SESSION_RECORDS: u16 = MAX_SESSIONS as u16 + 4;
 
 /// The number of a record; it is the owner of the record's slot as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +32,8 @@ impl RecordId {
     pub(crate) const REPLAY: Self = Self(4);
     /// Counters of prekeys.
     pub(crate) const PREKEYS: Self = Self(5);
+    /// Generation of these keys, floor of the sessions, and which sessions there ought to be.
+    pub(crate) const GENERATION: Self = Self(6);
 
     /// The record of a one-time prekey.
     pub(crate) fn one_time(index: usize) -> Option<Self> {
@@ -46,7 +47,13 @@ impl RecordId {
 
     /// All records that a session may have.
     pub(crate) fn sessions() -> impl Iterator<Item = Self> + Clone {
-        (FIRST_SESSION..FIRST_SESSION + SESSION_RECORDS).map(Self)
+        (FIRST_SESSION..FIRST_SESSION + SESSION_RECORDS as u16).map(Self)
+    }
+
+    /// Which of [`RecordId::sessions`] this is.
+    pub(crate) fn session_index(self) -> Option<usize> {
+        let index = usize::from(self.0.checked_sub(FIRST_SESSION)?);
+        (index < SESSION_RECORDS).then_some(index)
     }
 
     /// All records that a one-time prekey may have.
@@ -87,4 +94,6 @@ impl RecordId {
     }
 }
 
-const _: () = assert!((FIRST_SESSION + SESSION_RECORDS) as usize <= MAX_RECORDS);
+const _: () = assert!(FIRST_SESSION as usize + SESSION_RECORDS <= MAX_RECORDS);
+const _: () = assert!(FIRST_ONE_TIME as usize + MAX_ONE_TIME <= FIRST_LAST_RESORT as usize);
+const _: () = assert!(FIRST_LAST_RESORT as usize + MAX_LAST_RESORT <= FIRST_SESSION as usize);

@@ -104,10 +104,21 @@ checks! {
         crossing_first_messages_end_in_one_conversation
         crossing_pairings_end_in_one_conversation
         a_new_session_with_a_verified_contact_is_verified_and_two_are_kept
-        a_frame_on_the_previous_session_makes_it_current_again
         a_byte_identical_repeat_gets_the_same_reply_and_is_executed_once
         message_3_survives_the_responders_restart_and_its_loss
         an_old_last_resort_prekey_works_until_its_time_is_over;
+    token::damage:
+        a_used_first_message_is_refused_whatever_bit_of_its_session_is_damaged
+        lost_sessions_are_counted_until_a_generation_is_adopted_and_a_new_one_goes_on
+        a_deleted_session_is_not_missed
+        without_its_generation_record_every_session_is_superseded
+        without_its_replay_marks_a_token_retires_its_last_resort_prekeys;
+    token::generation:
+        a_generation_is_planned_adopted_and_kept
+        the_same_again_writes_nothing
+        superseding_discards_the_open_that_waits_and_adopting_alone_does_not
+        superseding_reaches_every_contact_and_crosses_nothing
+        the_log_tells_generations_from_superseding;
     token::golden:
         images_of_format_1_open_and_go_on;
     token::limits:
@@ -136,7 +147,7 @@ checks! {
         lock_command_idle_time_and_a_lost_host_forget_the_keys
         a_new_channel_replaces_the_old_one_only_when_it_is_complete
         altered_skipped_and_stale_frames_are_refused_and_change_nothing
-        a_token_set_to_ask_for_everything_asks_for_everything_once
+        a_token_set_to_ask_for_everything_asks_once_and_not_for_upkeep_or_listings
         nonsense_is_refused;
     token::power:
         a_guess_that_saw_message_2_is_charged_wherever_the_power_goes
@@ -153,6 +164,28 @@ checks! {
         no_message_key_is_used_for_two_frames
         a_prekey_that_was_shown_works_and_its_id_is_not_given_again
         a_started_session_is_there_once_it_was_shown;
+    token::power_sessions:
+        a_generation_and_its_floor_are_adopted_together_or_not_at_all
+        dropped_prekeys_are_gone_once_that_was_said_and_no_id_comes_again
+        a_new_session_that_takes_a_place_takes_it_whole
+        a_forgotten_contact_is_not_missed_wherever_the_power_goes
+        the_first_answer_and_what_follows_from_it_are_one_write
+        a_lost_session_is_counted_and_its_first_message_refused_wherever_the_power_goes;
+    token::prekeys:
+        the_stock_is_listed_by_id_with_the_time_of_each
+        dropped_prekeys_are_gone_and_their_ids_never_come_again
+        a_forgotten_prekey_makes_room_and_the_others_work;
+    token::sessions:
+        a_superseded_session_opens_what_arrives_and_is_never_current_again
+        an_own_session_without_an_answer_crosses_one_that_comes_in_and_both_take_the_smaller_id
+        crossing_sessions_end_in_one_whatever_comes_first
+        an_own_session_that_was_answered_is_superseded_by_one_that_comes_in
+        an_own_session_without_an_answer_goes_before_the_last_one_that_was_answered
+        a_session_that_comes_in_takes_the_place_of_the_superseded_one
+        frames_that_do_not_open_evict_nothing_and_spend_nothing
+        sessions_are_listed_and_found_also_when_there_are_none
+        without_a_live_session_a_seal_is_refused_and_frames_still_open
+        births_go_on_above_the_floor_after_every_session_is_gone;
     token::touch:
         each_thing_that_needs_a_press_asks_once_and_for_its_reason
         a_repeated_request_does_not_use_a_press_again;

@@ -6,7 +6,7 @@ use heapless::VecView;
 use hostchat_core::error::Error;
 use hostchat_core::icd::{Act, Command, Reply, Status, TokenError};
 use hostchat_core::wire::relay::login_items;
-use hostchat_core::wire::{Account, Bytes, RelayName, codec};
+use hostchat_core::wire::{Account, Bytes, PrekeyKind, RelayName, codec};
 use rand_core::Rng as _;
 
 use super::error::Failed;
@@ -48,6 +48,29 @@ pub(super) fn answer_around(reply: &Reply<'_>, answer: &mut Answer) -> Result<()
     codec::encode_around(reply, answer).map_err(|_| Failed(TokenError::BadRequest))
 }
 
+/// Whether a command needs no press on a token that asks for one for everything: it ends something, it shows what is there,
+/// or it keeps in order what the host does by itself. A host must be able to do that while nobody is near.
+fn is_upkeep(command: &Command<'_>) -> bool {
+    matches!(
+        command,
+        Command::Lock
+            | Command::Discard
+            | Command::Commit { .. }
+            | Command::NewPrekey { .. }
+            | Command::DropPrekeys
+            | Command::ForgetPrekey { .. }
+            | Command::Generations
+            | Command::PlanGeneration { .. }
+            | Command::AdoptGeneration { .. }
+            | Command::Status
+            | Command::Prekeys
+            | Command::NextContact { .. }
+            | Command::Sessions { .. }
+            | Command::FindContact { .. }
+            | Command::Log
+    )
+}
+
 impl<E: Env> Work<'_, E> {
     /// Carries out an encoded command and encodes the reply, which is never empty.
     pub(super) async fn command(&mut self, request: &[u8], answer: &mut Answer) -> Flow {
@@ -73,9 +96,7 @@ impl<E: Env> Work<'_, E> {
         command: &Command<'_>,
         answer: &mut Answer,
     ) -> Result<Flow, Failed> {
-        if self.env.presence() == PresencePolicy::Everything
-            && !matches!(command, Command::Lock | Command::Discard)
-        {
+        if self.env.presence() == PresencePolicy::Everything && !is_upkeep(command) {
             self.press(TouchReason::EveryCommand).await?;
         }
         match command {
@@ -169,14 +190,28 @@ impl<E: Env> Work<'_, E> {
                 apart(pin!(self.forget(peer))).await?;
                 answer_done(answer)?;
             }
+            Command::PlanGeneration { next } => {
+                apart(pin!(self.plan_generation(next))).await?;
+                answer_done(answer)?;
+            }
+            Command::AdoptGeneration { current, supersede } => {
+                apart(pin!(self.adopt_generation(current, *supersede))).await?;
+                answer_done(answer)?;
+            }
+            Command::DropPrekeys => {
+                apart(pin!(self.drop_prekeys())).await?;
+                answer_done(answer)?;
+            }
+            Command::ForgetPrekey { id } => {
+                apart(pin!(self.delete_prekey(PrekeyKind::OneTime, *id))).await?;
+                answer_done(answer)?;
+            }
+            Command::FindContact { session } => {
+                apart(pin!(self.find_contact(session, answer))).await?;
+            }
             Command::Generations
-            | Command::PlanGeneration { .. }
-            | Command::AdoptGeneration { .. }
             | Command::Prekeys
-            | Command::DropPrekeys
-            | Command::ForgetPrekey { .. }
             | Command::Sessions { .. }
-            | Command::FindContact { .. }
             | Command::Status
             | Command::Identity
             | Command::Lock
@@ -233,6 +268,15 @@ impl<E: Env> Work<'_, E> {
             }
             Command::Log => {
                 self.show_log(answer)?;
+                return Ok(Flow::Stay);
+            }
+            Command::Generations => Reply::Generations(self.keyring.generation.generations()),
+            Command::Prekeys => {
+                self.show_prekeys(answer)?;
+                return Ok(Flow::Stay);
+            }
+            Command::Sessions { peer } => {
+                self.show_sessions(peer, answer)?;
                 return Ok(Flow::Stay);
             }
             _ => return Err(Failed(TokenError::BadRequest)),

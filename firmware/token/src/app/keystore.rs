@@ -17,6 +17,7 @@ use rand_core::{CryptoRng, Rng as _};
 use zeroize::Zeroize as _;
 
 use super::fields::Fields;
+use super::generation::GenerationRecord;
 use super::messages::Uncommitted;
 use super::pairing::HeldCode;
 use super::prekeys::Prekeys;
@@ -220,6 +221,7 @@ pub(super) struct Keyring {
     pub(super) master: MasterKey,
     pub(super) identity: IdentityKeys,
     pub(super) prekeys: Prekeys,
+    pub(super) generation: GenerationRecord,
     pub(super) uncommitted: Option<Uncommitted>,
     pub(super) code: Option<HeldCode>,
     /// The host's clock when it last said it, seconds since 1970; 0: not yet.
@@ -284,6 +286,7 @@ impl Keyring {
             master,
             identity,
             prekeys: Prekeys::new(),
+            generation: GenerationRecord::NONE,
             uncommitted: None,
             code: None,
             host_time: 0,

@@ -17,11 +17,13 @@ use hostchat_core::wire::{
     codec,
 };
 
+use super::cards::{Card, Origin, Tag};
 use super::commands::{Answer, answer_around, answer_with, rng};
 use super::error::Failed;
 use super::keystore::Keyring;
 use super::marks::{MARKS_PER_PREKEY, shorten};
-use super::sessions::{Card, Contact, Origin, Place, Tag, tag_of_address, tag_of_identity};
+use super::session_record::{Contact, tag_of_address, tag_of_identity};
+use super::sessions::Place;
 use super::{Work, apart};
 use crate::env::{Env, TouchReason};
 use crate::records::RecordId;
@@ -36,7 +38,7 @@ pub(super) struct Uncommitted {
 
 enum Target {
     /// A session that exists.
-    Existing(Card),
+    Existing(RecordId),
     /// A session that the commit makes.
     New { origin: Origin, verified: bool },
 }
@@ -45,7 +47,7 @@ impl Uncommitted {
     /// The record that the commit will write, if it exists.
     pub(super) fn record(&self) -> Option<RecordId> {
         match &self.target {
-            Target::Existing(card) => Some(card.record),
+            Target::Existing(record) => Some(*record),
             Target::New { .. } => None,
         }
     }
@@ -76,11 +78,13 @@ impl<E: Env> Work<'_, E> {
             return Err(Failed(TokenError::TooLong));
         }
         let address = tag_of_address(peer);
-        let mut card = self
-            .room
-            .cards
-            .current(&address)
-            .ok_or(Failed(TokenError::UnknownContact))?;
+        let mut card = match self.room.cards.current(&address) {
+            Some(card) => card,
+            None if self.room.cards.count(&address) > 0 => {
+                return Err(Failed(TokenError::NoLiveSession));
+            }
+            None => return Err(Failed(TokenError::UnknownContact)),
+        };
         if self
             .keyring
             .uncommitted
@@ -262,7 +266,7 @@ impl<E: Env> Work<'_, E> {
         self.keyring.uncommitted = Some(Uncommitted {
             hash: Bytes(sha256(&[frame])),
             contact,
-            target: Target::Existing(card),
+            target: Target::Existing(card.record),
         });
         Ok(found)
     }
@@ -377,14 +381,13 @@ impl<E: Env> Work<'_, E> {
             return Err(Failed(TokenError::NothingToCommit));
         }
         let stored = match &open.target {
-            Target::Existing(card) => {
-                let mut card = *card;
-                let current = self.room.cards.current(&card.address);
-                if current.is_some_and(|current| current.record != card.record) {
-                    card.used = self.room.cards.next_used();
+            Target::Existing(record) => match self.room.cards.by_record(*record) {
+                Some(mut card) => {
+                    card.answered = true;
+                    pin!(self.store_session(card, &open.contact, Place::Next, Growth::Update)).await
                 }
-                pin!(self.store_session(card, &open.contact, Place::Next, Growth::Update)).await
-            }
+                None => Err(Failed(TokenError::NothingToCommit)),
+            },
             Target::New { origin, verified } => {
                 match self.new_card(&open.contact, *self.room.next.id(), *origin, *verified) {
                     Ok(card) => {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  ToToken ──▶ link: Hello, unlock (PIN), reset ──▶ FromToken
-//!               └ Sealed ──channel──▶ Command ──▶ commands.rs ──▶ messages, pairing, prekeys, sessions
+//!               └ Sealed ──channel──▶ Command ──▶ commands.rs ──▶ messages, pairing, prekeys, sessions, generation
+//!                                                                        ├──▶ cards: the rules between sessions
 //!                                                                        └──▶ store: PERSIST
 //! ```
 //!
@@ -14,15 +15,18 @@
 //! what it is charged for.
 
 mod answers;
+mod cards;
 mod commands;
 mod error;
 mod fields;
+mod generation;
 mod keystore;
 mod log;
 mod marks;
 mod messages;
 mod pairing;
 mod prekeys;
+mod session_record;
 mod sessions;
 #[cfg(any(test, feature = "units"))]
 #[doc(hidden)]
@@ -53,11 +57,11 @@ use crate::env::{Env, Touch, TouchReason};
 use crate::records::RecordId;
 use crate::store::{MAX_STORED, Store, StoreError};
 use answers::Answers;
+use cards::Cards;
 use commands::Flow;
 use keystore::{Keyring, PublicPin};
 use log::Requests;
 use marks::Marks;
-use sessions::Cards;
 
 pub use error::StartError;
 

@@ -17,9 +17,11 @@ use hostchat_core::wire::{Address, Bytes, PairAnswer, PairOffer};
 use zeroize::Zeroize as _;
 
 use super::answers::{ANSWERS, Answers, Attempt, TEN_MINUTES_MS, Waiting, age};
+use super::cards::Origin;
 use super::commands::{Answer, answer_with, rng};
 use super::error::Failed;
-use super::sessions::{Contact, Origin, Place, tag_of_address, tag_of_identity};
+use super::session_record::{Contact, tag_of_address, tag_of_identity};
+use super::sessions::Place;
 use super::{Room, Work};
 use crate::env::{Env, TouchReason, Uptime};
 use crate::records::RecordId;
@@ -310,8 +312,10 @@ impl Room {
         let cards = &self.cards;
         self.answers
             .attempts
-            .retain(|attempt| !cards.answered(&attempt.sid));
-        let forgotten = self.answers.forget(|pending| cards.answered(pending.sid()));
+            .retain(|attempt| !cards.has_typed(&attempt.sid));
+        let forgotten = self
+            .answers
+            .forget(|pending| cards.has_typed(pending.sid()));
         forgotten || self.answers.attempts.len() < before
     }
 }

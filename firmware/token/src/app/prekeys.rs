@@ -3,8 +3,8 @@
 use core::pin::pin;
 
 use hostchat_core::handshake::{IdentityKeys, PrekeySecret};
-use hostchat_core::icd::{Reply, TokenError};
-use hostchat_core::wire::{Prekey, PrekeyKind};
+use hostchat_core::icd::{MAX_LAST_RESORT, MAX_ONE_TIME, Reply, TokenError};
+use hostchat_core::wire::{Prekey, PrekeyKind, PrekeyRef};
 use zeroize::Zeroize as _;
 
 use super::Work;
@@ -12,7 +12,7 @@ use super::commands::{Answer, answer_with, rng};
 use super::error::Failed;
 use super::fields::Fields;
 use crate::env::Env;
-use crate::records::{MAX_LAST_RESORT, MAX_ONE_TIME, RecordId};
+use crate::records::RecordId;
 use crate::store::{Growth, SEAL_OVERHEAD, StoreError};
 
 const VERSION: u8 = 1;
@@ -20,18 +20,13 @@ const VERSION: u8 = 1;
 const LIFETIME: u64 = 35 * 24 * 60 * 60;
 /// Ids are reserved in so many at a time, so that not every prekey writes the counter.
 const IDS: u32 = 32;
-
-/// What a token remembers of a prekey besides its record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PrekeyCard {
-    pub(super) id: u32,
-    pub(super) issued: u64,
-}
+/// How far ids go on when all one-time prekeys are dropped: more than a token gives between two copies of its flash.
+const DROPPED_IDS: u32 = 1 << 16;
 
 /// Which prekeys there are.
 pub(super) struct Prekeys {
-    one_time: [Option<PrekeyCard>; MAX_ONE_TIME],
-    last_resort: [Option<PrekeyCard>; MAX_LAST_RESORT],
+    one_time: [Option<PrekeyRef>; MAX_ONE_TIME],
+    last_resort: [Option<PrekeyRef>; MAX_LAST_RESORT],
     /// Next id to give; never given twice.
     next: u32,
     /// First id that is not reserved on flash.
@@ -52,7 +47,7 @@ impl Prekeys {
         self.one_time.iter().flatten().count()
     }
 
-    pub(super) fn newest_last_resort(&self) -> Option<PrekeyCard> {
+    pub(super) fn newest_last_resort(&self) -> Option<PrekeyRef> {
         self.last_resort
             .iter()
             .flatten()
@@ -64,9 +59,16 @@ impl Prekeys {
         self.last_resort.iter().flatten().any(|card| card.id == id)
     }
 
+    /// Those of one kind, by id.
+    fn listed<const N: usize>(cards: &[Option<PrekeyRef>; N]) -> heapless::Vec<PrekeyRef, N> {
+        let mut listed: heapless::Vec<_, N> = cards.iter().flatten().copied().collect();
+        listed.sort_unstable_by_key(|card| card.id);
+        listed
+    }
+
     /// The record of a prekey.
     pub(super) fn record(&self, kind: PrekeyKind, id: u32) -> Option<RecordId> {
-        let is = |card: &Option<PrekeyCard>| card.is_some_and(|card| card.id == id);
+        let is = |card: &Option<PrekeyRef>| card.is_some_and(|card| card.id == id);
         match kind {
             PrekeyKind::OneTime => self
                 .one_time
@@ -82,7 +84,7 @@ impl Prekeys {
     }
 
     fn forget(&mut self, kind: PrekeyKind, id: u32) {
-        let cards: &mut [Option<PrekeyCard>] = match kind {
+        let cards: &mut [Option<PrekeyRef>] = match kind {
             PrekeyKind::OneTime => &mut self.one_time,
             PrekeyKind::LastResort => &mut self.last_resort,
         };
@@ -139,7 +141,7 @@ impl<E: Env> Work<'_, E> {
             length,
         ))
         .await?;
-        *place = Some(PrekeyCard { id, issued: now });
+        *place = Some(PrekeyRef { id, issued: now });
         let prekey = public_half(&secret, &self.keyring.identity);
         answer_with(&Reply::Prekey(prekey), answer)
     }
@@ -175,6 +177,39 @@ impl<E: Env> Work<'_, E> {
         if let Some(record) = self.keyring.prekeys.record(kind, id) {
             self.store.delete(record).await?;
             self.keyring.prekeys.forget(kind, id);
+        }
+        Ok(())
+    }
+
+    /// Shows which prekeys there are.
+    #[inline(never)]
+    pub(super) fn show_prekeys(&self, answer: &mut Answer) -> Result<(), Failed> {
+        let prekeys = &self.keyring.prekeys;
+        let reply = Reply::Prekeys {
+            one_time: Prekeys::listed(&prekeys.one_time),
+            last_resort: Prekeys::listed(&prekeys.last_resort),
+        };
+        answer_with(&reply, answer)
+    }
+
+    /// Deletes all one-time prekeys. Ids go on further ahead first, so that a token that was restored gives none of the ids
+    /// that it gave before.
+    pub(super) async fn drop_prekeys(&mut self) -> Result<(), Failed> {
+        let full = Failed(TokenError::PrekeysFull);
+        let next = self.keyring.prekeys.next.checked_add(DROPPED_IDS);
+        let next = next.ok_or(full)?;
+        pin!(self.reserve_ids(next)).await?;
+        self.keyring.prekeys.next = next;
+        for card in self.keyring.prekeys.one_time.into_iter().flatten() {
+            pin!(self.delete_prekey(PrekeyKind::OneTime, card.id)).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes all last-resort prekeys: no first message that names one opens any more.
+    pub(super) async fn retire_last_resorts(&mut self) -> Result<(), Failed> {
+        for card in self.keyring.prekeys.last_resort.into_iter().flatten() {
+            pin!(self.delete_prekey(PrekeyKind::LastResort, card.id)).await?;
         }
         Ok(())
     }
@@ -216,7 +251,7 @@ impl<E: Env> Work<'_, E> {
         Ok(())
     }
 
-    async fn prekey_card(&mut self, record: RecordId) -> Result<Option<PrekeyCard>, Failed> {
+    async fn prekey_card(&mut self, record: RecordId) -> Result<Option<PrekeyRef>, Failed> {
         let mut buffer = [0; SEAL_OVERHEAD + PrekeySecret::LEN];
         let read = pin!(
             self.store
@@ -237,7 +272,7 @@ impl<E: Env> Work<'_, E> {
                 .unwrap_or_default(),
         );
         buffer.zeroize();
-        Ok(secret.ok().map(|secret| PrekeyCard {
+        Ok(secret.ok().map(|secret| PrekeyRef {
             id: secret.id(),
             issued: secret.issued(),
         }))
@@ -248,24 +283,30 @@ impl<E: Env> Work<'_, E> {
         let id = self.keyring.prekeys.next;
         let next = id.checked_add(1).ok_or(Failed(TokenError::PrekeysFull))?;
         if next > self.keyring.prekeys.reserved {
-            let reserved = id.saturating_add(IDS);
-            let mut buffer = [0; SEAL_OVERHEAD + 5];
-            buffer[SEAL_OVERHEAD] = VERSION;
-            buffer[SEAL_OVERHEAD + 1..].copy_from_slice(&reserved.to_le_bytes());
-            let (rng, master) = (rng(self.env)?, &self.keyring.master);
-            pin!(self.store.put_sealed(
-                rng,
-                master,
-                RecordId::PREKEYS,
-                Growth::Update,
-                &mut buffer,
-                5,
-            ))
-            .await?;
-            self.keyring.prekeys.reserved = reserved;
+            pin!(self.reserve_ids(id)).await?;
         }
         self.keyring.prekeys.next = next;
         Ok(id)
+    }
+
+    /// Makes durable that the ids from this one on are given.
+    async fn reserve_ids(&mut self, id: u32) -> Result<(), Failed> {
+        let reserved = id.saturating_add(IDS);
+        let mut buffer = [0; SEAL_OVERHEAD + 5];
+        buffer[SEAL_OVERHEAD] = VERSION;
+        buffer[SEAL_OVERHEAD + 1..].copy_from_slice(&reserved.to_le_bytes());
+        let (rng, master) = (rng(self.env)?, &self.keyring.master);
+        pin!(self.store.put_sealed(
+            rng,
+            master,
+            RecordId::PREKEYS,
+            Growth::Update,
+            &mut buffer,
+            5,
+        ))
+        .await?;
+        self.keyring.prekeys.reserved = reserved;
+        Ok(())
     }
 
     /// Deletes last-resort prekeys whose time is over, and the oldest if there is no room otherwise.

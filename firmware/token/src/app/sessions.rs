@@ -1,206 +1,31 @@
-//! Session records: who the other is, how the session began, its ratchet. A contact is all sessions of one address.
+//! The sessions on the flash: made, loaded, shown, deleted, and missed.
 //!
 //! Invariant: **one session record written is one step taken.** Accepting a first message, completing a pairing and
 //! committing an open are one write each; what follows from it (the used prekey goes, its mark stays, the
-//! pending pairing goes, older sessions go) is done after it, and done again at the next unlock if a power cut came
-//! between.
+//! pending pairing goes, older sessions go, the roster names it) is done after it, and done again at the next unlock if a
+//! power cut came between.
 
 use core::pin::pin;
 
 use heapless::{String, Vec};
-use hostchat_core::crypto::hash::sha256;
-use hostchat_core::icd::{ContactInfo, Reply, TokenError};
-use hostchat_core::ratchet::Session;
-use hostchat_core::wire::{Address, Bytes, IdentityClaim, PrekeyKind, SessionId};
+use hostchat_core::icd::{self, ContactInfo, Reply, SessionInfo, TokenError};
+use hostchat_core::wire::{Address, PrekeyKind, SessionId};
 use zeroize::Zeroize as _;
 
+use super::Work;
+use super::cards::{Card, Origin, Tag};
 use super::commands::{Answer, answer_with, rng};
 use super::error::Failed;
-use super::fields::{Fields, Put};
-use super::marks::Mark;
-use super::{Room, Work};
+use super::session_record::{Contact, encode, tag_of_address};
 use crate::env::Env;
 use crate::records::{MAX_SESSIONS, RecordId};
-use crate::store::{Growth, SEAL_OVERHEAD, StoreError};
+use crate::store::{Growth, SEAL_OVERHEAD, Store, StoreError};
 
-const VERSION: u8 = 1;
-/// Sessions of one contact: current and previous.
-const PER_CONTACT: usize = 2;
-/// Session records that can stand beside each other for a moment.
-const MAX_CARDS: usize = MAX_SESSIONS + 4;
 /// Slots and bytes that are not for sessions.
 const OTHER_SLOTS: u32 = 44;
 const OTHER_BYTES: u32 = 48 * 1024;
 /// Bytes of a session record without keys of skipped messages.
 const TYPICAL_SESSION: u32 = 1024;
-
-/// A short name of an address or an identity in RAM.
-pub(super) type Tag = [u8; 16];
-
-/// How a session began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// We wrote a first message.
-    Started,
-    /// We showed the code of this run.
-    Shown(Bytes<16>),
-    /// We typed the code of this run.
-    Typed(Bytes<16>),
-    /// A first message used this one-time prekey.
-    OneTime(u32),
-    /// A first message used this last-resort prekey and no other.
-    LastResort(u32, Mark),
-}
-
-/// What RAM knows of a session.
-#[derive(Clone, Copy)]
-pub(super) struct Card {
-    pub(super) record: RecordId,
-    pub(super) session: SessionId,
-    pub(super) address: Tag,
-    pub(super) identity: Tag,
-    /// The contact's current session has the highest number.
-    pub(super) used: u32,
-    pub(super) verified: bool,
-    /// Something was sealed on it.
-    pub(super) sealed: bool,
-    pub(super) origin: Origin,
-}
-
-/// Who a session is with.
-#[derive(Clone)]
-pub(super) struct Contact {
-    pub(super) address: Address,
-    pub(super) identity: IdentityClaim,
-}
-
-impl Contact {
-    pub(super) fn address_tag(&self) -> Tag {
-        tag_of_address(&self.address)
-    }
-
-    pub(super) fn identity_tag(&self) -> Tag {
-        tag_of_identity(&self.identity)
-    }
-}
-
-pub(super) fn tag_of_address(address: &Address) -> Tag {
-    shorten(sha256(&[address.as_str().as_bytes()]))
-}
-
-/// Two claims with the same keys are one identity: the signature is deterministic.
-pub(super) fn tag_of_identity(identity: &IdentityClaim) -> Tag {
-    shorten(sha256(&[&identity.sign.0, &identity.dh.0]))
-}
-
-fn shorten(hash: [u8; 32]) -> Tag {
-    let mut tag = [0; 16];
-    tag.copy_from_slice(&hash[..16]);
-    tag
-}
-
-/// The cards of all sessions.
-pub(super) struct Cards(Vec<Card, MAX_CARDS>);
-
-impl Cards {
-    pub(super) const fn new() -> Self {
-        Self(Vec::new())
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Card> {
-        self.0.iter()
-    }
-
-    fn origin(&self, at: usize) -> Option<Origin> {
-        self.0.get(at).map(|card| card.origin)
-    }
-
-    /// Whether a session is there that began with our answer to this run.
-    pub(super) fn answered(&self, sid: &Bytes<16>) -> bool {
-        self.0.iter().any(|card| card.origin == Origin::Typed(*sid))
-    }
-
-    /// The session of this id.
-    pub(super) fn by_session(&self, session: &SessionId) -> Option<Card> {
-        self.0.iter().find(|card| card.session == *session).copied()
-    }
-
-    /// The current session of a contact.
-    pub(super) fn current(&self, address: &Tag) -> Option<Card> {
-        self.0
-            .iter()
-            .filter(|card| card.address == *address)
-            .max_by_key(|card| card.used)
-            .copied()
-    }
-
-    /// Whether a code verified the present identity of a contact.
-    pub(super) fn verified(&self, address: &Tag, identity: &Tag) -> bool {
-        self.0
-            .iter()
-            .any(|card| card.address == *address && card.identity == *identity && card.verified)
-    }
-
-    pub(super) fn count(&self, address: &Tag) -> usize {
-        self.0
-            .iter()
-            .filter(|card| card.address == *address)
-            .count()
-    }
-
-    /// First messages that this last-resort prekey began and whose session is here.
-    pub(super) fn marks(&self, prekey: u32) -> usize {
-        self.0
-            .iter()
-            .filter(|card| matches!(card.origin, Origin::LastResort(id, _) if id == prekey))
-            .count()
-    }
-
-    pub(super) fn next_used(&self) -> u32 {
-        self.0
-            .iter()
-            .map(|card| card.used)
-            .max()
-            .unwrap_or(0)
-            .saturating_add(1)
-    }
-
-    fn free_record(&self) -> Option<RecordId> {
-        RecordId::sessions().find(|record| self.0.iter().all(|card| card.record != *record))
-    }
-
-    fn put(&mut self, card: Card) -> Result<(), StoreError> {
-        match self.0.iter_mut().find(|old| old.record == card.record) {
-            Some(old) => *old = card,
-            None => self.0.push(card).map_err(|_| StoreError::Full)?,
-        }
-        Ok(())
-    }
-
-    fn remove(&mut self, record: RecordId) {
-        self.0.retain(|card| card.record != record);
-    }
-
-    /// A session that is over: beyond the two of its contact, or of an identity that another one took the place of.
-    fn over(&self) -> Option<Card> {
-        let over = |card: &&Card| {
-            let newer = |other: &&Card| other.address == card.address && other.used > card.used;
-            let replaced = self
-                .current(&card.address)
-                .is_some_and(|current| current.identity != card.identity);
-            replaced || self.0.iter().filter(newer).count() >= PER_CONTACT
-        };
-        self.0.iter().find(over).copied()
-    }
-}
 
 /// Which session buffer a command means.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -220,7 +45,7 @@ impl<E: Env> Work<'_, E> {
     /// Checks that another session of this contact has a place.
     pub(super) fn check_room(&self, address: &Tag) -> Result<(), Failed> {
         let cards = &self.room.cards;
-        let goes = cards.count(address) >= PER_CONTACT;
+        let goes = cards.count(address) >= icd::MAX_SESSIONS;
         if goes || cards.len() < self.sessions_max() {
             Ok(())
         } else {
@@ -232,11 +57,11 @@ impl<E: Env> Work<'_, E> {
     pub(super) fn identity_changed(&self, address: &Tag, identity: &Tag) -> bool {
         self.room
             .cards
-            .current(address)
-            .is_some_and(|current| current.identity != *identity)
+            .youngest(address)
+            .is_some_and(|youngest| youngest.identity != *identity)
     }
 
-    /// A record for a new session, which becomes its contact's current one.
+    /// A card for a new session, the youngest of its contact.
     pub(super) fn new_card(
         &self,
         contact: &Contact,
@@ -245,18 +70,22 @@ impl<E: Env> Work<'_, E> {
         verified: bool,
     ) -> Result<Card, Failed> {
         let (address, identity) = (contact.address_tag(), contact.identity_tag());
+        let cards = &self.room.cards;
+        let full = Failed(TokenError::SessionsFull);
         Ok(Card {
-            record: self
-                .room
-                .cards
-                .free_record()
-                .ok_or(Failed(TokenError::SessionsFull))?,
+            record: cards.free_record().ok_or(full)?,
             session,
             address,
             identity,
-            used: self.room.cards.next_used(),
-            verified: verified || self.room.cards.verified(&address, &identity),
+            birth: cards.next_birth().ok_or(full)?,
+            crosses: if origin.is_own() {
+                None
+            } else {
+                cards.crossed(&address, &identity)
+            },
+            verified: verified || cards.verified(&address, &identity),
             sealed: false,
+            answered: !origin.is_own(),
             origin,
         })
     }
@@ -318,10 +147,10 @@ impl<E: Env> Work<'_, E> {
         while let Some(card) = self.room.cards.over() {
             pin!(self.delete_session(&card)).await?;
         }
-        Ok(())
+        pin!(self.save_roster(None)).await
     }
 
-    /// Deletes a session; its mark is kept first.
+    /// Deletes a session; its mark is kept first, and the roster no longer names it.
     pub(super) async fn delete_session(&mut self, card: &Card) -> Result<(), Failed> {
         if let Origin::LastResort(prekey, mark) = card.origin
             && self.keyring.prekeys.has_last_resort(prekey)
@@ -338,6 +167,7 @@ impl<E: Env> Work<'_, E> {
                 )
                 .await?;
         }
+        pin!(self.save_roster(Some(card.record))).await?;
         self.store.delete(card.record).await?;
         self.room.cards.remove(card.record);
         if self
@@ -366,7 +196,7 @@ impl<E: Env> Work<'_, E> {
         {
             self.discard();
         }
-        while let Some(card) = self.room.cards.current(&address) {
+        while let Some(card) = self.room.cards.youngest(&address) {
             pin!(self.delete_session(&card)).await?;
         }
         Ok(())
@@ -380,27 +210,45 @@ impl<E: Env> Work<'_, E> {
     ) -> Result<(), Failed> {
         let after = after.map(tag_of_address);
         let later = |card: &&Card| after.is_none_or(|after| card.address > after);
-        let Some(address) = self
+        let address = self
             .room
             .cards
             .iter()
             .filter(later)
             .map(|card| card.address)
-            .min()
-        else {
+            .min();
+        pin!(self.show_contact(address, answer)).await
+    }
+
+    /// Shows the contact of a session.
+    pub(super) async fn find_contact(
+        &mut self,
+        session: &SessionId,
+        answer: &mut Answer,
+    ) -> Result<(), Failed> {
+        let card = self.room.cards.by_session(session);
+        pin!(self.show_contact(card.map(|card| card.address), answer)).await
+    }
+
+    async fn show_contact(
+        &mut self,
+        address: Option<Tag>,
+        answer: &mut Answer,
+    ) -> Result<(), Failed> {
+        let Some(address) = address else {
             return answer_with(&Reply::Contact(None), answer);
         };
-        let current = self
-            .room
-            .cards
-            .current(&address)
+        let cards = &self.room.cards;
+        let youngest = cards
+            .youngest(&address)
             .ok_or(Failed(TokenError::UnknownContact))?;
-        let contact = pin!(self.load_session(&current)).await?;
+        let current = cards.current(&address).unwrap_or(youngest);
+        let contact = pin!(self.load_session(&youngest)).await?;
         self.room.current.clear();
         let info = ContactInfo {
             address: contact.address,
             identity: contact.identity,
-            verified: self.room.cards.verified(&address, &current.identity),
+            verified: self.room.cards.verified(&address, &youngest.identity),
             session: current.session,
             sessions: self.room.cards.count(&address) as u8,
             note: String::new(),
@@ -408,137 +256,109 @@ impl<E: Env> Work<'_, E> {
         answer_with(&Reply::Contact(Some(info)), answer)
     }
 
+    /// Shows the sessions of a contact, by birth.
+    #[inline(never)]
+    pub(super) fn show_sessions(&self, peer: &Address, answer: &mut Answer) -> Result<(), Failed> {
+        let (cards, address) = (&self.room.cards, tag_of_address(peer));
+        let current = cards.current(&address).map(|card| card.session);
+        let mut of_contact: Vec<&Card, { icd::MAX_SESSIONS + 1 }> = cards.of(&address).collect();
+        of_contact.sort_unstable_by_key(|card| card.birth);
+        let over = of_contact.len().saturating_sub(icd::MAX_SESSIONS);
+        let shown = of_contact.iter().skip(over).map(|card| SessionInfo {
+            session: card.session,
+            own: card.origin.is_own(),
+            answered: card.answered,
+            superseded: cards.is_superseded(card),
+            current: current == Some(card.session),
+        });
+        answer_with(&Reply::Sessions(shown.collect()), answer)
+    }
+
     /// Learns at an unlock what there is, and redoes what a power cut kept from being done.
     pub(super) async fn take_stock(&mut self) -> Result<(), Failed> {
         pin!(self.load_prekeys()).await?;
+        let generation = or_damaged(pin!(self.load_generation()).await)?;
         let marks = self
             .room
             .marks
             .load(self.store, &self.keyring.master, &mut self.room.record)
             .await;
         self.room.record.zeroize();
-        marks?;
+        let marks = or_damaged(marks)?;
         for record in RecordId::sessions() {
-            if !self.store.has(record) {
-                continue;
-            }
-            let read = pin!(self.store.read_sealed(
-                &self.keyring.master,
-                record,
-                &mut self.room.record
-            ))
-            .await;
-            let card = read.and_then(|length| self.room.card(record, length.unwrap_or(0)));
-            self.room.record.zeroize();
-            match card {
-                Ok(card) => self.room.cards.put(card)?,
-                // A session that cannot be read helps nobody, and its place does.
-                Err(StoreError::Damaged) => self.store.delete(record).await?,
-                Err(error) => return Err(error.into()),
+            if self.store.has(record) {
+                pin!(self.load_card(record)).await?;
             }
         }
+        if generation == Found::Damaged {
+            pin!(self.lose_generation()).await?;
+        }
+        pin!(self.miss_sessions(marks)).await?;
         pin!(self.redo()).await?;
         pin!(self.count_pending()).await
     }
-}
 
-impl Room {
-    /// Takes the session of `length` bytes in `record` to `current`.
-    #[inline(never)]
-    fn load(&mut self, record: RecordId, length: usize) -> Result<Contact, StoreError> {
-        let (_, contact, session) = decode(record, opened(&self.record, length)?)?;
-        self.current
-            .load(session)
-            .map_err(|_| StoreError::Damaged)?;
-        Ok(contact)
-    }
-
-    /// What RAM knows of the session of `length` bytes in `record`.
-    #[inline(never)]
-    fn card(&self, record: RecordId, length: usize) -> Result<Card, StoreError> {
-        decode(record, opened(&self.record, length)?).map(|(card, _, _)| card)
-    }
-}
-
-/// The content of a record of `length` bytes that was read.
-fn opened(record: &[u8], length: usize) -> Result<&[u8], StoreError> {
-    record
-        .get(SEAL_OVERHEAD..SEAL_OVERHEAD + length)
-        .ok_or(StoreError::Damaged)
-}
-
-fn encode(
-    card: &Card,
-    contact: &Contact,
-    session: &Session,
-    out: &mut [u8],
-) -> Result<usize, Failed> {
-    let mut put = Put::new(out);
-    let flags = u8::from(card.verified) | u8::from(card.sealed) << 1;
-    put.bytes(&[VERSION, flags])?;
-    put.bytes(&card.used.to_le_bytes())?;
-    match &card.origin {
-        Origin::Started => put.bytes(&[0])?,
-        Origin::Shown(sid) => {
-            put.bytes(&[1])?;
-            put.bytes(&sid.0)?;
-        }
-        Origin::Typed(sid) => {
-            put.bytes(&[2])?;
-            put.bytes(&sid.0)?;
-        }
-        Origin::OneTime(id) => {
-            put.bytes(&[3])?;
-            put.bytes(&id.to_le_bytes())?;
-        }
-        Origin::LastResort(id, mark) => {
-            put.bytes(&[4])?;
-            put.bytes(&id.to_le_bytes())?;
-            put.bytes(mark)?;
+    /// Learns what RAM knows of a session; nothing of one that cannot be read.
+    async fn load_card(&mut self, record: RecordId) -> Result<(), Failed> {
+        let read = pin!(self.store.read_sealed(
+            &self.keyring.master,
+            record,
+            &mut self.room.record
+        ))
+        .await;
+        let card = read.and_then(|length| self.room.card(record, length.unwrap_or(0)));
+        self.room.record.zeroize();
+        match card {
+            Ok(card) => Ok(self.room.cards.put(card)?),
+            Err(StoreError::Damaged) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
-    put.bytes(&card.session.0)?;
-    put.slice(contact.address.as_str().as_bytes())?;
-    put.bytes(&contact.identity.sign.0)?;
-    put.bytes(&contact.identity.dh.0)?;
-    put.bytes(&contact.identity.signature.0)?;
-    let length = session.store(put.rest())?;
-    put.skip(length);
-    Ok(put.length())
+
+    /// Goes on without the sessions that the roster or the store names and that cannot be read, and without marks that
+    /// cannot be read.
+    ///
+    /// The marks of their first messages are gone with them, so all last-resort prekeys go: no first message of the past
+    /// opens without one. That comes first and the records go last, so that a power cut between leaves what to do again.
+    async fn miss_sessions(&mut self, marks: Found) -> Result<(), Failed> {
+        let here = self.room.cards.roster();
+        let named = self.keyring.generation.roster();
+        let missing = |store: &Store<E::Flash>, record: &RecordId| {
+            !here.has(*record) && (store.has(*record) || named.has(*record))
+        };
+        let lost = RecordId::sessions()
+            .filter(|record| missing(self.store, record))
+            .count();
+        if lost == 0 && marks == Found::Sound {
+            return Ok(());
+        }
+        pin!(self.retire_last_resorts()).await?;
+        if lost > 0 {
+            pin!(self.count_lost(u16::try_from(lost).unwrap_or(u16::MAX))).await?;
+        }
+        if marks == Found::Damaged {
+            self.store.delete(RecordId::REPLAY).await?;
+        }
+        for record in RecordId::sessions() {
+            if !here.has(record) {
+                self.store.delete(record).await?;
+            }
+        }
+        Ok(())
+    }
 }
 
-fn decode(record: RecordId, bytes: &[u8]) -> Result<(Card, Contact, &[u8]), StoreError> {
-    let mut fields = Fields::new(bytes);
-    fields.version(VERSION)?;
-    let flags = fields.byte()?;
-    let used = fields.u32()?;
-    let origin = match fields.byte()? {
-        0 => Origin::Started,
-        1 => Origin::Shown(Bytes(fields.array()?)),
-        2 => Origin::Typed(Bytes(fields.array()?)),
-        3 => Origin::OneTime(fields.u32()?),
-        4 => Origin::LastResort(fields.u32()?, fields.array()?),
-        _ => return Err(StoreError::Damaged),
-    };
-    let session = Bytes(fields.array()?);
-    let address = core::str::from_utf8(fields.slice()?).map_err(|_| StoreError::Damaged)?;
-    let contact = Contact {
-        address: Address::parse(address).map_err(|_| StoreError::Damaged)?,
-        identity: IdentityClaim {
-            sign: Bytes(fields.array()?),
-            dh: Bytes(fields.array()?),
-            signature: Bytes(fields.array()?),
-        },
-    };
-    let card = Card {
-        record,
-        session,
-        address: contact.address_tag(),
-        identity: contact.identity_tag(),
-        used,
-        verified: flags & 1 != 0,
-        sealed: flags & 2 != 0,
-        origin,
-    };
-    Ok((card, contact, fields.rest()))
+/// How a record was found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Sound,
+    Damaged,
+}
+
+fn or_damaged(read: Result<(), StoreError>) -> Result<Found, StoreError> {
+    match read {
+        Ok(()) => Ok(Found::Sound),
+        Err(StoreError::Damaged) => Ok(Found::Damaged),
+        Err(error) => Err(error),
+    }
 }

@@ -361,26 +361,6 @@ pub(crate) fn a_new_session_with_a_verified_contact_is_verified_and_two_are_kept
 }
 
 #[cfg_attr(test, test)]
-pub(crate) fn a_frame_on_the_previous_session_makes_it_current_again() {
-    let (mut a, mut b) = paired();
-    let late = a.seal(&b.address, b"late").unwrap();
-    let bundle = a.bundle(true);
-    b.start(&a.address, &bundle, false).unwrap();
-    let on_new = b.seal(&a.address, b"lost").unwrap();
-    assert!(matches!(
-        codec::decode::<Envelope<'_>>(&on_new).unwrap(),
-        Envelope::First { .. }
-    ));
-    b.read(&late).unwrap();
-    let on_old = b.seal(&a.address, b"back").unwrap();
-    assert!(matches!(
-        codec::decode::<Envelope<'_>>(&on_old).unwrap(),
-        Envelope::Message { .. }
-    ));
-    assert_eq!(a.read(&on_old).unwrap().content, b"back");
-}
-
-#[cfg_attr(test, test)]
 pub(crate) fn a_byte_identical_repeat_gets_the_same_reply_and_is_executed_once() {
     let (mut a, mut b) = paired();
     let request = a.bench.seal_command(&Command::Seal {

@@ -13,6 +13,8 @@ extern crate alloc;
 
 pub(crate) mod contacts;
 pub(crate) mod conversation;
+pub(crate) mod damage;
+pub(crate) mod generation;
 pub(crate) mod golden;
 #[cfg(test)]
 mod images;
@@ -20,8 +22,11 @@ pub(crate) mod limits;
 pub(crate) mod noise;
 pub(crate) mod pin;
 pub(crate) mod power;
+pub(crate) mod power_sessions;
+pub(crate) mod prekeys;
 #[cfg(test)]
 mod presence;
+pub(crate) mod sessions;
 pub(crate) mod support;
 pub(crate) mod touch;
 #[cfg(test)]

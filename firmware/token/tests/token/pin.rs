@@ -2,11 +2,11 @@
 
 use hostchat_core::icd::link::{FromToken, Lifecycle, ToToken};
 use hostchat_core::icd::{Command, LinkError, Reply, TOKEN_VERSION, TokenError, UnlockKind};
-use hostchat_core::wire::{Bytes, codec};
+use hostchat_core::wire::{Bytes, Generation, PrekeyKind, codec};
 use hostchat_token::testing::{Bench, Refusal, Silence, TestPin};
 use hostchat_token::{PresencePolicy, Touch, TouchReason};
 
-use super::support::{PIN, Person, failed};
+use super::support::{PIN, Person, TODAY, failed, paired};
 
 fn refused<T>(error: LinkError) -> Result<T, Silence> {
     Err(Silence::Refused(error))
@@ -351,16 +351,71 @@ pub(crate) fn altered_skipped_and_stale_frames_are_refused_and_change_nothing() 
 }
 
 #[cfg_attr(test, test)]
-pub(crate) fn a_token_set_to_ask_for_everything_asks_for_everything_once() {
-    let mut bench = ready();
-    bench.unlock(PIN).unwrap();
-    bench.env.control().presence = PresencePolicy::Everything;
-    bench.env.control().asked.clear();
-    assert!(matches!(bench.call(&Command::Status), Ok(Reply::Status(_))));
-    bench.done(&Command::Wipe).unwrap();
+pub(crate) fn a_token_set_to_ask_for_everything_asks_once_and_not_for_upkeep_or_listings() {
+    let (mut a, mut b) = paired();
+    let envelope = b.seal(&a.address, b"for later").unwrap();
+    a.bench.env.control().presence = PresencePolicy::Everything;
+    a.bench.env.control().asked.clear();
+    let read = a.open(&envelope, false).unwrap();
+    assert_eq!(a.bench.env.control().asked, [TouchReason::EveryCommand]);
+
+    // What a host does while nobody is near.
+    a.bench.env.control().finger = Touch::TimedOut;
+    let generation = Generation {
+        number: 1,
+        random: Bytes([1; 16]),
+    };
+    let new_prekey = |kind| Command::NewPrekey { kind, now: TODAY };
+    for command in [
+        Command::Commit { hash: read.hash },
+        Command::Discard,
+        Command::Status,
+        Command::Log,
+        Command::NextContact { after: None },
+        Command::Sessions {
+            peer: b.address.clone(),
+        },
+        Command::FindContact {
+            session: Bytes([0; 16]),
+        },
+        new_prekey(PrekeyKind::LastResort),
+        new_prekey(PrekeyKind::OneTime),
+        Command::Prekeys,
+        Command::ForgetPrekey { id: 2 },
+        Command::DropPrekeys,
+        Command::Generations,
+        Command::PlanGeneration { next: generation },
+        Command::AdoptGeneration {
+            current: generation,
+            supersede: false,
+        },
+    ] {
+        let done = !matches!(a.bench.call(&command), Ok(Reply::Failed(_)) | Err(_));
+        assert!(done, "{command:?}");
+    }
+    assert_eq!(a.bench.env.control().asked.len(), 1);
+
+    assert_eq!(a.seal(&b.address, b"alone"), failed(TokenError::NoTouch));
+    for command in [
+        Command::StorageKey,
+        Command::Identity,
+        Command::Random,
+        Command::Forget {
+            peer: b.address.clone(),
+        },
+    ] {
+        assert_eq!(
+            a.bench.done(&command),
+            failed(TokenError::NoTouch),
+            "{command:?}"
+        );
+    }
+    a.bench.env.control().finger = Touch::Pressed;
+    a.bench.env.control().asked.clear();
+    a.bench.done(&Command::Wipe).unwrap();
     assert_eq!(
-        bench.env.control().asked,
-        [TouchReason::EveryCommand; 2],
+        a.bench.env.control().asked,
+        [TouchReason::EveryCommand],
         "one press per request"
     );
 }

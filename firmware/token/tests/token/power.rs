@@ -12,7 +12,7 @@ use super::support::{PIN, Person, TODAY, exchange, failed, pair_up_to_message_3,
 
 /// Runs `step` on copies of `before`, cutting the power at each flash operation in turn; turns it on again and lets
 /// `check` look at the token together with what the step had shown before the cut.
-fn cut_everywhere<T>(
+pub(super) fn cut_everywhere<T>(
     name: &str,
     before: &Bench,
     unlocked: bool,
@@ -100,7 +100,7 @@ fn cut_twice<T: Copy>(
     println!("{name}: {} second cuts", second_cuts.get());
 }
 
-fn person(bench: &mut Bench, address: &hostchat_core::wire::Address) -> Person {
+pub(super) fn person(bench: &mut Bench, address: &hostchat_core::wire::Address) -> Person {
     bench.unlock(PIN).unwrap();
     let bench = core::mem::replace(bench, Bench::blank(0));
     Person {

@@ -3,10 +3,12 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use hostchat_core::icd::{Command, OpenedKind, Reply, Status, TokenError};
+use hostchat_core::icd::{
+    Command, ContactInfo, Generations, OpenedKind, Reply, SessionInfo, Status, TokenError,
+};
 use hostchat_core::wire::{
-    Address, Bytes, IdentityClaim, MessageId, PairAnswer, PairOffer, Prekey, PrekeyBundle,
-    PrekeyKind, SessionId,
+    Address, Bytes, Envelope, Frame, Generation, IdentityClaim, MessageId, PairAnswer, PairOffer,
+    Prekey, PrekeyBundle, PrekeyKind, PrekeyRef, SessionId, codec,
 };
 use hostchat_token::testing::{Bench, RamFlash, Refusal, Silence, TestEnv, TestPin};
 
@@ -228,6 +230,59 @@ impl Person {
         Ok(read)
     }
 
+    pub(crate) fn generations(&mut self) -> Generations {
+        let taken = self.ask(&Command::Generations, |reply| match reply {
+            Reply::Generations(generations) => Some(generations),
+            _ => None,
+        });
+        taken.unwrap()
+    }
+
+    pub(crate) fn adopt(&mut self, number: u64, supersede: bool) {
+        let current = generation(number);
+        let adopt = Command::AdoptGeneration { current, supersede };
+        self.bench.done(&adopt).unwrap();
+    }
+
+    /// One-time and last-resort prekeys.
+    pub(crate) fn prekeys(&mut self) -> (Vec<PrekeyRef>, Vec<PrekeyRef>) {
+        let taken = self.ask(&Command::Prekeys, |reply| match reply {
+            Reply::Prekeys {
+                one_time,
+                last_resort,
+            } => Some((one_time.to_vec(), last_resort.to_vec())),
+            _ => None,
+        });
+        taken.unwrap()
+    }
+
+    pub(crate) fn sessions(&mut self, peer: &Address) -> Vec<SessionInfo> {
+        let command = Command::Sessions { peer: peer.clone() };
+        let taken = self.ask(&command, |reply| match reply {
+            Reply::Sessions(sessions) => Some(sessions.to_vec()),
+            _ => None,
+        });
+        taken.unwrap()
+    }
+
+    /// The session that the next seal for a contact takes.
+    pub(crate) fn current(&mut self, peer: &Address) -> Option<SessionId> {
+        let sessions = self.sessions(peer);
+        let mut current = sessions.iter().filter(|session| session.current);
+        let first = current.next().map(|session| session.session);
+        assert!(current.next().is_none());
+        first
+    }
+
+    /// The contact of a session.
+    pub(crate) fn find(&mut self, session: SessionId) -> Option<ContactInfo> {
+        let taken = self.ask(&Command::FindContact { session }, |reply| match reply {
+            Reply::Contact(contact) => Some(contact),
+            _ => None,
+        });
+        taken.unwrap()
+    }
+
     pub(crate) fn contacts(&mut self) -> Vec<(Address, bool, u8)> {
         let mut contacts = Vec::new();
         loop {
@@ -253,6 +308,29 @@ fn established(reply: Reply<'_>) -> Option<(IdentityClaim, SessionId)> {
         Reply::Established { peer, session } => Some((peer, session)),
         _ => None,
     }
+}
+
+/// A generation of this number.
+pub(crate) fn generation(number: u64) -> Generation {
+    let mut random = Bytes([0x5A; 16]);
+    random.0[0] = number as u8;
+    Generation { number, random }
+}
+
+/// The session of an envelope's frame.
+pub(crate) fn session_of(envelope: &[u8]) -> SessionId {
+    let envelope = codec::decode::<Envelope<'_>>(envelope).unwrap();
+    Frame::parse(envelope.frame().unwrap())
+        .unwrap()
+        .header
+        .session
+}
+
+/// A begins a session with B; gives its first frame.
+pub(crate) fn begin(a: &mut Person, b: &mut Person, one_time: bool, content: &[u8]) -> Vec<u8> {
+    let bundle = b.bundle(one_time);
+    a.start(&b.address, &bundle, false).unwrap();
+    a.seal(&b.address, content).unwrap()
 }
 
 pub(crate) fn address(name: &str) -> Address {
