@@ -5,9 +5,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use hostchat_core::wire::relay::{Answer, BLOCKED_PAGE, Call, Event, Kind, Reason, Refusal};
+use hostchat_core::wire::relay::{
+    Answer, BLOCKED_PAGE, Call, Event, Kind, PREKEY_STOCK, Reason, Refusal,
+};
 use hostchat_core::wire::{
-    Address, IdentityClaim, MAX_ENVELOPE, MessageId, Name, Prekey, PrekeyBundle,
+    Address, Generation, IdentityClaim, MAX_ENVELOPE, MessageId, Name, Prekey, PrekeyBundle,
 };
 
 use crate::blobs;
@@ -17,7 +19,8 @@ use crate::login::{Member, User, refused, sender_key};
 use crate::server::Relay;
 use crate::socket::{self, Broken, Encoded};
 use crate::store::{
-    Account, Appended, BlobState, Block, NewMessage, Pending, PutPrekey, Stock, StoreError, Taken,
+    Account, Advanced, Appended, BlobState, Block, NewMessage, Pending, PrekeyList, PutPrekey,
+    Stock, StoreError, Taken,
 };
 
 /// Milliseconds after which a full mailbox or relay is worth another try.
@@ -36,6 +39,8 @@ pub(crate) enum Answered {
     Blocked(u32, Vec<Address>, bool),
     Blob(u32, BlobState),
     Part(u32, Vec<u8>),
+    Generation(u32, Box<Generation>),
+    Prekeys(u32, PrekeyList),
 }
 
 /// A call that waits for the store.
@@ -84,6 +89,15 @@ impl Answered {
                 reply(id, answer)
             }
             Self::Part(id, bytes) => reply(id, Answer::Part { bytes }),
+            Self::Generation(id, there) => reply(id, Answer::Generation(**there)),
+            Self::Prekeys(id, list) => {
+                let one_time = list.one_time.iter().take(PREKEY_STOCK);
+                let answer = Answer::Prekeys {
+                    one_time: one_time.copied().collect(),
+                    last_resort: list.last_resort,
+                };
+                reply(id, answer)
+            }
             Self::Online(id, names, more) => {
                 let names = names.iter().map(Name::as_str).collect();
                 reply(id, Answer::Online { names, more: *more })
@@ -121,9 +135,6 @@ pub(crate) async fn start(
     let store = &relay.store;
     Ok(match call {
         Call::Login(_) | Call::Send { .. } => return Err(refused(Reason::BadRequest)),
-        Call::Generation { .. } | Call::TakeLastResort(_) | Call::Prekeys | Call::DropPrekeys => {
-            return Err(refused(Reason::BadRequest));
-        }
         Call::Ping => Step::Now(Answered::Done(id)),
         Call::Policy => Step::Now(Answered::Policy(id, relay.audit.log_days)),
         Call::Acknowledge { number } => {
@@ -146,7 +157,8 @@ pub(crate) async fn start(
                 account.map_err(|error| relay.internal(&error))?,
             ))
         }
-        Call::TakePrekeys(name) => take_prekeys(relay, member, id, name).await?,
+        Call::TakePrekeys(name) => take_prekeys(relay, member, id, name, true).await?,
+        Call::TakeLastResort(name) => take_prekeys(relay, member, id, name, false).await?,
         Call::PutPrekey(prekey) => return put_prekey(relay, member, id, prekey).await,
         Call::PrekeyStock => {
             let stock = store.prekey_stock(user(member)?.id).await;
@@ -155,6 +167,22 @@ pub(crate) async fn start(
                 stock.map_err(|error| relay.internal(&error))?,
             ))
         }
+        Call::Prekeys => {
+            let list = store.prekeys(user(member)?.id).await;
+            Step::Now(Answered::Prekeys(
+                id,
+                list.map_err(|error| relay.internal(&error))?,
+            ))
+        }
+        Call::DropPrekeys => {
+            let account = user(member)?.id;
+            let now = relay.clock.uptime_ms();
+            let taken = relay.rates.prekeys_put.take(member.caller, now);
+            taken.map_err(relay.limited())?;
+            let pending = store.drop_prekeys(account).await;
+            later(relay, id, pending, |id, ()| Answered::Done(id))
+        }
+        Call::Generation { from, to } => advance(relay, member, id, from, to).await?,
         Call::Who { after } => {
             user(member)?;
             let after = match after {
@@ -249,18 +277,20 @@ pub(crate) async fn send(
     }))
 }
 
+/// Gives prekeys of an account; with `one_time`, also one that nobody else gets, unless its owner gave too many of late.
 async fn take_prekeys(
     relay: &Arc<Relay>,
     member: &Member,
     id: u32,
     name: Name,
+    one_time: bool,
 ) -> Result<Step, Refusal> {
     let (rates, now) = (&relay.rates, relay.clock.uptime_ms());
     rates
         .prekeys_taken
         .take(member.caller, now)
         .map_err(relay.limited())?;
-    let one_time = rates.prekeys_given.take(name.clone(), now).is_ok();
+    let one_time = one_time && rates.prekeys_given.take(name.clone(), now).is_ok();
     let taker = member.sender_key().to_owned();
     let pending = relay
         .store
@@ -278,6 +308,33 @@ async fn take_prekeys(
             Answered::Refused(id, refused(Reason::Blocked))
         }
         Taken::NoPrekeys => Answered::Refused(id, refused(Reason::NoPrekeys)),
+    }))
+}
+
+/// Compares and sets a generation.
+async fn advance(
+    relay: &Arc<Relay>,
+    member: &Member,
+    id: u32,
+    from: Generation,
+    to: Generation,
+) -> Result<Step, Refusal> {
+    let account = user(member)?.id;
+    // So `to` is never number 0 either.
+    if to.number <= from.number {
+        return Err(refused(Reason::BadRequest));
+    }
+    let now = relay.clock.uptime_ms();
+    relay
+        .rates
+        .generations
+        .take(member.caller, now)
+        .map_err(relay.limited())?;
+    let pending = relay.store.advance(account, from, to).await;
+    Ok(later(relay, id, pending, |id, advanced| match advanced {
+        Advanced::Done => Answered::Done(id),
+        Advanced::Other(there) => Answered::Generation(id, Box::new(there)),
+        Advanced::UnknownName => Answered::Refused(id, refused(Reason::UnknownName)),
     }))
 }
 

@@ -3,6 +3,7 @@
 //! A limit that is reached is an answer with a reason and, where waiting helps, `retry_after_ms`; nothing is dropped
 //! silently and no other user notices.
 
+use hostchat_core::wire::relay::PREKEY_STOCK;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Storage;
@@ -94,7 +95,7 @@ pub const MAX_BUCKETS: usize = 65_536;
 pub const NODE_WORD_MS: u64 = 2_000;
 /// Words that a node may miss before it counts as gone: two that were lost, and a slow third.
 pub const NODE_SILENCE: u32 = 3;
-/// Most callers of one kind of rate in one word of a node about what was spent there: with nine kinds it stays below half
+/// Most callers of one kind of rate in one word of a node about what was spent there: with ten kinds it stays below half
 /// of what a server takes, the rest comes two seconds later.
 pub const NODE_SPENT: usize = 1_000;
 /// Longest time, in milliseconds, that a pause between two runs of the relay counts towards expiry: one day.
@@ -141,9 +142,12 @@ pub struct Limits {
     pub pairings: Rate,
     /// First messages sent per account: a person writes to few strangers; a spammer to many.
     pub firsts: Rate,
-    /// Prekeys left per account: a token fills up its sixteen at once, then one for each that is used.
+    /// Prekeys left per account, and stocks dropped: a token fills up its sixteen at once, then one for each that is used.
     pub prekeys_put: Rate,
-    /// Prekey bundles taken per account: each takes a one-time key away from others.
+    /// Advances of its generation per account, each a write: one at each login and one for 64 messages sealed or opened,
+    /// so that a full mailbox (10,000) and a burst of sends (2,000) are 190 at once, and then 64 times as many messages.
+    pub generations: Rate,
+    /// Prekey bundles taken per account, with a one-time key or without: each may take one away from others.
     pub prekeys_taken: Rate,
     /// One-time prekeys given out per owner: beyond that only the last-resort key, so that nobody can drain them.
     pub prekeys_given: Rate,
@@ -167,7 +171,7 @@ pub struct Limits {
     pub message_days: u32,
     /// Minutes until an unfetched pairing message expires: the life of a code.
     pub pairing_minutes: u32,
-    /// One-time prekeys kept per account: a token makes 16.
+    /// One-time prekeys kept per account: a client leaves 8, a token makes 16. No more than [`Limits::prekey_stock`].
     pub one_time_prekeys: u32,
     /// Largest blob, in MiB: films and disk images go another way; at 10 Mbit/s it takes four minutes.
     pub blob_mib: u32,
@@ -203,6 +207,7 @@ impl Default for Limits {
             pairings: rate(30, 3),
             firsts: rate(60, 6),
             prekeys_put: rate(128, 12),
+            generations: rate(300, 60),
             prekeys_taken: rate(60, 6),
             prekeys_given: rate(32, 4),
             blocks: rate(300, 30),
@@ -215,7 +220,7 @@ impl Default for Limits {
             guests_percent: 50,
             message_days: 30,
             pairing_minutes: 10,
-            one_time_prekeys: 64,
+            one_time_prekeys: PREKEY_STOCK as u32,
             blob_mib: 256,
             account_blobs: 256,
             account_blobs_mib: 1024,
@@ -243,6 +248,12 @@ impl Limits {
     #[must_use]
     pub fn nats_messages(&self) -> u64 {
         mib(self.memory_mib) / 2 / NATS_MESSAGE_BYTES
+    }
+
+    /// How many one-time prekeys of one account are taken: one answer lists them all.
+    #[must_use]
+    pub fn prekey_stock(&self) -> u32 {
+        self.one_time_prekeys.min(PREKEY_STOCK as u32)
     }
 
     /// How long a message is kept, in milliseconds.

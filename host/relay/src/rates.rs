@@ -27,6 +27,7 @@ pub(crate) struct Rates {
     pub(crate) pairings: Buckets<Caller>,
     pub(crate) firsts: Buckets<Caller>,
     pub(crate) prekeys_put: Buckets<Caller>,
+    pub(crate) generations: Buckets<Caller>,
     pub(crate) prekeys_taken: Buckets<Caller>,
     pub(crate) prekeys_given: Buckets<Name>,
     pub(crate) blocks: Buckets<Caller>,
@@ -42,6 +43,7 @@ pub struct Spent {
     pairings: Vec<(Caller, u32)>,
     firsts: Vec<(Caller, u32)>,
     prekeys_put: Vec<(Caller, u32)>,
+    generations: Vec<(Caller, u32)>,
     prekeys_taken: Vec<(Caller, u32)>,
     prekeys_given: Vec<(String, u32)>,
     blocks: Vec<(Caller, u32)>,
@@ -58,6 +60,7 @@ impl Rates {
             pairings: Buckets::new(limits.pairings),
             firsts: Buckets::new(limits.firsts),
             prekeys_put: Buckets::new(limits.prekeys_put),
+            generations: Buckets::new(limits.generations),
             prekeys_taken: Buckets::new(limits.prekeys_taken),
             prekeys_given: Buckets::new(limits.prekeys_given),
             blocks: Buckets::new(limits.blocks),
@@ -74,6 +77,7 @@ impl Rates {
             pairings: self.pairings.spent(),
             firsts: self.firsts.spent(),
             prekeys_put: self.prekeys_put.spent(),
+            generations: self.generations.spent(),
             prekeys_taken: self.prekeys_taken.spent(),
             prekeys_given: given.map(|(name, n)| (name.to_string(), n)).collect(),
             blocks: self.blocks.spent(),
@@ -88,6 +92,7 @@ impl Rates {
         self.pairings.charge(spent.pairings, uptime_ms);
         self.firsts.charge(spent.firsts, uptime_ms);
         self.prekeys_put.charge(spent.prekeys_put, uptime_ms);
+        self.generations.charge(spent.generations, uptime_ms);
         self.prekeys_taken.charge(spent.prekeys_taken, uptime_ms);
         let given = spent.prekeys_given.into_iter();
         let given = given.filter_map(|(name, n)| Some((Name::parse(&name).ok()?, n)));
@@ -106,6 +111,7 @@ impl Spent {
             pairings,
             firsts,
             prekeys_put,
+            generations,
             prekeys_taken,
             prekeys_given,
             blocks,
@@ -116,6 +122,7 @@ impl Spent {
             pairings,
             firsts,
             prekeys_put,
+            generations,
             prekeys_taken,
             blocks,
             blobs_put,

@@ -66,6 +66,7 @@ pub fn check(path: &Path) -> Result<Report, StoreError> {
         sums(&tx, &mut report)?;
         log(&tx, &mut report)?;
         blocked(&tx, &mut report)?;
+        generations(&tx, &mut report)?;
         blobs(&tx, &mut report)?;
     }
     tx.commit()?;
@@ -173,6 +174,12 @@ const NONE_OF_BLOBS: [(&str, &str); 6] = [
         "SELECT count(*) FROM blob_gone WHERE id IN (SELECT id FROM blob)",
     ),
 ];
+
+/// As [`NONE_OF`], for formats that have generations.
+const NONE_OF_GENERATIONS: [(&str, &str); 1] = [(
+    "generations of accounts that do not exist",
+    "SELECT count(*) FROM generation WHERE account NOT IN (SELECT id FROM account)",
+)];
 
 fn references(connection: &Connection, report: &mut Report) -> Result<(), StoreError> {
     none_of(&NONE_OF, connection, report)
@@ -290,6 +297,14 @@ fn blocked(connection: &Connection, report: &mut Report) -> Result<(), StoreErro
     }
     complain(report, bad, "block list entries that cannot be read");
     Ok(())
+}
+
+/// Generations, which older formats do not have; the table itself refuses those that are none.
+fn generations(connection: &Connection, report: &mut Report) -> Result<(), StoreError> {
+    if report.format < 6 {
+        return Ok(());
+    }
+    none_of(&NONE_OF_GENERATIONS, connection, report)
 }
 
 /// Blobs, which older formats do not have: the parts that are there against those that were acknowledged.

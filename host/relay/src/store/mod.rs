@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hostchat_core::wire::relay::{BlobId, Kind};
-use hostchat_core::wire::{Address, IdentityClaim, MessageId, Name, Prekey, PrekeyBundle};
+use hostchat_core::wire::{
+    Address, Generation, IdentityClaim, MessageId, Name, Prekey, PrekeyBundle, PrekeyRef,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -31,6 +33,7 @@ pub mod sqlite;
 mod age;
 mod blobs;
 mod block;
+mod generation;
 mod log;
 mod ops;
 mod readers;
@@ -149,7 +152,7 @@ pub enum Admission {
 /// Outcome of [`Store::put_prekey`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutPrekey {
-    /// Kept, or known already.
+    /// Kept, or known already: the same key lies here, or was given.
     Done,
     /// The account has as many one-time prekeys as allowed.
     TooMany,
@@ -168,6 +171,30 @@ pub enum Taken {
     Blocked,
     /// The account left no last-resort prekey.
     NoPrekeys,
+}
+
+/// Outcome of [`Store::advance`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advanced {
+    /// It is the one wanted, now or before.
+    Done,
+    /// This one is there; nothing was changed.
+    Other(Generation),
+    /// The account was deleted meanwhile.
+    UnknownName,
+}
+
+impl Advanced {
+    /// The outcome where `there` is not to be replaced.
+    fn without_a_write(there: Generation, from: Generation, to: Generation) -> Option<Self> {
+        if there == to {
+            Some(Self::Done)
+        } else if there != from {
+            Some(Self::Other(there))
+        } else {
+            None
+        }
+    }
 }
 
 /// Outcome of [`Store::block`].
@@ -201,6 +228,16 @@ pub struct Stock {
     pub last_resort_issued: u64,
     /// Id of the last-resort key, 0 if there is none.
     pub last_resort_id: u32,
+}
+
+/// Which prekeys of an account lie here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PrekeyList {
+    /// One-time prekeys that nobody has, in the order in which they will be given: no more than
+    /// [`PREKEY_STOCK`](hostchat_core::wire::relay::PREKEY_STOCK).
+    pub one_time: Vec<PrekeyRef>,
+    /// The last-resort prekey.
+    pub last_resort: Option<PrekeyRef>,
 }
 
 /// What one step of [`Store::sweep`] deleted.
@@ -246,10 +283,15 @@ pub trait Store: Send + Sync + 'static {
     fn append(&self, message: NewMessage) -> Queued<'_, Appended>;
     /// Deletes a delivered message; unknown numbers are ignored.
     fn acknowledge(&self, mailbox: AccountId, number: u64) -> Queued<'_, ()>;
-    /// Keeps one more one-time prekey, or replaces the last-resort prekey.
+    /// Keeps one more one-time prekey, also in place of another key with its id, or replaces the last-resort prekey.
     fn put_prekey(&self, account: AccountId, prekey: Box<Prekey>) -> Queued<'_, PutPrekey>;
     /// Hands out prekeys of `name` to `taker` (as `sender_key`); with `one_time`, also one that nobody else will get.
     fn take_prekeys(&self, name: Name, taker: String, one_time: bool) -> Queued<'_, Taken>;
+    /// Deletes all one-time prekeys of this account. Of those that were given it is remembered that they were.
+    fn drop_prekeys(&self, account: AccountId) -> Queued<'_, ()>;
+    /// Makes `to` the generation of this account if it is `from`: compared and set in one step, over all nodes.
+    fn advance(&self, account: AccountId, from: Generation, to: Generation)
+    -> Queued<'_, Advanced>;
     /// Takes nothing more from `sender` (as `sender_key`) for this account; what lies in its mailbox stays.
     fn block(&self, account: AccountId, sender: String) -> Queued<'_, Block>;
     /// Takes from these senders again.
@@ -271,6 +313,8 @@ pub trait Store: Send + Sync + 'static {
     fn blocked(&self, account: AccountId) -> Read<'_, Vec<String>>;
     /// How many prekeys an account has here.
     fn prekey_stock(&self, account: AccountId) -> Read<'_, Stock>;
+    /// Which prekeys of an account lie here.
+    fn prekeys(&self, account: AccountId) -> Read<'_, PrekeyList>;
     /// Up to `count` accounts with names after `after`, in order, with what they use.
     fn accounts(&self, after: Option<Name>, count: usize) -> Read<'_, Vec<AccountRow>>;
     /// One account with what it uses.

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use hostchat_core::crypto::hash::sha256;
-use hostchat_core::wire::relay::Kind;
-use hostchat_core::wire::{Bytes, IdentityClaim, Name, Prekey, PrekeyBundle, PrekeyKind, codec};
+use hostchat_core::wire::relay::{Kind, PREKEY_STOCK};
+use hostchat_core::wire::{
+    Bytes, IdentityClaim, Name, Prekey, PrekeyBundle, PrekeyKind, PrekeyRef, codec,
+};
 use rusqlite::{OptionalExtension, Result};
 
 use super::tx::Tx;
 use super::usage::Parcel;
 use super::{
-    AccountId, Admission, Appended, Message, NewMessage, PutPrekey, Registered, Stock, Swept,
-    Taken, blobs, log,
+    AccountId, Admission, Appended, Message, NewMessage, PrekeyList, PutPrekey, Registered, Stock,
+    Swept, Taken, blobs, log,
 };
 use crate::limits::SWEEP_ROWS;
 
@@ -224,13 +226,24 @@ pub(super) fn put_prekey(
     let kind = prekey_kind(prekey.kind);
     match prekey.kind {
         PrekeyKind::OneTime => {
-            let known = tx
-                .prepare("SELECT 1 FROM prekey WHERE account = ?1 AND kind = ?2 AND id = ?3")?
-                .exists((account.0, kind, prekey.id))?;
-            if known {
-                return Ok(PutPrekey::Done);
-            }
-            if stock_of(tx.connection, account)?.one_time >= tx.limits.one_time_prekeys {
+            let there = tx
+                .prepare(
+                    "SELECT issued, body IS NULL FROM prekey WHERE account = ?1 AND kind = ?2 AND id = ?3",
+                )?
+                .query_row((account.0, kind, prekey.id), |row| {
+                    Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?))
+                })
+                .optional()?;
+            let replaces = match there {
+                Some((issued, given)) if is_same(prekey, issued, given) => {
+                    return Ok(PutPrekey::Done);
+                }
+                // Another key: the token went back in time, and has given the id again.
+                Some((_, given)) => !given,
+                None => false,
+            };
+            let most = tx.limits.prekey_stock();
+            if !replaces && stock_of(tx.connection, account)?.one_time >= most {
                 return Ok(PutPrekey::TooMany);
             }
         }
@@ -239,7 +252,7 @@ pub(super) fn put_prekey(
                 .execute((account.0, kind))?;
         }
     }
-    tx.prepare("INSERT INTO prekey VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+    tx.prepare("INSERT OR REPLACE INTO prekey VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
         .execute((
             account.0,
             kind,
@@ -249,6 +262,12 @@ pub(super) fn put_prekey(
             body,
         ))?;
     Ok(PutPrekey::Done)
+}
+
+/// Whether a one-time prekey is the one that is known by its id. Of those given before, a copy from NATS may not know
+/// when they were issued: they count as the same, since a key must not be given twice.
+pub(super) fn is_same(prekey: &Prekey, issued: u64, given: bool) -> bool {
+    issued == prekey.issued || (given && issued == 0)
 }
 
 pub(super) fn take_prekeys(
@@ -301,6 +320,12 @@ fn first_prekey(
         .transpose()
 }
 
+pub(super) fn drop_prekeys(tx: &mut Tx<'_>, account: AccountId) -> Result<()> {
+    tx.prepare("DELETE FROM prekey WHERE account = ?1 AND kind = ?2 AND body IS NOT NULL")?
+        .execute((account.0, prekey_kind(PrekeyKind::OneTime)))?;
+    Ok(())
+}
+
 pub(super) fn set_visible(tx: &mut Tx<'_>, account: AccountId, visible: bool) -> Result<()> {
     tx.prepare("UPDATE account SET visible = ?2 WHERE id = ?1")?
         .execute((account.0, visible))?;
@@ -313,6 +338,7 @@ pub(super) fn delete_account(tx: &mut Tx<'_>, account: AccountId) -> Result<()> 
         "DELETE FROM seen WHERE mailbox = ?1",
         "DELETE FROM prekey WHERE account = ?1",
         "DELETE FROM blocked WHERE mailbox = ?1",
+        "DELETE FROM generation WHERE account = ?1",
         "DELETE FROM account WHERE id = ?1",
     ] {
         tx.prepare(sql)?.execute([account.0])?;
@@ -381,6 +407,26 @@ pub(super) fn stock_of(connection: &rusqlite::Connection, account: AccountId) ->
     Ok(StockRow {
         one_time,
         last_resort,
+    })
+}
+
+pub(super) fn prekeys(connection: &rusqlite::Connection, account: AccountId) -> Result<PrekeyList> {
+    let mut select = connection.prepare_cached(
+        "SELECT id, issued FROM prekey WHERE account = ?1 AND kind = ?2 AND body IS NOT NULL ORDER BY id LIMIT ?3",
+    )?;
+    let mut of = |kind, most: usize| -> Result<Vec<PrekeyRef>> {
+        select
+            .query_map((account.0, prekey_kind(kind), most as i64), |row| {
+                Ok(PrekeyRef {
+                    id: row.get(0)?,
+                    issued: row.get::<_, i64>(1)?.cast_unsigned(),
+                })
+            })?
+            .collect()
+    };
+    Ok(PrekeyList {
+        one_time: of(PrekeyKind::OneTime, PREKEY_STOCK)?,
+        last_resort: of(PrekeyKind::LastResort, 1)?.pop(),
     })
 }
 

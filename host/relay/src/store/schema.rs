@@ -11,7 +11,7 @@ use super::StoreError;
 const APPLICATION_ID: i64 = 0x6863_7231;
 
 /// The migrations, oldest first.
-const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5];
+const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6];
 
 const V1: &str = "
 CREATE TABLE migration (
@@ -145,6 +145,15 @@ CREATE TABLE blob_part (
 ) STRICT;
 CREATE TABLE blob_gone (
     id INTEGER PRIMARY KEY
+) STRICT;
+";
+
+/// The generation of an account's keys (see generation.rs); none for an account that never had one. `number` is unsigned.
+const V6: &str = "
+CREATE TABLE generation (
+    account INTEGER PRIMARY KEY,
+    number  INTEGER NOT NULL CHECK (number <> 0),
+    random  BLOB NOT NULL CHECK (length(random) = 16)
 ) STRICT;
 ";
 

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hostchat_core::wire::relay::BlobId;
-use hostchat_core::wire::{Address, IdentityClaim, MessageId, Name, Prekey};
+use hostchat_core::wire::{Address, Generation, IdentityClaim, MessageId, Name, Prekey};
 use rusqlite::{Connection, OptionalExtension, Row};
 use tokio::sync::mpsc;
 
@@ -18,10 +18,10 @@ use super::tx::{Cache, Tx};
 use super::wal;
 use super::writer::{Job, Write, Writer};
 use super::{
-    Account, AccountId, AccountRow, Admission, Announced, Appended, BlobKey, BlobState, Block,
-    Filter, Invitation, Invited, LogEntry, Message, NewBlob, NewMessage, Outlet, Pending, PutPart,
-    PutPrekey, Queued, Read, Registered, State, Stock, Store, StoreError, StoreFuture, Swept,
-    Taken, Totals, blobs, block, log, ops, roster, schema,
+    Account, AccountId, AccountRow, Admission, Advanced, Announced, Appended, BlobKey, BlobState,
+    Block, Filter, Invitation, Invited, LogEntry, Message, NewBlob, NewMessage, Outlet, Pending,
+    PrekeyList, PutPart, PutPrekey, Queued, Read, Registered, State, Stock, Store, StoreError,
+    StoreFuture, Swept, Taken, Totals, blobs, block, generation, log, ops, roster, schema,
 };
 use crate::clock::Clock;
 use crate::limits::{Limits, RECEIVER_BYTES, WRITE_QUEUE};
@@ -187,6 +187,19 @@ impl Store for Sqlite {
         self.write(move |tx| ops::take_prekeys(tx, &name, &taker, one_time))
     }
 
+    fn drop_prekeys(&self, account: AccountId) -> Queued<'_, ()> {
+        self.write(move |tx| ops::drop_prekeys(tx, account))
+    }
+
+    fn advance(
+        &self,
+        account: AccountId,
+        from: Generation,
+        to: Generation,
+    ) -> Queued<'_, Advanced> {
+        self.write(move |tx| generation::advance(tx, account, from, to))
+    }
+
     fn block(&self, account: AccountId, sender: String) -> Queued<'_, Block> {
         self.write(move |tx| block::block(tx, account, &sender))
     }
@@ -252,6 +265,10 @@ impl Store for Sqlite {
 
     fn prekey_stock(&self, account: AccountId) -> Read<'_, Stock> {
         self.read(move |connection| ops::stock_of(connection, account).map(Stock::from))
+    }
+
+    fn prekeys(&self, account: AccountId) -> Read<'_, PrekeyList> {
+        self.read(move |connection| ops::prekeys(connection, account))
     }
 
     fn accounts(&self, after: Option<Name>, count: usize) -> Read<'_, Vec<AccountRow>> {

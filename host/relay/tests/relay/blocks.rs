@@ -158,7 +158,10 @@ async fn who_is_blocked_gets_no_prekeys_and_takes_none_from_others() {
     let at_alice = format!("alice@{}", relay.place.name);
     assert_eq!(set(&mut to, &at_alice, true).await, None);
     for _ in 0..5 {
-        let got = alice.call(Call::TakePrekeys(bob.name.clone())).await;
+        let name = bob.name.clone();
+        let got = alice.call(Call::TakePrekeys(name.clone())).await;
+        assert_eq!(got.reason(), Some(Reason::Blocked));
+        let got = alice.call(Call::TakeLastResort(name)).await;
         assert_eq!(got.reason(), Some(Reason::Blocked));
     }
     let stock = to.call(Call::PrekeyStock).await;

@@ -60,10 +60,14 @@ impl Person {
     }
 
     pub fn prekey(&self, kind: PrekeyKind, id: u32) -> Prekey {
+        self.prekey_of(kind, id, 1_700_000_000 + u64::from(id))
+    }
+
+    pub fn prekey_of(&self, kind: PrekeyKind, id: u32, issued: u64) -> Prekey {
         let mut prekey = Prekey {
             kind,
             id,
-            issued: 1_700_000_000 + u64::from(id),
+            issued,
             dh: Bytes([7; 32]),
             kem: Bytes([9; 1184]),
             signature: Bytes([0; 64]),

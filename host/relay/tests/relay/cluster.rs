@@ -1,13 +1,14 @@
 //! Several nodes on one store: what they know of each other.
 
-use hostchat_core::wire::PrekeyKind;
 use hostchat_core::wire::relay::{BLOB_PART, Call, Kind, Reason};
+use hostchat_core::wire::{Generation, PrekeyKind};
 use hostchat_relay::Config;
 use hostchat_relay::clock::ManualClock;
 
 use crate::blobs::{File, blob, part};
 use crate::blocks;
 use crate::client::{Client, Got, Person, message, take_one_time};
+use crate::generations::{advance, generation, there};
 use crate::harness::{TestRelay, WALL, init, run_on_nats, servers};
 
 /// Two nodes in this process, whose clocks differ by decades.
@@ -276,5 +277,75 @@ fn a_one_time_key_is_given_once_over_all_nats_nodes() {
         }
         given.sort_unstable();
         assert_eq!(given, (0..16).collect::<Vec<u32>>());
+    });
+}
+
+#[test]
+fn of_two_nats_nodes_that_advance_at_once_exactly_one_wins() {
+    on_two_nodes(|a, b| async move {
+        // Whole, or what is not named here would be dropped, and the relay with it.
+        let (a, b) = (&a, &b);
+        let bob = Person::new("bob");
+        let mut here = Client::register(&a.place, &bob).await;
+        let mut there_too = Client::login(&b.place, &bob).await;
+        let mut from = Generation::NONE;
+        for number in (1..100).step_by(2) {
+            let (one, other) = (generation(number, 1), generation(number, 2));
+            let outcomes = tokio::join!(
+                advance(&mut here, from, one),
+                advance(&mut there_too, from, other),
+            );
+            from = match outcomes {
+                (Ok(()), Err(there)) if there == one => one,
+                (Err(there), Ok(())) if there == other => other,
+                _ => panic!("{number}: {outcomes:?}"),
+            };
+            // What one node was told, the other knows at once.
+            for client in [&mut here, &mut there_too] {
+                assert_eq!(there(client).await, from);
+            }
+            // The same at both: a repeat after an answer that was lost.
+            let to = generation(number + 1, 0);
+            let both = tokio::join!(
+                advance(&mut here, from, to),
+                advance(&mut there_too, from, to),
+            );
+            assert_eq!(both, (Ok(()), Ok(())));
+            from = to;
+        }
+        // A removal reaches both.
+        let got = here.call(Call::DeleteAccount).await;
+        assert!(matches!(got, Got::Done(_)));
+        assert_eq!(there_too.next().await.reason(), Some(Reason::UnknownName));
+        let mut anew = Client::register(&b.place, &bob).await;
+        assert_eq!(there(&mut anew).await, Generation::NONE);
+    });
+}
+
+#[test]
+fn a_prekey_that_was_dropped_at_one_nats_node_is_not_given_at_another() {
+    on_two_nodes(|a, b| async move {
+        let (a, b) = (&a, &b);
+        let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+        let mut owner = Client::register(&a.place, &bob).await;
+        let mut there_too = Client::login(&b.place, &bob).await;
+        let mut taker = Client::register(&b.place, &alice).await;
+        let last = bob.prekey(PrekeyKind::LastResort, 100);
+        owner.call(Call::PutPrekey(last)).await;
+        for issued in 1..=8 {
+            let keys = [1, 2, 3].map(|id| bob.prekey_of(PrekeyKind::OneTime, id, issued));
+            for key in keys {
+                owner.call(Call::PutPrekey(key)).await;
+            }
+            match there_too.call(Call::Prekeys).await {
+                Got::Prekeys(_, one_time, _) => {
+                    assert_eq!(one_time, keys.map(|key| key.reference()));
+                }
+                got => panic!("{got:?}"),
+            }
+            let got = owner.call(Call::DropPrekeys).await;
+            assert!(matches!(got, Got::Done(_)), "{got:?}");
+            assert_eq!(take_one_time(&mut taker, &bob.name, 1).await, [0; 0]);
+        }
     });
 }

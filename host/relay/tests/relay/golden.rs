@@ -4,14 +4,15 @@
 
 use std::path::Path;
 
-use hostchat_core::wire::PrekeyKind;
 use hostchat_core::wire::relay::{Account, BLOB_PART, Call, Kind, Reason};
+use hostchat_core::wire::{Bytes, Generation, PrekeyKind};
 use hostchat_relay::Registration;
 use hostchat_relay::clock::ManualClock;
 
 use crate::blobs::{self, File};
 use crate::blocks;
 use crate::client::{Client, Got, Person, message};
+use crate::generations::{advance, generation};
 use crate::harness::{TestRelay, WALL, init, program};
 
 /// What `make_a_golden_database` spent one use of.
@@ -19,6 +20,12 @@ const INVITATION: &str = "golden0invitation000";
 
 /// Whom bob blocks.
 const BLOCKED: &str = "eve@elsewhere.example:1";
+
+/// Of bob's keys.
+const GENERATION: Generation = Generation {
+    number: 7,
+    random: Bytes([0xa5; 16]),
+};
 
 /// What alice left for bob to fetch.
 fn file() -> File {
@@ -77,6 +84,7 @@ async fn make_a_golden_database() {
     while !matches!(to.next().await, Got::Done(_)) {}
     assert_eq!(blocks::set(&mut to, BLOCKED, true).await, None);
     blobs::put(&mut from, &file(), file().parts()).await;
+    assert_eq!(advance(&mut to, Generation::NONE, GENERATION).await, Ok(()));
     drop((from, to, guest));
     let folder = relay.stop().await;
     let path = folder.path().join("relay.db");
@@ -97,7 +105,7 @@ async fn every_golden_database_is_opened_and_served_from() {
         serves(&entry.unwrap().path()).await;
         schemas += 1;
     }
-    assert_eq!(schemas, 3, "one file for each schema that is kept");
+    assert_eq!(schemas, 4, "one file for each schema that is kept");
 }
 
 async fn serves(golden: &Path) {
@@ -152,6 +160,15 @@ async fn serves(golden: &Path) {
         assert_eq!(bytes, file().bytes);
     }
 
+    // Generations came with 6.
+    let there = match schema {
+        ..6 => Generation::NONE,
+        _ => GENERATION,
+    };
+    let next = generation(8, 1);
+    assert_eq!(advance(&mut to, generation(6, 1), next).await, Err(there));
+    assert_eq!(advance(&mut to, there, next).await, Ok(()));
+
     let mut newcomer = Client::connect(&relay.place).await;
     let login = newcomer.bound.login(&carol, invited(&carol));
     let done = newcomer.call(Call::Login(login)).await;
@@ -162,5 +179,5 @@ async fn serves(golden: &Path) {
     let checked = program(&["check", "--dir", dir]);
     assert!(checked.status.success(), "{checked:?}");
     let said = String::from_utf8(checked.stdout).unwrap();
-    assert!(said.contains("format 5, accounts 3"), "{said}");
+    assert!(said.contains("format 6, accounts 3"), "{said}");
 }

@@ -19,6 +19,7 @@ mod cluster;
 mod durability;
 mod failover;
 mod flips;
+mod generations;
 mod golden;
 mod harness;
 mod hostile;

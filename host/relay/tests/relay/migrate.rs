@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Output;
 
-use hostchat_core::wire::PrekeyKind;
 use hostchat_core::wire::relay::{Call, Reason};
+use hostchat_core::wire::{Generation, PrekeyKind};
 use hostchat_relay::clock::ManualClock;
 use hostchat_relay::store::nats::Servers;
 use hostchat_relay::{Config, Registration, Storage};
@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::blocks;
 use crate::client::{Client, Delivered, Got, Person};
+use crate::generations::{advance, generation, there};
 use crate::harness::{Place, TestRelay, WALL, configure, init, program, run_on_nats, servers};
 use crate::nats::NatsServer;
 
@@ -63,6 +64,16 @@ async fn look(place: &Place, after: u64) -> u64 {
         .await;
     let stock = to.call(Call::PrekeyStock).await;
     assert!(matches!(stock, Got::Stock(_, 1, _, 9)), "{stock:?}");
+    let listed = to.call(Call::Prekeys).await;
+    let key = |kind, id| bob.prekey(kind, id).reference();
+    assert!(
+        matches!(&listed, Got::Prekeys(_, one_time, last)
+            if *one_time == [key(PrekeyKind::OneTime, 2)]
+                && *last == Some(key(PrekeyKind::LastResort, 9))),
+        "{listed:?}"
+    );
+    assert_eq!(there(&mut to).await, generation(u64::MAX - 7, 0xa5));
+    assert_eq!(there(&mut from).await, Generation::NONE);
     let at_mallory = format!("mallory@{}", place.name);
     assert_eq!(
         blocks::list(&mut to).await,
@@ -105,6 +116,8 @@ fn a_store_moves_to_nats_and_back() {
                 to.call(Call::PutPrekey(bob.prekey(kind, id))).await;
             }
             assert_eq!(one_time(&mut from, &bob).await, Some(1));
+            let far = generation(u64::MAX - 7, 0xa5);
+            assert_eq!(advance(&mut to, Generation::NONE, far).await, Ok(()));
             let at_mallory = format!("mallory@{}", relay.place.name);
             for who in ["dave@else.example:1", &at_mallory] {
                 assert_eq!(blocks::set(&mut to, who, true).await, None);
@@ -146,6 +159,12 @@ fn a_store_moves_to_nats_and_back() {
             says(&run(&path, &["check"]), 0, "good");
             let relay = start(folder, in_file).await;
             look(&relay.place, last).await;
+            // Of the key that was given both stores know which it was: another one with its id is new.
+            let mut to = Client::login(&relay.place, &bob).await;
+            let new = bob.prekey_of(PrekeyKind::OneTime, 1, 7);
+            to.call(Call::PutPrekey(new)).await;
+            let stock = to.call(Call::PrekeyStock).await;
+            assert!(matches!(stock, Got::Stock(_, 2, _, 9)), "{stock:?}");
         });
     });
 }
@@ -214,6 +233,11 @@ fn a_backup_beside_a_running_node_is_a_whole_store() {
             for n in 0..COPIES {
                 let body = n.to_be_bytes();
                 assert!(from.send(&carol, 1 << 64 | n, &body).await.is_stored());
+                let number = u64::try_from(n).unwrap();
+                let before = there(&mut owner).await;
+                let to = generation(number + 1, 1);
+                let advanced = advance(&mut owner, before, to).await;
+                assert_eq!(advanced, Ok(()));
                 let (path, to) = (path.clone(), copy(n));
                 let made = move || run(&path, &["backup", "--to", to.to_str().unwrap()]);
                 let made = tokio::task::spawn_blocking(made).await.unwrap();
@@ -253,6 +277,7 @@ fn a_backup_beside_a_running_node_is_a_whole_store() {
             assert!(from.send(&bob, 0, &0u128.to_be_bytes()).await.is_stored());
             let mut to = Client::login(&relay.place, &bob).await;
             assert_eq!(to.drain(false).await, []);
+            assert_eq!(there(&mut to).await, generation(COPIES as u64, 1));
             let key = one_time(&mut from, &bob).await;
             assert!(key.is_none_or(|key| key > 0), "given before: {key:?}");
         });

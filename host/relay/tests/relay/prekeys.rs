@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use hostchat_core::wire::relay::{Call, Reason};
-use hostchat_core::wire::{Prekey, PrekeyBundle, PrekeyKind};
+use hostchat_core::wire::relay::{Call, PREKEY_STOCK, Reason};
+use hostchat_core::wire::{Prekey, PrekeyBundle, PrekeyKind, PrekeyRef};
 use hostchat_relay::Rate;
 
 use crate::client::{Client, Got, Person, take_one_time};
-use crate::harness::{TestRelay, also_on_nats};
+use crate::harness::{TestRelay, also_on_nats, nats_url, run_on_nats, servers};
 
 also_on_nats!(
     a_one_time_key_is_given_to_one_sender_however_many_ask_at_once,
@@ -15,6 +15,10 @@ also_on_nats!(
     bundles_carry_what_the_owner_signed,
     the_number_of_one_time_keys_is_bounded,
     nobody_drains_the_one_time_keys_of_an_owner,
+    the_list_names_what_lies_here,
+    another_key_with_the_same_id_takes_its_place,
+    dropped_keys_are_not_given_and_may_be_left_again,
+    the_last_resort_key_alone_spends_nothing,
 );
 
 async fn take(client: &mut Client, owner: &Person) -> PrekeyBundle {
@@ -33,6 +37,19 @@ async fn stock(client: &mut Client) -> (u16, u64, u32) {
         Got::Stock(_, one_time, issued, id) => (one_time, issued, id),
         got => panic!("{got:?}"),
     }
+}
+
+/// What lies at the relay: one-time and last-resort.
+async fn listed(client: &mut Client) -> (Vec<PrekeyRef>, Option<PrekeyRef>) {
+    match client.call(Call::Prekeys).await {
+        Got::Prekeys(_, one_time, last_resort) => (one_time, last_resort),
+        got => panic!("{got:?}"),
+    }
+}
+
+async fn drop_all(client: &mut Client) {
+    let got = client.call(Call::DropPrekeys).await;
+    assert!(matches!(got, Got::Done(_)), "{got:?}");
 }
 
 #[tokio::test]
@@ -190,4 +207,281 @@ async fn nobody_drains_the_one_time_keys_of_an_owner() {
     assert_eq!(ids.len(), 2, "beyond that only the last-resort key");
     relay.clock.advance(60_000);
     assert!(take(&mut owner, &bob).await.one_time.is_some());
+}
+
+#[tokio::test]
+async fn the_list_names_what_lies_here() {
+    let unlimited = Rate {
+        burst: 1,
+        per_minute: 0,
+    };
+    let relay = TestRelay::start(|config| {
+        // More than one answer holds: the relay keeps no more than that.
+        config.limits.one_time_prekeys = 1000;
+        config.limits.prekeys_given = unlimited;
+    });
+    let relay = relay.await;
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    let mut other = Client::register(&relay.place, &alice).await;
+    let mut owner = Client::register(&relay.place, &bob).await;
+    assert_eq!(listed(&mut owner).await, (vec![], None));
+    // Left in no order; id 0 is an id, and the last-resort key may have any.
+    let last = bob.prekey_of(PrekeyKind::LastResort, 0, 0);
+    let most = PREKEY_STOCK as u32;
+    for id in (0..most).rev() {
+        let key = bob.prekey(PrekeyKind::OneTime, id * 7);
+        assert_eq!(put(&mut owner, key).await, None);
+    }
+    assert_eq!(put(&mut owner, last).await, None);
+    let too_many = bob.prekey(PrekeyKind::OneTime, 1);
+    assert_eq!(
+        put(&mut owner, too_many).await,
+        Some(Reason::MailboxFull),
+        "more would not fit into the answer"
+    );
+    let reference = |n: u32| bob.prekey(PrekeyKind::OneTime, n * 7).reference();
+    let mut expected: Vec<PrekeyRef> = (0..most).map(reference).collect();
+    let last = Some(last.reference());
+    assert_eq!(listed(&mut owner).await, (expected.clone(), last));
+    // In the order in which they are given.
+    for _ in 0..3 {
+        let taken = take(&mut other, &bob).await.one_time.unwrap();
+        assert_eq!(expected.remove(0), taken.reference());
+        assert_eq!(listed(&mut owner).await, (expected.clone(), last));
+    }
+    assert_eq!(listed(&mut other).await, (vec![], None), "only the own");
+}
+
+#[tokio::test]
+async fn another_key_with_the_same_id_takes_its_place() {
+    let relay = TestRelay::start(|config| config.limits.one_time_prekeys = 2).await;
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    let mut other = Client::register(&relay.place, &alice).await;
+    let mut owner = Client::register(&relay.place, &bob).await;
+    put(&mut owner, bob.prekey(PrekeyKind::LastResort, 9)).await;
+    let first = bob.prekey(PrekeyKind::OneTime, 5);
+    let neighbour = bob.prekey(PrekeyKind::OneTime, 6);
+    for key in [first, neighbour] {
+        assert_eq!(put(&mut owner, key).await, None);
+    }
+    // The token was restored, and gave the id to another key: also by a clock that went back with it, and also where the
+    // stock is full, since there are no more of them.
+    for issued in [first.issued + 1, first.issued - 1] {
+        let key = bob.prekey_of(PrekeyKind::OneTime, 5, issued);
+        for _ in 0..2 {
+            assert_eq!(put(&mut owner, key).await, None);
+            let expected = vec![key.reference(), neighbour.reference()];
+            assert_eq!(listed(&mut owner).await.0, expected);
+        }
+    }
+    let there = bob.prekey_of(PrekeyKind::OneTime, 5, first.issued - 1);
+    assert_eq!(take(&mut other, &bob).await.one_time, Some(there));
+
+    // The same of one that was given: that one does not come back, another one does.
+    assert_eq!(put(&mut owner, there).await, None);
+    assert_eq!(listed(&mut owner).await.0, [neighbour.reference()]);
+    let third = bob.prekey_of(PrekeyKind::OneTime, 5, first.issued + 7);
+    assert_eq!(put(&mut owner, third).await, None);
+    let expected = vec![third.reference(), neighbour.reference()];
+    assert_eq!(listed(&mut owner).await.0, expected);
+    assert_eq!(stock(&mut owner).await.0, 2);
+    assert_eq!(take(&mut other, &bob).await.one_time, Some(third));
+    assert_eq!(put(&mut owner, third).await, None);
+    assert_eq!(listed(&mut owner).await.0, [neighbour.reference()]);
+
+    // A stock that is full stays so: what was given takes room again.
+    let fourth = bob.prekey(PrekeyKind::OneTime, 7);
+    assert_eq!(put(&mut owner, fourth).await, None);
+    let back = bob.prekey_of(PrekeyKind::OneTime, 5, first.issued + 8);
+    assert_eq!(put(&mut owner, back).await, Some(Reason::MailboxFull));
+}
+
+#[tokio::test]
+async fn dropped_keys_are_not_given_and_may_be_left_again() {
+    let relay = TestRelay::start(|_| {}).await;
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    let mut other = Client::register(&relay.place, &alice).await;
+    let mut owner = Client::register(&relay.place, &bob).await;
+    let last = bob.prekey(PrekeyKind::LastResort, 9);
+    put(&mut owner, last).await;
+    put(&mut other, alice.prekey(PrekeyKind::OneTime, 1)).await;
+    let keys = [1, 2, 3].map(|id| bob.prekey(PrekeyKind::OneTime, id));
+    for key in keys {
+        assert_eq!(put(&mut owner, key).await, None);
+    }
+    assert_eq!(take(&mut other, &bob).await.one_time, Some(keys[0]));
+    for _ in 0..2 {
+        drop_all(&mut owner).await;
+        let left = (vec![], Some(last.reference()));
+        assert_eq!(listed(&mut owner).await, left, "the last-resort key stays");
+    }
+    assert_eq!(stock(&mut owner).await, (0, last.issued, last.id));
+    assert_eq!(take(&mut other, &bob).await.one_time, None);
+    assert_eq!(stock(&mut other).await.0, 1, "only the own");
+
+    // Pipelined, as a client does that replaces its stock. What was given is still known as given.
+    owner.ask(Call::DropPrekeys).await;
+    for key in keys {
+        owner.ask(Call::PutPrekey(key)).await;
+    }
+    for _ in 0..4 {
+        let got = owner.next().await;
+        assert!(matches!(got, Got::Done(_)), "{got:?}");
+    }
+    let expected = vec![keys[1].reference(), keys[2].reference()];
+    assert_eq!(listed(&mut owner).await.0, expected);
+    drop_all(&mut owner).await;
+    let new = bob.prekey_of(PrekeyKind::OneTime, 1, 5);
+    assert_eq!(put(&mut owner, new).await, None);
+    assert_eq!(take(&mut other, &bob).await.one_time, Some(new));
+}
+
+#[tokio::test]
+async fn the_last_resort_key_alone_spends_nothing() {
+    let (given, taken) = (
+        Rate {
+            burst: 1,
+            per_minute: 1,
+        },
+        Rate {
+            burst: 4,
+            per_minute: 6,
+        },
+    );
+    let relay = TestRelay::start(|config| {
+        config.limits.prekeys_given = given;
+        config.limits.prekeys_taken = taken;
+    });
+    let relay = relay.await;
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    let mut other = Client::register(&relay.place, &alice).await;
+    let mut owner = Client::register(&relay.place, &bob).await;
+    let call = || Call::TakeLastResort(bob.name.clone());
+    let got = other.call(call()).await;
+    assert_eq!(got.reason(), Some(Reason::NoPrekeys));
+    let nobody = Person::new("nobody").name;
+    let got = owner.call(Call::TakeLastResort(nobody)).await;
+    assert_eq!(got.reason(), Some(Reason::UnknownName));
+    let last = bob.prekey(PrekeyKind::LastResort, 9);
+    put(&mut owner, last).await;
+    put(&mut owner, bob.prekey(PrekeyKind::OneTime, 1)).await;
+    for _ in 0..3 {
+        match other.call(call()).await {
+            Got::Bundle(_, bundle) => {
+                let expected = PrekeyBundle {
+                    identity: bob.claim,
+                    last_resort: last,
+                    one_time: None,
+                };
+                assert_eq!(*bundle, expected);
+            }
+            got => panic!("{got:?}"),
+        }
+    }
+    let refusal = other.call(call()).await.refusal().unwrap();
+    assert_eq!(
+        (refusal.reason, refusal.retry_after_ms),
+        (Reason::RateLimited, 10_000)
+    );
+    assert_eq!(stock(&mut owner).await.0, 1);
+    // Nor did it count as a one-time key that was given.
+    let mut third = Client::register(&relay.place, &Person::new("carol")).await;
+    assert!(take(&mut third, &bob).await.one_time.is_some());
+}
+
+/// Earlier versions took 64: a database may have more than an answer holds.
+#[tokio::test]
+async fn a_stock_of_an_earlier_version_is_listed_as_far_as_an_answer_goes() {
+    let relay = TestRelay::start(|_| {}).await;
+    let bob = Person::new("bob");
+    let mut owner = Client::register(&relay.place, &bob).await;
+    put(&mut owner, bob.prekey(PrekeyKind::LastResort, 9)).await;
+    put(&mut owner, bob.prekey(PrekeyKind::OneTime, 0)).await;
+    drop(owner);
+    let clock = relay.clock.clone();
+    let folder = relay.stop().await;
+    let database = rusqlite::Connection::open(folder.path().join("relay.db")).unwrap();
+    for id in 1..64 {
+        let key = bob.prekey(PrekeyKind::OneTime, id);
+        let mut buf = vec![0; 1400];
+        let body: &[u8] = hostchat_core::wire::codec::encode(&key, &mut buf).unwrap();
+        let row = (id, key.issued.cast_signed(), i64::MAX, body);
+        let insert = "INSERT INTO prekey VALUES (1, 0, ?1, ?2, ?3, ?4)";
+        database.execute(insert, row).unwrap();
+    }
+    database.close().unwrap();
+    let relay = TestRelay::start_in(folder, clock, |_| {}).await;
+    let mut owner = Client::login(&relay.place, &bob).await;
+    assert_eq!(stock(&mut owner).await.0, 64);
+    let ids: Vec<u32> = listed(&mut owner)
+        .await
+        .0
+        .iter()
+        .map(|key| key.id)
+        .collect();
+    assert_eq!(ids, (0..PREKEY_STOCK as u32).collect::<Vec<_>>());
+    let more = bob.prekey(PrekeyKind::OneTime, 64);
+    assert_eq!(put(&mut owner, more).await, Some(Reason::MailboxFull));
+    // Those that are not named go as well.
+    drop_all(&mut owner).await;
+    assert_eq!(stock(&mut owner).await.0, 0);
+    assert_eq!(put(&mut owner, more).await, None);
+}
+
+/// Earlier versions wrote no `Issued` beside a prekey on NATS: then it is read from the prekey, and of one that was given
+/// it is not known.
+#[test]
+fn what_earlier_versions_left_on_nats_is_listed_and_compared() {
+    run_on_nats(|| {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let relay = TestRelay::start(|_| {}).await;
+            let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+            let mut other = Client::register(&relay.place, &alice).await;
+            let mut owner = Client::register(&relay.place, &bob).await;
+            put(&mut owner, bob.prekey(PrekeyKind::LastResort, 9)).await;
+            let keys = [1, 2].map(|id| bob.prekey(PrekeyKind::OneTime, id));
+            for key in keys {
+                put(&mut owner, key).await;
+            }
+            let taken = take(&mut other, &bob).await.one_time;
+            assert_eq!(taken, Some(keys[0]));
+            without_issued(&relay, [1, 2]).await;
+            let expected = (vec![keys[1].reference()], 9);
+            let (one_time, last) = listed(&mut owner).await;
+            assert_eq!((one_time, last.unwrap().id), expected);
+            // Both are the same as far as anybody can tell, and nothing is given twice.
+            for key in keys {
+                assert_eq!(put(&mut owner, key).await, None);
+            }
+            assert_eq!(listed(&mut owner).await.0, expected.0);
+            let same_id = bob.prekey_of(PrekeyKind::OneTime, 1, 7);
+            assert_eq!(put(&mut owner, same_id).await, None);
+            assert_eq!(listed(&mut owner).await.0, expected.0);
+            let same_id = bob.prekey_of(PrekeyKind::OneTime, 2, 7);
+            assert_eq!(put(&mut owner, same_id).await, None);
+            assert_eq!(listed(&mut owner).await.0, [same_id.reference()]);
+            assert_eq!(take(&mut other, &bob).await.one_time, Some(same_id));
+        });
+    });
+}
+
+/// Writes the records of these one-time prekeys as earlier versions did.
+async fn without_issued(relay: &TestRelay, ids: [u32; 2]) {
+    let name = servers(relay.folder.path(), vec![]).name;
+    let client = async_nats::connect(nats_url()).await.unwrap();
+    let context = async_nats::jetstream::new(client);
+    let stream = context.get_stream(format!("KV_{name}-book")).await.unwrap();
+    for id in ids {
+        let subject = format!("$KV.{name}-book.prekey.*.{id}");
+        let last = stream.get_last_raw_message_by_subject(&subject).await;
+        let last = last.unwrap();
+        let mut headers = async_nats::HeaderMap::new();
+        if let Some(gone) = last.headers.get("Gone") {
+            headers.insert("Gone", gone.as_str());
+        }
+        assert!(last.headers.get("Issued").is_some(), "{:?}", last.headers);
+        let sent = context.publish_with_headers(last.subject, headers, last.payload);
+        sent.await.unwrap().await.unwrap();
+    }
 }

@@ -5,10 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use hostchat_core::wire::relay::Call;
+use hostchat_core::wire::{Generation, PrekeyKind};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::client::{Client, Person};
+use crate::client::{Client, Got, Person, take_one_time};
+use crate::generations::{advance, generation};
 use crate::harness::{Process, init, program};
 
 fn on(folder: &Path, command: &str, more: &[&str]) -> Output {
@@ -113,6 +116,60 @@ async fn a_backup_of_the_running_relay_is_restored() {
     assert!(!names.into_iter().any(|name| name.contains("partial")));
 }
 
+/// What a client has to live with (SPEC §12.6): the relay cannot know what it gave since, and the owner's token refuses the
+/// second message for such a prekey. The generation that went back tells the owner.
+#[tokio::test]
+async fn a_relay_restored_from_an_older_backup_gives_a_prekey_twice_and_its_generations_went_back()
+{
+    let folder = init();
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    let process = Process::start(folder.path());
+    let mut from = Client::register(&process.place, &alice).await;
+    let mut owner = Client::register(&process.place, &bob).await;
+    for (kind, id) in [
+        (PrekeyKind::LastResort, 100),
+        (PrekeyKind::OneTime, 1),
+        (PrekeyKind::OneTime, 2),
+    ] {
+        owner.call(Call::PutPrekey(bob.prekey(kind, id))).await;
+    }
+    let (one, two) = (generation(1, 1), generation(2, 2));
+    let (none, three) = (Generation::NONE, generation(3, 3));
+    assert_eq!(advance(&mut owner, none, one).await, Ok(()));
+    let copy = folder.path().join("copy.db");
+    let copy = copy.to_str().unwrap();
+    said(
+        &on(folder.path(), "backup", &["--to", copy]),
+        0,
+        "accounts 2",
+    );
+
+    let first = take_one_time(&mut from, &bob.name, 1).await;
+    assert_eq!(advance(&mut owner, one, two).await, Ok(()));
+    drop((from, owner));
+    terminate(process);
+    let restored = on(folder.path(), "restore", &["--from", copy, "--force"]);
+    said(&restored, 0, "restored");
+
+    let process = Process::start(folder.path());
+    let mut from = Client::login(&process.place, &alice).await;
+    let again = take_one_time(&mut from, &bob.name, 1).await;
+    assert_eq!((first, again), (vec![1], vec![1]), "the same prekey");
+    // After a refusal the sender takes what cannot have been given before.
+    let name = bob.name.clone();
+    let got = from.call(Call::TakeLastResort(name)).await;
+    assert!(
+        matches!(&got, Got::Bundle(_, bundle) if bundle.one_time.is_none()),
+        "{got:?}"
+    );
+    let mut owner = Client::login(&process.place, &bob).await;
+    let went_back = advance(&mut owner, two, three).await;
+    assert_eq!(went_back, Err(one));
+    assert_eq!(advance(&mut owner, one, three).await, Ok(()), "set anew");
+    drop((from, owner));
+    terminate(process);
+}
+
 #[tokio::test]
 async fn what_is_no_good_backup_is_not_restored() {
     let (folder, ..) = stopped().await;
@@ -146,7 +203,7 @@ async fn a_check_finds_what_does_not_hold_together() {
     let (folder, ..) = stopped().await;
     let path = folder.path().join("relay.db");
     let good = std::fs::read(&path).unwrap();
-    said(&on(folder.path(), "check", &[]), 0, "good: format 5");
+    said(&on(folder.path(), "check", &[]), 0, "good: format 6");
     assert!(
         std::fs::read(&path).unwrap() == good,
         "a check changes nothing"
@@ -196,6 +253,10 @@ async fn a_check_finds_what_does_not_hold_together() {
         (
             "1 block list entries that cannot",
             "INSERT INTO blocked VALUES (1, 'NOT A NAME'), (1, 'alice'), (1, 'a@h:1')",
+        ),
+        (
+            "1 generations of accounts",
+            "INSERT INTO generation VALUES (99, 1, zeroblob(16))",
         ),
         ("1 missing or surplus", "DELETE FROM counter"),
         ("accounts with numbers", "DELETE FROM sqlite_sequence"),

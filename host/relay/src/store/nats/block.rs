@@ -69,7 +69,7 @@ impl Node {
             if self.book().name(account).is_none() {
                 // Deleted meanwhile, perhaps before the purge.
                 self.link.purge(Which::Book, subject).await?;
-                self.book().drop_blocks(account);
+                self.book().drop_rest(account);
                 return Ok(false);
             }
             return Ok(true);

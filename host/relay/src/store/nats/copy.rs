@@ -7,14 +7,16 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hostchat_core::wire::relay::Kind;
-use hostchat_core::wire::{Address, MessageId, Name, PrekeyKind, codec};
+use hostchat_core::wire::{Address, Generation, MessageId, Name, PrekeyKind, codec};
 use rusqlite::Connection;
 use tokio::task::JoinSet;
 
 use super::super::check::{self, Report};
 use super::super::copy::{CopyError, Partial};
 use super::super::sqlite::{self, Sqlite};
-use super::super::{AccountId, Message, NewMessage, Outlet, Store as _, StoreError, ops, schema};
+use super::super::{
+    AccountId, Message, NewMessage, Outlet, Store as _, StoreError, generation, ops, schema,
+};
 use super::blob_copy;
 use super::link::{Link, Put};
 use super::node::Node;
@@ -124,6 +126,7 @@ pub async fn to_servers(from: &Path, options: Options) -> Result<Counts, StoreEr
     copy_accounts(&file, node).await?;
     copy_prekeys(&file, node).await?;
     copy_blocks(&file, node).await?;
+    copy_generations(&file, node).await?;
     copy_messages(&file, node).await?;
     copy_remembered(&file, node).await?;
     blob_copy::to_servers(&file, node).await?;
@@ -169,8 +172,14 @@ async fn copy_prekeys(file: &Connection, node: &Node) -> Result<(), StoreError> 
         let body: Option<Vec<u8>> = row.get(4)?;
         let subjects = &node.link.subjects;
         let (subject, headers) = match (row.get::<_, i64>(1)?, &body) {
-            (0, Some(_)) => (subjects.one_time(account, id), HeaderMap::new()),
-            (0, None) => (subjects.one_time(account, id), record::gone_headers(id)),
+            (0, Some(_)) => {
+                let headers = record::one_time_headers(issued);
+                (subjects.one_time(account, id), headers)
+            }
+            (0, None) => {
+                let headers = record::given_headers(id, issued);
+                (subjects.one_time(account, id), headers)
+            }
             _ => {
                 let headers = record::last_resort_headers(id, issued);
                 (subjects.last_resort(account), headers)
@@ -196,6 +205,18 @@ async fn copy_blocks(file: &Connection, node: &Node) -> Result<(), StoreError> {
             Bytes::new(),
         )
         .await?;
+    }
+    Ok(())
+}
+
+async fn copy_generations(file: &Connection, node: &Node) -> Result<(), StoreError> {
+    let mut generations = file.prepare("SELECT account, number, random FROM generation")?;
+    let mut rows = generations.query([])?;
+    while let Some(row) = rows.next()? {
+        let generation = generation::from_columns(row.get(1)?, row.get(2)?);
+        let subject = node.link.subjects.generation(AccountId(row.get(0)?));
+        let headers = record::generation_headers(&generation);
+        write(node, subject, headers, Bytes::new()).await?;
     }
     Ok(())
 }
@@ -323,16 +344,17 @@ async fn fill(path: &Path, node: &Node) -> Result<(), StoreError> {
             ),
         )?;
         let prekeys = node.book().all_prekeys(account.id);
-        for (kind, key, revision, given) in prekeys {
-            let body = match given {
+        for copied in prekeys {
+            let kind = copied.kind;
+            let body = match copied.given {
                 true => None,
                 false => {
                     let subjects = &node.link.subjects;
                     let subject = match kind {
-                        PrekeyKind::OneTime => subjects.one_time(account.id, key),
+                        PrekeyKind::OneTime => subjects.one_time(account.id, copied.id),
                         PrekeyKind::LastResort => subjects.last_resort(account.id),
                     };
-                    node.link.body(&subject, revision).await?
+                    node.link.body(&subject, copied.revision).await?
                 }
             };
             if (kind, &body) == (PrekeyKind::LastResort, &None) {
@@ -344,8 +366,10 @@ async fn fill(path: &Path, node: &Node) -> Result<(), StoreError> {
                 .map(codec::decode::<hostchat_core::wire::Prekey>);
             let prekey = prekey.transpose().map_err(unreadable)?;
             // Another one may have taken its place meanwhile, or it was given.
-            let (key, issued) =
-                prekey.map_or((key, 0), |prekey| (prekey.id, prekey.issued.cast_signed()));
+            let (key, issued) = prekey.map_or_else(
+                || (copied.id, copied.issued.unwrap_or(0)),
+                |prekey| (prekey.id, prekey.issued),
+            );
             let expires = if body.is_none() {
                 ops::GIVEN_MS.cast_signed()
             } else {
@@ -357,7 +381,7 @@ async fn fill(path: &Path, node: &Node) -> Result<(), StoreError> {
                     id,
                     ops::prekey_kind(kind),
                     key,
-                    issued,
+                    issued.cast_signed(),
                     expires,
                     body.as_deref(),
                 ),
@@ -366,6 +390,13 @@ async fn fill(path: &Path, node: &Node) -> Result<(), StoreError> {
         let blocks = node.book().blocks(account.id).cloned();
         for sender in blocks.unwrap_or_default().senders {
             tx.execute("INSERT INTO blocked VALUES (?1, ?2)", (id, sender))?;
+        }
+        let there = node.book().generation(account.id).there;
+        if there != Generation::NONE {
+            tx.execute(
+                "INSERT INTO generation VALUES (?1, ?2, ?3)",
+                (id, there.number.cast_signed(), there.random.0),
+            )?;
         }
         let mut after = 0;
         loop {

@@ -1,14 +1,15 @@
 //! What is given away once: one-time prekeys, uses of invitations. Whoever replaces the record has it.
 
-use async_nats::HeaderMap;
 use bytes::Bytes;
 use hostchat_core::crypto::hash::sha256;
-use hostchat_core::wire::{Name, Prekey, PrekeyBundle, PrekeyKind, codec};
+use hostchat_core::wire::relay::PREKEY_STOCK;
+use hostchat_core::wire::{Name, Prekey, PrekeyBundle, PrekeyKind, PrekeyRef, codec};
 
-use super::super::ops::MAX_PREKEY;
-use super::super::{AccountId, Invited, PutPrekey, StoreError, Taken};
+use super::super::ops::{self, MAX_PREKEY};
+use super::super::{AccountId, Invited, PrekeyList, PutPrekey, StoreError, Taken};
 use super::node::{Node, TRIES, contended};
-use super::record;
+use super::record::{self, OneTimeState};
+use super::stock::OneTime;
 
 impl Node {
     pub(super) async fn put_prekey(
@@ -28,25 +29,7 @@ impl Node {
         let body = Bytes::copy_from_slice(body);
         let subjects = &self.link.subjects;
         match prekey.kind {
-            PrekeyKind::OneTime => {
-                let (known, left) = {
-                    let book = self.book();
-                    (
-                        book.is_known(account, prekey.id),
-                        book.stock(account).one_time,
-                    )
-                };
-                if known {
-                    return Ok(PutPrekey::Done);
-                }
-                if u32::from(left) >= self.limits.one_time_prekeys {
-                    return Ok(PutPrekey::TooMany);
-                }
-                let subject = subjects.one_time(account, prekey.id);
-                // Lost means that it is known already, perhaps as given.
-                self.write_book(subject, HeaderMap::new(), body, 0).await?;
-                Ok(PutPrekey::Done)
-            }
+            PrekeyKind::OneTime => self.put_one_time(account, prekey, body).await,
             PrekeyKind::LastResort => {
                 for _ in 0..TRIES {
                     let revision = self
@@ -66,6 +49,104 @@ impl Node {
                 Err(contended())
             }
         }
+    }
+
+    async fn put_one_time(
+        &self,
+        account: AccountId,
+        prekey: &Prekey,
+        body: Bytes,
+    ) -> Result<PutPrekey, StoreError> {
+        let subject = self.link.subjects.one_time(account, prekey.id);
+        for _ in 0..TRIES {
+            let (there, left) = {
+                let book = self.book();
+                let left = book.stock(account).one_time;
+                (book.one_time(account, prekey.id), u32::from(left))
+            };
+            if let Some(there) = there
+                && self.is_same(&subject, prekey, there).await?
+            {
+                return Ok(PutPrekey::Done);
+            }
+            // Another key with this id: the token went back in time, and has given it again.
+            let replaces = there.is_some_and(|there| there.state == OneTimeState::Unused);
+            if !replaces && left >= self.limits.prekey_stock() {
+                return Ok(PutPrekey::TooMany);
+            }
+            let headers = record::one_time_headers(prekey.issued);
+            let revision = there.map_or(0, |there| there.revision);
+            let written = self.write_book(subject.clone(), headers, body.clone(), revision);
+            if written.await? {
+                return Ok(PutPrekey::Done);
+            }
+            self.book.catch_up().await?;
+        }
+        Err(contended())
+    }
+
+    /// Whether a one-time prekey is the one that is known by its id.
+    async fn is_same(
+        &self,
+        subject: &str,
+        prekey: &Prekey,
+        there: OneTime,
+    ) -> Result<bool, StoreError> {
+        Ok(match there.state {
+            OneTimeState::Dropped => false,
+            OneTimeState::Given => ops::is_same(prekey, there.issued.unwrap_or(0), true),
+            OneTimeState::Unused => self.issued(subject, there).await? == Some(prekey.issued),
+        })
+    }
+
+    /// When a one-time prekey that lies here was issued; `None` if it does not any more.
+    async fn issued(&self, subject: &str, key: OneTime) -> Result<Option<u64>, StoreError> {
+        if key.issued.is_some() {
+            return Ok(key.issued);
+        }
+        let prekey = self.prekey(subject, key.revision).await?;
+        Ok(prekey.map(|prekey| prekey.issued))
+    }
+
+    /// Which prekeys of an account lie here, also those put at other nodes just now.
+    pub(super) async fn prekeys(&self, account: AccountId) -> Result<PrekeyList, StoreError> {
+        self.book.catch_up().await?;
+        let (unused, last) = {
+            let book = self.book();
+            let unused: Vec<_> = book.unused(account).take(PREKEY_STOCK).collect();
+            (unused, book.last_resort(account))
+        };
+        let mut one_time = Vec::with_capacity(unused.len());
+        for (id, key) in unused {
+            let subject = self.link.subjects.one_time(account, id);
+            let issued = self.issued(&subject, key).await?;
+            one_time.extend(issued.map(|issued| PrekeyRef { id, issued }));
+        }
+        Ok(PrekeyList {
+            one_time,
+            last_resort: last.map(|last| PrekeyRef {
+                id: last.id,
+                issued: last.issued,
+            }),
+        })
+    }
+
+    /// Deletes the one-time prekeys that nobody has, each by a record in its place, so that no node gives one afterwards.
+    pub(super) async fn drop_prekeys(&self, account: AccountId) -> Result<(), StoreError> {
+        self.book.catch_up().await?;
+        let unused: Vec<_> = self.book().unused(account).collect();
+        for (id, key) in unused {
+            let subject = self.link.subjects.one_time(account, id);
+            // Lost means that somebody has it by now, or that its owner has just put another one there at another node.
+            self.write_book(
+                subject,
+                record::dropped_headers(),
+                Bytes::new(),
+                key.revision,
+            )
+            .await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn take_prekeys(
@@ -111,7 +192,9 @@ impl Node {
     async fn take_one(&self, account: AccountId) -> Result<Option<Prekey>, StoreError> {
         let mut after = None;
         loop {
-            let Some((id, revision)) = self.book().one_time(account, after) else {
+            let is_next = |(id, _): &(u32, OneTime)| after.is_none_or(|after| *id > after);
+            let next = self.book().unused(account).find(is_next);
+            let Some((id, OneTime { revision, .. })) = next else {
                 return Ok(None);
             };
             after = Some(id);
@@ -119,7 +202,7 @@ impl Node {
             let Some(prekey) = self.prekey(&subject, revision).await? else {
                 continue;
             };
-            let headers = record::gone_headers(id);
+            let headers = record::given_headers(id, prekey.issued);
             if self
                 .write_book(subject, headers, Bytes::new(), revision)
                 .await?

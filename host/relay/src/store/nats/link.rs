@@ -389,15 +389,39 @@ impl Link {
 
     /// Deletes everything under a filter.
     pub(super) async fn purge(&self, which: Which, filter: String) -> Result<(), StoreError> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.stream(which).purge().filter(filter.clone()).await {
-                Ok(_) => return Ok(()),
-                Err(error) if Instant::now() >= deadline => {
-                    return Err(unavailable(error));
-                }
-                Err(_) => sleep(PAUSE).await,
+        let stream = self.stream(which);
+        let purge = || stream.purge().filter(filter.clone()).into_future();
+        try_purge(purge).await
+    }
+
+    /// Deletes the record of a subject of the book, unless there is a later one than this.
+    pub(super) async fn purge_book_until(
+        &self,
+        subject: String,
+        revision: u64,
+    ) -> Result<(), StoreError> {
+        let stream = self.stream(Which::Book);
+        let purge = || {
+            let purge = stream.purge().filter(subject.clone());
+            // Up to the one before this.
+            purge.sequence(revision.saturating_add(1)).into_future()
+        };
+        try_purge(purge).await
+    }
+}
+
+/// Purges, again while servers fail over.
+async fn try_purge<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
+    purge: impl Fn() -> F,
+) -> Result<(), StoreError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match purge().await {
+            Ok(_) => return Ok(()),
+            Err(error) if Instant::now() >= deadline => {
+                return Err(unavailable(error));
             }
+            Err(_) => sleep(PAUSE).await,
         }
     }
 }

@@ -5,6 +5,7 @@
 //!   bucket NAME-book (KV_NAME-book)    account.NAME                          identity, number, visibility, or "gone"
 //!                                      prekey.ACCOUNT.ID | .last             prekey, or "gone" once given
 //!                                      block.ACCOUNT                         all whom the account blocks
+//!                                      generation.ACCOUNT                    of the account's keys
 //!                                      invitation.HASH                       uses left
 //!   streams NAME-blobs, NAME-log       see `blobs.rs` and `log.rs`
 //!
@@ -55,7 +56,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use hostchat_core::wire::relay::BlobId;
-use hostchat_core::wire::{IdentityClaim, Name, Prekey};
+use hostchat_core::wire::{Generation, IdentityClaim, Name, Prekey};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -65,10 +66,10 @@ pub use self::link::Servers;
 use self::node::Node;
 pub use self::peers::Peers;
 use super::{
-    Account, AccountId, AccountRow, Admission, Announced, Appended, BlobKey, BlobState, Block,
-    Filter, Invitation, Invited, LogEntry, Message, NewBlob, NewMessage, Outlet, Pending, PutPart,
-    PutPrekey, Queued, Read, Registered, State, Stock, Store, StoreError, StoreFuture, Swept,
-    Taken, Totals,
+    Account, AccountId, AccountRow, Admission, Advanced, Announced, Appended, BlobKey, BlobState,
+    Block, Filter, Invitation, Invited, LogEntry, Message, NewBlob, NewMessage, Outlet, Pending,
+    PrekeyList, PutPart, PutPrekey, Queued, Read, Registered, State, Stock, Store, StoreError,
+    StoreFuture, Swept, Taken, Totals,
 };
 use crate::clock::Clock;
 use crate::limits::{Limits, MESSAGE_OVERHEAD, RECEIVER_BYTES, WRITE_QUEUE};
@@ -80,12 +81,14 @@ mod blobs;
 mod block;
 mod copy;
 mod feed;
+mod generation;
 mod gifts;
 mod link;
 mod log;
 mod node;
 mod peers;
 mod record;
+mod stock;
 mod view;
 
 /// Writes on their way at once; more would only wait at the servers.
@@ -269,6 +272,23 @@ impl Store for Nats {
         self.beside(move |node| async move { node.take_prekeys(&name, &taker, one_time).await })
     }
 
+    fn drop_prekeys(&self, account: AccountId) -> Queued<'_, ()> {
+        self.ordered(account, move |node| async move {
+            node.drop_prekeys(account).await
+        })
+    }
+
+    fn advance(
+        &self,
+        account: AccountId,
+        from: Generation,
+        to: Generation,
+    ) -> Queued<'_, Advanced> {
+        self.ordered(account, move |node| async move {
+            node.advance(account, from, to).await
+        })
+    }
+
     fn block(&self, account: AccountId, sender: String) -> Queued<'_, Block> {
         self.ordered(account, move |node| async move {
             node.block(account, &sender).await
@@ -363,6 +383,16 @@ impl Store for Nats {
 
     fn prekey_stock(&self, account: AccountId) -> Read<'_, Stock> {
         self.read(move |node| crate::lock(&node.book_view).stock(account))
+    }
+
+    fn prekeys(&self, account: AccountId) -> Read<'_, PrekeyList> {
+        let open = crate::lock(&self.lanes).is_some();
+        Box::pin(async move {
+            if !open {
+                return Err(StoreError::Closed);
+            }
+            self.node.prekeys(account).await
+        })
     }
 
     fn accounts(&self, after: Option<Name>, count: usize) -> Read<'_, Vec<AccountRow>> {

@@ -20,7 +20,7 @@ use super::blob_view::BlobView;
 use super::feed::{Apply, Feed};
 use super::link::{Link, Put, Which};
 use super::record::{self, AccountRecord};
-use super::view::{BookView, Entry, MailView, Waiting};
+use super::view::{BookView, Entry, MailView, Stale, Waiting};
 use super::{Counts, Options};
 use crate::clock::Clock;
 use crate::limits::{Limits, SWEEP_ROWS};
@@ -463,7 +463,10 @@ impl Node {
         self.link
             .purge(Which::Book, subjects.blocks(account))
             .await?;
-        self.book().drop_blocks(account);
+        self.link
+            .purge(Which::Book, subjects.generation(account))
+            .await?;
+        self.book().drop_rest(account);
         self.purge_blobs(account).await?;
         crate::lock(&self.mail_view).forget(account);
         Ok(())
@@ -481,18 +484,18 @@ impl Node {
             crate::lock(&self.mail_view).remove(mailbox, number);
         }
         let limit = now.saturating_sub(GIVEN_MS);
-        let (keys, names) = self.book().stale(limit, SWEEP_ROWS);
+        let Stale { keys, names } = self.book().stale(limit, SWEEP_ROWS);
         let rows = messages + keys.len() + names.len();
-        for (account, id, _) in keys {
+        // Only these records: what another node has written over one just now stays.
+        for (account, id, revision) in keys {
             let subject = self.link.subjects.one_time(account, id);
-            self.link.purge(Which::Book, subject).await?;
-            self.book().drop_one_time(account, id);
+            self.link.purge_book_until(subject, revision).await?;
+            self.book().drop_one_time(account, id, revision);
         }
-        for name in names {
-            self.link
-                .purge(Which::Book, self.link.subjects.account(&name))
-                .await?;
-            self.book().drop_name(&name);
+        for (name, revision) in names {
+            let subject = self.link.subjects.account(&name);
+            self.link.purge_book_until(subject, revision).await?;
+            self.book().drop_name(&name, revision);
         }
         // What a node that died has left of these; there is nothing, usually.
         let deleted = std::mem::take(&mut self.book().deleted);

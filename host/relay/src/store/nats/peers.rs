@@ -31,7 +31,7 @@ enum Says {
     /// A new receiver of this account is here.
     Receives(i64),
     /// Taken of rates at this node since it last said so.
-    Spent(Spent),
+    Spent(Box<Spent>),
     /// All whom this node sees, of those who let themselves be seen.
     Sees(Vec<String>),
 }
@@ -63,7 +63,7 @@ impl Peers {
                     Ok(Word {
                         says: Says::Spent(spent),
                         ..
-                    }) => outlet.spent_elsewhere(spent),
+                    }) => outlet.spent_elsewhere(*spent),
                     Ok(Word {
                         node,
                         says: Says::Sees(names),
@@ -86,7 +86,7 @@ impl Peers {
     /// Tells what was taken of rates here, if there is something to tell.
     pub async fn spent(&self, spent: Spent) {
         if !spent.is_empty() {
-            self.say(Says::Spent(spent)).await;
+            self.say(Says::Spent(Box::new(spent))).await;
         }
     }
 

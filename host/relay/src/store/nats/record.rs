@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use async_nats::HeaderMap;
 use hostchat_core::wire::relay::Kind;
-use hostchat_core::wire::{Address, IdentityClaim, MessageId, Name};
+use hostchat_core::wire::{Address, Bytes, Generation, IdentityClaim, MessageId, Name};
 
 use super::super::{AccountId, NewMessage, StoreError, block, ops};
 
@@ -21,6 +21,10 @@ const VISIBLE: &str = "Visible";
 const ISSUED: &str = "Issued";
 const USES: &str = "Uses";
 const BLOCKED: &str = "Blocked";
+const NUMBER: &str = "Number";
+const RANDOM: &str = "Random";
+/// Value of [`GONE`] on the record of a one-time prekey that its owner deleted before anybody had it.
+const DROPPED: &str = "dropped";
 /// Set by the server where it leaves out the body.
 const SIZE: &str = "Nats-Msg-Size";
 
@@ -124,6 +128,10 @@ impl Subjects {
         format!("{}block.{}", self.book, account.0)
     }
 
+    pub(super) fn generation(&self, account: AccountId) -> String {
+        format!("{}generation.{}", self.book, account.0)
+    }
+
     pub(super) fn invitation(&self, hash: &str) -> String {
         format!("{}invitation.{hash}", self.book)
     }
@@ -181,7 +189,12 @@ impl Subjects {
                     id => Book::OneTime {
                         account,
                         id: id.parse().ok()?,
-                        given: gone,
+                        issued: number(headers, ISSUED),
+                        state: match text(headers, GONE) {
+                            None => OneTimeState::Unused,
+                            Some(DROPPED) => OneTimeState::Dropped,
+                            Some(_) => OneTimeState::Given,
+                        },
                     },
                 }
             }
@@ -192,6 +205,10 @@ impl Subjects {
                 } else {
                     read_blocks(headers)?
                 },
+            },
+            "generation" => Book::Generation {
+                account: AccountId(parts.next()?.parse().ok()?),
+                there: read_generation(headers)?,
             },
             "invitation" => Book::Invitation {
                 hash: parts.next()?.to_owned(),
@@ -236,7 +253,9 @@ pub(super) enum Book {
     OneTime {
         account: AccountId,
         id: u32,
-        given: bool,
+        /// As in the prekey; not there on what earlier versions wrote.
+        issued: Option<u64>,
+        state: OneTimeState,
     },
     LastResort {
         account: AccountId,
@@ -248,11 +267,26 @@ pub(super) enum Book {
         /// All of them; none where the last one was taken off.
         senders: BTreeSet<String>,
     },
+    Generation {
+        account: AccountId,
+        there: Generation,
+    },
     Invitation {
         hash: String,
         uses: u32,
         created_at: u64,
     },
+}
+
+/// What became of a one-time prekey.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OneTimeState {
+    /// Nobody has it.
+    Unused,
+    /// Somebody has it: it does not come back.
+    Given,
+    /// Its owner deleted it, and may leave it again.
+    Dropped,
 }
 
 /// An account as it is kept.
@@ -329,11 +363,43 @@ pub(super) fn gone_headers(what: impl ToString) -> HeaderMap {
     headers
 }
 
+pub(super) fn one_time_headers(issued: u64) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(ISSUED, issued.to_string());
+    headers
+}
+
+/// Headers of a one-time prekey that somebody has; `issued` is 0 where that is not known.
+pub(super) fn given_headers(id: u32, issued: u64) -> HeaderMap {
+    let mut headers = gone_headers(id);
+    headers.insert(ISSUED, issued.to_string());
+    headers
+}
+
+pub(super) fn dropped_headers() -> HeaderMap {
+    gone_headers(DROPPED)
+}
+
 pub(super) fn last_resort_headers(id: u32, issued: u64) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(ID, id.to_string());
     headers.insert(ISSUED, issued.to_string());
     headers
+}
+
+pub(super) fn generation_headers(generation: &Generation) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(NUMBER, generation.number.to_string());
+    headers.insert(RANDOM, hex(&generation.random.0));
+    headers
+}
+
+fn read_generation(headers: &HeaderMap) -> Option<Generation> {
+    let random = <[u8; 16]>::try_from(unhex(text(headers, RANDOM)?)?).ok()?;
+    Some(Generation {
+        number: number(headers, NUMBER).filter(|number| *number != 0)?,
+        random: Bytes(random),
+    })
 }
 
 pub(super) fn invitation_headers(uses: u32, created_at: u64) -> HeaderMap {

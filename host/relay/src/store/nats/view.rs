@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
 use hostchat_core::wire::relay::Kind;
-use hostchat_core::wire::{Address, MessageId, Name, PrekeyKind};
+use hostchat_core::wire::{Address, Generation, MessageId, Name};
 
 use super::super::usage::{Parcel, Usage};
 use super::super::{Account, AccountId, AccountRow, Invitation, NewMessage, Stock};
 use super::record::{AccountRecord, Book, Mail};
+use super::stock::{Copied, LastResort, OneTime, Prekeys};
 use crate::limits::Limits;
 
 /// A message that waits.
@@ -225,13 +226,14 @@ impl MailView {
     }
 }
 
-/// Accounts, prekeys, invitations.
+/// Accounts, prekeys, generations, invitations.
 #[derive(Default)]
 pub(super) struct BookView {
     accounts: BTreeMap<Name, Entry>,
     names: HashMap<AccountId, Name>,
     prekeys: HashMap<AccountId, Prekeys>,
     blocks: HashMap<AccountId, Blocks>,
+    generations: HashMap<AccountId, GenerationEntry>,
     invitations: BTreeMap<String, InvitationEntry>,
     /// Deleted accounts, of which something may be left.
     pub(super) deleted: Vec<AccountId>,
@@ -264,25 +266,21 @@ pub(super) struct Blocks {
     pub(super) senders: BTreeSet<String>,
 }
 
-#[derive(Default)]
-struct Prekeys {
-    one_time: BTreeMap<u32, OneTime>,
-    last_resort: Option<LastResort>,
-}
-
+/// The generation of an account.
 #[derive(Clone, Copy)]
-struct OneTime {
-    revision: u64,
-    /// When it was given, by the servers' clock.
-    given: Option<u64>,
-}
-
-/// The last-resort prekey of an account.
-#[derive(Clone, Copy)]
-pub(super) struct LastResort {
-    pub(super) id: u32,
-    pub(super) issued: u64,
+pub(super) struct GenerationEntry {
+    /// Of the record, for the next write; 0 if there is none.
     pub(super) revision: u64,
+    /// [`Generation::NONE`] if there is none.
+    pub(super) there: Generation,
+}
+
+/// Records that nobody needs to remember any more, with their revisions.
+pub(super) struct Stale {
+    /// Prekeys that are gone.
+    pub(super) keys: Vec<(AccountId, u32, u64)>,
+    /// Names that were deleted.
+    pub(super) names: Vec<(Name, u64)>,
 }
 
 impl BookView {
@@ -295,7 +293,7 @@ impl BookView {
                     Ok(account) => Some(account),
                     Err(deleted) => {
                         self.deleted.push(deleted);
-                        self.blocks.remove(&deleted);
+                        self.drop_rest(deleted);
                         None
                     }
                 };
@@ -315,13 +313,23 @@ impl BookView {
                 }
                 self.names.remove(&before);
                 self.prekeys.remove(&before);
-                self.blocks.remove(&before);
+                self.drop_rest(before);
                 Some(before)
             }
-            Book::OneTime { account, id, given } => {
-                let given = given.then_some(time);
+            Book::OneTime {
+                account,
+                id,
+                issued,
+                state,
+            } => {
+                let key = OneTime {
+                    revision,
+                    time,
+                    issued,
+                    state,
+                };
                 let prekeys = self.prekeys.entry(account).or_default();
-                prekeys.one_time.insert(id, OneTime { revision, given });
+                prekeys.one_time.insert(id, key);
                 None
             }
             Book::LastResort {
@@ -339,6 +347,11 @@ impl BookView {
             }
             Book::Blocks { account, senders } => {
                 self.blocks.insert(account, Blocks { revision, senders });
+                None
+            }
+            Book::Generation { account, there } => {
+                let entry = GenerationEntry { revision, there };
+                self.generations.insert(account, entry);
                 None
             }
             Book::Invitation {
@@ -405,33 +418,20 @@ impl BookView {
         })
     }
 
-    /// Ids and revisions of the one-time prekeys that nobody has.
-    fn unused(&self, account: AccountId) -> impl Iterator<Item = (u32, u64)> + '_ {
-        let prekeys = self.prekeys.get(&account).into_iter();
-        prekeys
-            .flat_map(|prekeys| &prekeys.one_time)
-            .filter(|(_, key)| key.given.is_none())
-            .map(|(id, key)| (*id, key.revision))
+    /// The one-time prekeys that nobody has, in the order in which they are given.
+    pub(super) fn unused(&self, account: AccountId) -> impl Iterator<Item = (u32, OneTime)> + '_ {
+        self.prekeys
+            .get(&account)
+            .into_iter()
+            .flat_map(Prekeys::unused)
     }
 
-    pub(super) fn one_time(&self, account: AccountId, after: Option<u32>) -> Option<(u32, u64)> {
-        let mut unused = self.unused(account);
-        unused.find(|(id, _)| after.is_none_or(|after| *id > after))
-    }
-
-    /// All of them, for who copies a store: kind, id, revision, and whether it was given.
-    pub(super) fn all_prekeys(&self, account: AccountId) -> Vec<(PrekeyKind, u32, u64, bool)> {
-        let Some(prekeys) = self.prekeys.get(&account) else {
-            return Vec::new();
-        };
-        let one_time = prekeys.one_time.iter();
-        let one_time = one_time.map(|(id, key)| {
-            let given = key.given.is_some();
-            (PrekeyKind::OneTime, *id, key.revision, given)
-        });
-        let last = prekeys.last_resort.iter();
-        let last = last.map(|last| (PrekeyKind::LastResort, last.id, last.revision, false));
-        one_time.chain(last).collect()
+    /// All prekeys, for who copies a store.
+    pub(super) fn all_prekeys(&self, account: AccountId) -> Vec<Copied> {
+        self.prekeys
+            .get(&account)
+            .map(Prekeys::all)
+            .unwrap_or_default()
     }
 
     /// All accounts, for who copies a store.
@@ -442,9 +442,9 @@ impl BookView {
             .collect()
     }
 
-    pub(super) fn is_known(&self, account: AccountId, id: u32) -> bool {
-        let prekeys = self.prekeys.get(&account);
-        prekeys.is_some_and(|prekeys| prekeys.one_time.contains_key(&id))
+    /// What is known of a one-time prekey by its id.
+    pub(super) fn one_time(&self, account: AccountId, id: u32) -> Option<OneTime> {
+        self.prekeys.get(&account)?.one_time.get(&id).copied()
     }
 
     pub(super) fn last_resort(&self, account: AccountId) -> Option<LastResort> {
@@ -452,12 +452,18 @@ impl BookView {
     }
 
     pub(super) fn stock(&self, account: AccountId) -> Stock {
-        let last = self.last_resort(account);
-        Stock {
-            one_time: u16::try_from(self.unused(account).count()).unwrap_or(u16::MAX),
-            last_resort_issued: last.map_or(0, |last| last.issued),
-            last_resort_id: last.map_or(0, |last| last.id),
-        }
+        self.prekeys
+            .get(&account)
+            .map(Prekeys::stock)
+            .unwrap_or_default()
+    }
+
+    pub(super) fn generation(&self, account: AccountId) -> GenerationEntry {
+        let none = GenerationEntry {
+            revision: 0,
+            there: Generation::NONE,
+        };
+        self.generations.get(&account).copied().unwrap_or(none)
     }
 
     pub(super) fn blocks(&self, account: AccountId) -> Option<&Blocks> {
@@ -470,9 +476,10 @@ impl BookView {
         list.is_some_and(|list| list.senders.contains(sender_key))
     }
 
-    /// Forgets the block list of a deleted account.
-    pub(super) fn drop_blocks(&mut self, account: AccountId) {
+    /// Forgets block list and generation of a deleted account.
+    pub(super) fn drop_rest(&mut self, account: AccountId) {
         self.blocks.remove(&account);
+        self.generations.remove(&account);
     }
 
     pub(super) fn invitation(&self, hash: &str) -> Option<InvitationEntry> {
@@ -503,32 +510,36 @@ impl BookView {
         list
     }
 
-    /// Up to `count` prekeys given, and names deleted, before `limit`.
-    pub(super) fn stale(
-        &self,
-        limit: u64,
-        count: usize,
-    ) -> (Vec<(AccountId, u32, u64)>, Vec<Name>) {
+    /// Up to `count` prekeys gone, and names deleted, before `limit`.
+    pub(super) fn stale(&self, limit: u64, count: usize) -> Stale {
         let keys = self.prekeys.iter().flat_map(|(account, prekeys)| {
-            let old = prekeys.one_time.iter();
-            old.filter(|(_, key)| key.given.is_some_and(|at| at < limit))
-                .map(|(id, key)| (*account, *id, key.revision))
+            let stale = prekeys.stale(limit);
+            stale.map(|(id, revision)| (*account, id, revision))
         });
         let names = self.accounts.iter();
         let names = names.filter(|(_, entry)| entry.account.is_none() && entry.time < limit);
-        let names = names.map(|(name, _)| name.clone());
-        (keys.take(count).collect(), names.take(count).collect())
-    }
-
-    /// Forgets a given prekey whose record was deleted.
-    pub(super) fn drop_one_time(&mut self, account: AccountId, id: u32) {
-        if let Some(prekeys) = self.prekeys.get_mut(&account) {
-            prekeys.one_time.remove(&id);
+        let names = names.map(|(name, entry)| (name.clone(), entry.revision));
+        Stale {
+            keys: keys.take(count).collect(),
+            names: names.take(count).collect(),
         }
     }
 
-    /// Forgets a deleted name whose record was deleted as well.
-    pub(super) fn drop_name(&mut self, name: &Name) {
-        self.accounts.remove(name);
+    /// Forgets a prekey whose record was deleted, unless there is a later one.
+    pub(super) fn drop_one_time(&mut self, account: AccountId, id: u32, revision: u64) {
+        if let Some(prekeys) = self.prekeys.get_mut(&account) {
+            let later = |key: &OneTime| key.revision > revision;
+            if !prekeys.one_time.get(&id).is_some_and(later) {
+                prekeys.one_time.remove(&id);
+            }
+        }
+    }
+
+    /// Forgets a deleted name whose record was deleted as well, unless it was registered again.
+    pub(super) fn drop_name(&mut self, name: &Name, revision: u64) {
+        let later = |entry: &Entry| entry.revision > revision;
+        if !self.accounts.get(name).is_some_and(later) {
+            self.accounts.remove(name);
+        }
     }
 }
