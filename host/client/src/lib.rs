@@ -6,7 +6,7 @@
 //!   ▼
 //!  Client ──┬── token::Token ──▶ transport::{memory, serial}     keys, sessions: never here
 //!           ├── vault::Vault                                     sealed contacts, history, outbox
-//!           └── relay::Connection ──▶ transport::websocket       mailboxes, prekeys
+//!           └── relay::{Dial, Connection} ──▶ transport::websocket   mailboxes, prekeys
 //! ```
 //!
 //! One invariant: **what is acknowledged is on disk first, and what is on disk is shown once.** A crash at any point

@@ -43,7 +43,10 @@ fn version_and_help_need_no_home() {
         (code(&version), out(&version)),
         (
             0,
-            format!("hostchat {} (protocol 1)\n", env!("CARGO_PKG_VERSION"))
+            format!(
+                "hostchat {} (relay protocol 2, token protocol 2)\n",
+                env!("CARGO_PKG_VERSION")
+            )
         )
     );
     let help = hostchat(&home, &["help"], "");

@@ -1,14 +1,17 @@
 //! The account: made, shown, hidden, erased.
 
+use std::sync::Arc;
+
 use hostchat_core::icd::Lifecycle;
 use hostchat_core::wire::{Account, Name};
 
 use super::event::{Observer, note};
-use super::{Client, Options};
+use super::{Client, Options, Parts};
 use crate::address::RelayAddress;
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::home::{Config, Home, TokenKind};
+use crate::relay::Network;
 use crate::token::{OnNotice, Pin, Token};
 use crate::vault::Payload;
 
@@ -27,11 +30,9 @@ pub struct NewAccount {
 
 /// An account that is being made: home and token are open, the PIN is still to be asked for.
 pub struct Begun {
-    home: Home,
-    token: Token,
+    parts: Parts,
     kind: TokenKind,
     lifecycle: Lifecycle,
-    no_history: bool,
 }
 
 impl Begun {
@@ -48,16 +49,28 @@ impl Begun {
         }
         let (kind, place) = options.place(&home);
         let token = Token::open(place, on_notice).await?;
-        let lifecycle = token.hello().await?.lifecycle;
+        let parts = Parts {
+            home,
+            token,
+            dial: Arc::new(Network),
+            no_history: options.no_history,
+        };
+        Self::of(parts, kind).await
+    }
+
+    /// As [`Self::open`], with parts that somebody else has made; the home has no account yet.
+    ///
+    /// # Errors
+    /// Those of the token.
+    pub async fn of(parts: Parts, kind: TokenKind) -> Result<Self> {
+        let lifecycle = parts.token.hello().await?.lifecycle;
         if lifecycle == Lifecycle::Damaged {
             return Err(Error::TokenDamaged);
         }
         Ok(Self {
-            home,
-            token,
+            parts,
             kind,
             lifecycle,
-            no_history: options.no_history,
         })
     }
 
@@ -80,9 +93,9 @@ impl Begun {
             .map_err(|_| Error::Usage("an invitation has at most 64 bytes".into()))?;
         if self.is_blank() {
             pin.check_new()?;
-            self.token.initialise(pin).await?;
+            self.parts.token.initialise(pin).await?;
         } else {
-            self.token.unlock(pin).await?;
+            self.parts.token.unlock(pin).await?;
             let text = "the token is initialised already; its identity is used";
             note(observer, "token", text)?;
         }
@@ -94,9 +107,9 @@ impl Begun {
             registered: false,
             visible: account.visible,
         };
-        self.home.save(&config)?;
+        self.parts.home.save(&config)?;
         crash::point("config-stored");
-        let mut client = Client::assemble(self.home, config, self.token, self.no_history).await?;
+        let mut client = Client::assemble(self.parts, config).await?;
         let (name, relay) = (client.config.name.clone(), client.home_relay());
         client
             .connect_as(&relay, Account::Register { name, invitation })

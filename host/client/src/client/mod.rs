@@ -19,6 +19,7 @@ mod stop;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use hostchat_core::wire::{Account, Address, Identity, RelayName};
 use tokio::task::JoinHandle;
@@ -33,9 +34,8 @@ pub use stop::Stop;
 use crate::address::RelayAddress;
 use crate::error::{Error, Result};
 use crate::home::{Config, Home, TokenKind};
-use crate::relay::{Connection, Login};
+use crate::relay::{Connection, Dial, Dialled, Login, Network};
 use crate::token::{OnNotice, Pin, Place, Token};
-use crate::transport::websocket;
 use crate::vault::Vault;
 
 /// What is given besides the command.
@@ -68,12 +68,22 @@ impl Options {
     }
 }
 
+/// What a client is made of: the real ones, or those of a simulation.
+pub struct Parts {
+    /// The home.
+    pub home: Home,
+    /// Its token.
+    pub token: Token,
+    /// Whoever connects to relays.
+    pub dial: Arc<dyn Dial>,
+    /// Keep no history.
+    pub no_history: bool,
+}
+
 /// A home whose token has not been unlocked yet.
 pub struct Locked {
-    home: Home,
+    parts: Parts,
     config: Config,
-    token: Token,
-    no_history: bool,
     early: Option<Early>,
 }
 
@@ -95,8 +105,8 @@ impl Bare {
             let locked = Locked::open(options, on_notice).await?;
             return Ok(Self {
                 question: locked.question(),
-                token: locked.token,
-                _home: Some(locked.home),
+                token: locked.parts.token,
+                _home: Some(locked.parts.home),
             });
         };
         Ok(Self {
@@ -125,7 +135,7 @@ fn question(kind: TokenKind) -> &'static str {
 }
 
 /// A connection to the home relay that is made while the PIN is stretched.
-type Early = JoinHandle<Result<(websocket::Socket, [u8; 32])>>;
+type Early = JoinHandle<Result<Box<dyn Dialled>>>;
 
 /// An unlocked client.
 pub struct Client {
@@ -134,6 +144,7 @@ pub struct Client {
     token: Token,
     vault: Vault,
     identity: Identity,
+    dial: Arc<dyn Dial>,
     early: Option<Early>,
     connections: HashMap<RelayName, Connection>,
     /// Deliveries were asked for on the present connection to the home relay.
@@ -181,13 +192,32 @@ impl Locked {
             });
         }
         let token = Token::open(place, on_notice).await?;
-        Ok(Self {
+        let parts = Parts {
             home,
-            config,
             token,
+            dial: Arc::new(Network),
             no_history: options.no_history,
+        };
+        Ok(Self {
+            parts,
+            config,
             early: None,
         })
+    }
+
+    /// As [`Self::open`], with parts that somebody else has made.
+    ///
+    /// # Errors
+    /// `NotInitialised`, `Config`.
+    pub fn of(parts: Parts) -> Result<Self> {
+        match parts.home.config()? {
+            Some(config) if config.registered => Ok(Self {
+                parts,
+                config,
+                early: None,
+            }),
+            _ => Err(Error::NotInitialised(parts.home.path().into())),
+        }
     }
 
     /// Erases a home whose software token is damaged so far that it cannot be opened.
@@ -210,9 +240,7 @@ impl Locked {
     /// Begins to connect to the home relay, for a command that will need it: the PIN's stretch leaves time for that.
     pub fn connect_early(&mut self) {
         let relay = self.config.relay.clone();
-        self.early = Some(tokio::spawn(
-            async move { websocket::connect(&relay).await },
-        ));
+        self.early = Some(tokio::spawn(self.parts.dial.connect(relay)));
     }
 
     /// Unlocks the token and opens the vault.
@@ -220,8 +248,8 @@ impl Locked {
     /// # Errors
     /// `WrongPin` and others of the token; those of the vault.
     pub async fn unlock(self, pin: Pin) -> Result<Client> {
-        self.token.unlock(pin).await?;
-        let client = Client::assemble(self.home, self.config, self.token, self.no_history).await?;
+        self.parts.token.unlock(pin).await?;
+        let client = Client::assemble(self.parts, self.config).await?;
         Ok(Client {
             early: self.early,
             ..client
@@ -233,14 +261,20 @@ impl Locked {
     /// # Errors
     /// `NoTouch` and others of the token; `Io`.
     pub async fn erase(self) -> Result<()> {
-        self.token.reset().await?;
-        self.home.erase()
+        self.parts.token.reset().await?;
+        self.parts.home.erase()
     }
 }
 
 impl Client {
     /// Puts the parts together; the token is unlocked.
-    async fn assemble(home: Home, config: Config, token: Token, no_history: bool) -> Result<Self> {
+    async fn assemble(parts: Parts, config: Config) -> Result<Self> {
+        let Parts {
+            home,
+            token,
+            dial,
+            no_history,
+        } = parts;
         let unsound = |_| Error::Internal("the token's own identity is not sound");
         let identity = token.identity().await?.verify().map_err(unsound)?;
         let vault = Vault::open(&home.vault_file(), &token.storage_key().await?)?;
@@ -250,6 +284,7 @@ impl Client {
             token,
             vault,
             identity,
+            dial,
             early: None,
             connections: HashMap::new(),
             receiving: false,
@@ -322,9 +357,9 @@ impl Client {
             self.receiving = false;
         }
         if let Some(early) = self.early.take_if(|_| is_home)
-            && let Ok(Ok(socket)) = early.await
+            && let Ok(Ok(dialled)) = early.await
         {
-            match self.log_in(relay, account.clone(), socket).await {
+            match self.log_in(relay, account.clone(), dialled).await {
                 // It may have become too old while somebody typed.
                 Err(Error::RelayGone { .. }) => {}
                 other => return other,
@@ -339,15 +374,15 @@ impl Client {
             name: relay.clone(),
             pin,
         };
-        let socket = websocket::connect(&address).await?;
-        self.log_in(relay, account, socket).await
+        let dialled = self.dial.connect(address).await?;
+        self.log_in(relay, account, dialled).await
     }
 
     async fn log_in(
         &mut self,
         relay: &RelayName,
         account: Account,
-        (socket, exporter): (websocket::Socket, [u8; 32]),
+        dialled: Box<dyn Dialled>,
     ) -> Result<()> {
         let identity = *self.identity.claim();
         let visible = self.config.visible;
@@ -357,7 +392,7 @@ impl Client {
             identity,
             visible,
         };
-        let connection = Connection::login(relay.clone(), socket, exporter, login).await?;
+        let connection = dialled.log_in(login).await?;
         self.connections.insert(relay.clone(), connection);
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use hostchat_core::wire::relay::{self, Delivery};
@@ -18,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::Line;
 use crate::error::{Error, Result};
 use crate::escape::escape;
 use crate::token::Token;
@@ -63,6 +65,12 @@ pub enum Pushed {
 
 /// A logged-in connection; dropping it closes it.
 pub struct Connection {
+    relay: RelayName,
+    line: Box<dyn Line>,
+}
+
+/// The line of a WebSocket.
+struct Wire {
     relay: RelayName,
     out: mpsc::Sender<Message>,
     pushed: mpsc::Receiver<Pushed>,
@@ -162,7 +170,10 @@ impl Connection {
             Ok(Event::Reply {
                 id: 0,
                 answer: Answer::Done,
-            }) => Ok(Self::start(relay, socket)),
+            }) => Ok(Self::over(
+                relay.clone(),
+                Box::new(Wire::start(relay, socket)),
+            )),
             Ok(Event::Reply {
                 id: 0,
                 answer: Answer::Refused(refusal),
@@ -175,6 +186,71 @@ impl Connection {
         }
     }
 
+    /// Calls over a line that is logged in.
+    pub fn over(relay: RelayName, line: Box<dyn Line>) -> Self {
+        Self { relay, line }
+    }
+
+    /// The relay.
+    pub fn relay(&self) -> &RelayName {
+        &self.relay
+    }
+
+    /// Whether the connection stands as far as is known.
+    pub fn is_alive(&self) -> bool {
+        self.line.is_alive()
+    }
+
+    /// Waits for the next delivery.
+    ///
+    /// # Errors
+    /// `RelayGone`, `RelayRefused` or `RelayProtocol` when the connection is over and everything before was handed out.
+    pub async fn next(&mut self) -> Result<Pushed> {
+        self.line.next().await
+    }
+
+    /// A delivery that has arrived already.
+    pub fn try_next(&mut self) -> Option<Pushed> {
+        self.line.try_next()
+    }
+
+    /// Calls, and lets `take` make a value of the answer; `None` means that it is not the expected one.
+    ///
+    /// # Errors
+    /// `RelayRefused`; `RelayProtocol`; `RelayGone`, also when no answer comes in time.
+    pub async fn call<T>(
+        &self,
+        call: &Call<'_>,
+        take: impl FnOnce(Answer<'_>) -> Option<T>,
+    ) -> Result<T> {
+        let bytes = self.line.ask(call).await?;
+        match codec::decode::<Event<'_>>(&bytes) {
+            Ok(Event::Reply {
+                answer: Answer::Refused(refusal),
+                ..
+            }) => Err(refused(self.relay.clone(), refusal)),
+            Ok(Event::Reply { answer, .. }) => take(answer).ok_or_else(|| Error::RelayProtocol {
+                relay: self.relay.to_string(),
+                why: "the answer to another question",
+            }),
+            _ => Err(Error::RelayProtocol {
+                relay: self.relay.to_string(),
+                why: "not an answer",
+            }),
+        }
+    }
+
+    /// Says that a delivery is safe here, without waiting for the answer: if it is lost, the delivery comes again and is
+    /// known then. [`Connection::ping`] afterwards makes sure that the relay has read it.
+    ///
+    /// # Errors
+    /// `RelayGone` and others if the connection is over.
+    pub async fn acknowledge(&self, number: u64) -> Result<()> {
+        self.line.tell(&Call::Acknowledge { number }).await
+    }
+}
+
+impl Wire {
     /// Begins to read and write on a socket that is logged in.
     fn start<S>(relay: RelayName, socket: WebSocketStream<S>) -> Self
     where
@@ -200,91 +276,6 @@ impl Connection {
         }
     }
 
-    /// The relay.
-    pub fn relay(&self) -> &RelayName {
-        &self.relay
-    }
-
-    /// Whether the connection stands as far as is known.
-    pub fn is_alive(&self) -> bool {
-        lock(&self.shared).gone.is_none()
-    }
-
-    /// Waits for the next delivery.
-    ///
-    /// # Errors
-    /// `RelayGone`, `RelayRefused` or `RelayProtocol` when the connection is over and everything before was handed out.
-    pub async fn next(&mut self) -> Result<Pushed> {
-        match self.pushed.recv().await {
-            Some(pushed) => Ok(pushed),
-            None => Err(self.gone()),
-        }
-    }
-
-    /// A delivery that has arrived already.
-    pub fn try_next(&mut self) -> Option<Pushed> {
-        self.pushed.try_recv().ok()
-    }
-
-    /// Calls, and lets `take` make a value of the answer; `None` means that it is not the expected one.
-    ///
-    /// # Errors
-    /// `RelayRefused`; `RelayProtocol`; `RelayGone`, also when no answer comes in time.
-    pub async fn call<T>(
-        &self,
-        call: &Call<'_>,
-        take: impl FnOnce(Answer<'_>) -> Option<T>,
-    ) -> Result<T> {
-        let (done, answer) = oneshot::channel();
-        let id = self.new_id()?;
-        lock(&self.shared).waiting.insert(id, done);
-        let _forget = Forget {
-            shared: &self.shared,
-            id,
-        };
-        let exchange = async {
-            self.out
-                .send(encode(id, call)?)
-                .await
-                .map_err(|_| self.gone())?;
-            answer.await.map_err(|_| self.gone())
-        };
-        let bytes = match timeout(ANSWER_TIMEOUT, exchange).await {
-            Ok(bytes) => bytes?,
-            Err(_) => {
-                return Err(Error::RelayGone {
-                    relay: self.relay.to_string(),
-                    why: "no answer in time".into(),
-                });
-            }
-        };
-        match codec::decode::<Event<'_>>(&bytes) {
-            Ok(Event::Reply {
-                answer: Answer::Refused(refusal),
-                ..
-            }) => Err(refused(self.relay.clone(), refusal)),
-            Ok(Event::Reply { answer, .. }) => take(answer).ok_or_else(|| Error::RelayProtocol {
-                relay: self.relay.to_string(),
-                why: "the answer to another question",
-            }),
-            _ => Err(Error::RelayProtocol {
-                relay: self.relay.to_string(),
-                why: "not an answer",
-            }),
-        }
-    }
-
-    /// Says that a delivery is safe here, without waiting for the answer: if it is lost, the delivery comes again and is
-    /// known then. [`Connection::ping`] afterwards makes sure that the relay has read it.
-    ///
-    /// # Errors
-    /// `RelayGone` and others if the connection is over.
-    pub async fn acknowledge(&self, number: u64) -> Result<()> {
-        let id = self.new_id()?;
-        let message = encode(id, &Call::Acknowledge { number })?;
-        self.out.send(message).await.map_err(|_| self.gone())
-    }
-
     fn new_id(&self) -> Result<u32> {
         let mut shared = lock(&self.shared);
         if let Some(gone) = &shared.gone {
@@ -304,7 +295,59 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Line for Wire {
+    fn ask<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Result<Vec<u8>>> {
+        Box::pin(async move {
+            let (done, answer) = oneshot::channel();
+            let id = self.new_id()?;
+            lock(&self.shared).waiting.insert(id, done);
+            let _forget = Forget {
+                shared: &self.shared,
+                id,
+            };
+            let exchange = async {
+                self.out
+                    .send(encode(id, call)?)
+                    .await
+                    .map_err(|_| self.gone())?;
+                answer.await.map_err(|_| self.gone())
+            };
+            match timeout(ANSWER_TIMEOUT, exchange).await {
+                Ok(bytes) => bytes,
+                Err(_) => Err(Error::RelayGone {
+                    relay: self.relay.to_string(),
+                    why: "no answer in time".into(),
+                }),
+            }
+        })
+    }
+
+    fn tell<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let message = encode(self.new_id()?, call)?;
+            self.out.send(message).await.map_err(|_| self.gone())
+        })
+    }
+
+    fn next(&mut self) -> BoxFuture<'_, Result<Pushed>> {
+        Box::pin(async move {
+            match self.pushed.recv().await {
+                Some(pushed) => Ok(pushed),
+                None => Err(self.gone()),
+            }
+        })
+    }
+
+    fn try_next(&mut self) -> Option<Pushed> {
+        self.pushed.try_recv().ok()
+    }
+
+    fn is_alive(&self) -> bool {
+        lock(&self.shared).gone.is_none()
+    }
+}
+
+impl Drop for Wire {
     fn drop(&mut self) {
         for task in &self.tasks {
             task.abort();

@@ -12,6 +12,8 @@
 mod backoff;
 mod calls;
 mod connection;
+mod line;
 
 pub use backoff::Backoff;
 pub use connection::{Connection, Delivered, Login, Pushed};
+pub use line::{Dial, Dialled, Line, Network};

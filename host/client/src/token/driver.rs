@@ -69,7 +69,7 @@ impl Pin {
 
 /// A token and the channel to it.
 pub struct Driver {
-    link: Box<dyn Link>,
+    link: Box<dyn Link + Send>,
     channel: Option<Channel>,
     cancel: Arc<AtomicBool>,
     on_notice: OnNotice,
@@ -82,14 +82,14 @@ pub struct Driver {
 
 impl Driver {
     /// Speaks to the token behind `link`; setting `cancel` gives up a touch that is waited for.
-    pub fn new(link: Box<dyn Link>, cancel: Arc<AtomicBool>, on_notice: OnNotice) -> Self {
-        Self::with_memory(link, StretchMemory::fetch(), cancel, on_notice)
+    pub fn new(link: Box<dyn Link + Send>, cancel: Arc<AtomicBool>, on_notice: OnNotice) -> Self {
+        Self::with_memory(link, Some(StretchMemory::fetch()), cancel, on_notice)
     }
 
     /// As [`Self::new`], with memory that is on its way already.
     pub(super) fn with_memory(
-        link: Box<dyn Link>,
-        memory: StretchMemory,
+        link: Box<dyn Link + Send>,
+        memory: Option<StretchMemory>,
         cancel: Arc<AtomicBool>,
         on_notice: OnNotice,
     ) -> Self {
@@ -102,7 +102,7 @@ impl Driver {
             request,
             reply,
             plain,
-            memory: Some(memory),
+            memory,
         }
     }
 
