@@ -217,6 +217,9 @@ checks! {
         the_newest_keys_are_kept_whether_skipped_at_once_or_one_by_one
         a_taken_key_is_the_key_of_its_message_and_is_gone
         forgetting_a_chain_leaves_the_others_in_order_and_no_residue
+        a_key_is_kept_for_29_steps_and_wiped_at_the_30th
+        taking_forgetting_and_copying_keep_each_key_with_its_age
+        restoring_refuses_ages_that_no_kept_key_has
         restoring_refuses_a_second_key_for_a_message_and_a_key_too_many;
     units::flash:
         crc_matches_its_check_value_and_tells_blank_and_zeroed_slots_from_live_ones;
