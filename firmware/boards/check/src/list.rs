@@ -249,6 +249,9 @@ checks! {
         a_lock_leaves_no_secret_in_ram
         sessions_of_format_1_are_what_they_were_and_are_written_in_format_2
         the_application_fits_a_microcontroller;
+    units::cards:
+        what_follows_from_births_is_what_the_model_writes_down
+        births_end_before_they_would_come_again;
     units::store:
         a_cut_during_any_flash_operation_leaves_the_old_or_the_new_version
         a_cut_while_pages_move_loses_nothing
