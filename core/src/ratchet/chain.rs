@@ -7,7 +7,8 @@ use crate::wire::MessageId;
 
 /// The most messages that one frame may jump over in a chain (SPEC section 9).
 ///
-/// It bounds the work that an unauthenticated frame causes.
+/// It bounds the work that an unauthenticated frame causes. What is left of an older chain when a new one begins is not a
+/// jump: of that no more keys are walked than are kept.
 pub const MAX_JUMP: u32 = 2000;
 
 crate::secret! {

@@ -34,7 +34,7 @@ pub use skipped::tests as skipped_tests;
 
 pub use chain::MAX_JUMP;
 pub use session::{Opened, Plaintext, Session};
-pub use skipped::MAX_SKIPPED;
+pub use skipped::{MAX_SKIPPED, MAX_SKIPPED_STEPS};
 pub use store::MAX_STORED;
 
 pub(crate) use chain::ChainKey;

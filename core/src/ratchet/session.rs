@@ -6,7 +6,7 @@ use rand_core::CryptoRng;
 use super::chain::{Chain, ChainKey, MAX_JUMP, MessageKey};
 use super::prefix::Prefix;
 use super::root::RootKey;
-use super::skipped::{SkippedKeys, chain_tag};
+use super::skipped::{MAX_SKIPPED, SkippedKeys, chain_tag};
 use crate::crypto::dh::{DhPublic, DhSecret};
 use crate::crypto::siv;
 use crate::error::{Error, Limit, Misuse, Peer};
@@ -23,10 +23,12 @@ pub type Plaintext = Vec<u8, MAX_PADDED>;
 const MAX_HEADER: usize = 128;
 /// The longest associated data in bytes: session id, header, message id.
 const MAX_AD: usize = 16 + MAX_HEADER + 16;
+/// The keys that are kept of the rest of a chain that is longer than a jump: as many as there is room for.
+const KEPT_OF_A_LOST_CHAIN: u32 = MAX_SKIPPED as u32;
 /// Lengths of message id and tag in bytes.
 const ID_AND_TAG: usize = 16 + siv::TAG_LEN;
 
-/// The state of a session, about 13 KB: keep it in a static place and pass it by reference.
+/// The state of a session, about 13.5 KB: keep it in a static place and pass it by reference.
 pub struct Session {
     pub(super) id: SessionId,
     pub(super) root: RootKey,
@@ -172,6 +174,7 @@ impl Session {
         if let Some((root, active)) = fresh {
             self.root = root;
             self.sending = Sending::Active(active);
+            self.skipped.step();
         }
         if let Sending::Active(active) = &mut self.sending {
             active.chain.pass()?;
@@ -382,28 +385,37 @@ impl Session {
         let receiving = self.receiving.as_mut().ok_or(Misuse::WrongState)?;
         let jump = receiving.chain.jump_to(header.n)?;
         self.skipped.skip(&mut receiving.chain, tag, jump)?;
-        Ok((receiving.chain.take()?, rest + jump))
+        Ok((receiving.chain.take()?, rest.saturating_add(jump)))
     }
 
     /// Takes the step to the receiving chain of a new ratchet key of the peer, and counts what is missing of the
     /// chain before.
+    ///
+    /// The new chain does not need the rest of the one before. If that is longer than a jump, the next keys are kept and the
+    /// others are gone: so no number that a peer, or a forger, claims can end the session.
     fn turn(&mut self, header: &FrameHeader, ratchet_key: DhPublic) -> Result<u32, Error> {
         let Sending::Active(active) = &self.sending else {
             // Our last ratchet key was answered, and nobody has seen the next: an old chain, or a forgery.
             return Err(Peer::NoRatchetKey.into());
         };
-        // Both bounds before any work.
-        let known = self.receiving.as_ref().map_or(0, |before| before.chain.n);
-        let rest = header.pn.saturating_sub(known);
-        if rest > MAX_JUMP || header.n > MAX_JUMP {
+        // The bound before any work.
+        if header.n > MAX_JUMP {
             return Err(Limit::SkipTooFar.into());
         }
         let pn = active.chain.n;
         let (root, chain) = self.root.step(&active.ratchet, &ratchet_key)?;
+        let mut rest = 0;
         if let Some(before) = &mut self.receiving {
+            rest = header.pn.saturating_sub(before.chain.n);
+            let walked = if rest > MAX_JUMP {
+                KEPT_OF_A_LOST_CHAIN
+            } else {
+                rest
+            };
             let tag = chain_tag(&before.ratchet_key.0);
-            self.skipped.skip(&mut before.chain, tag, rest)?;
+            self.skipped.skip(&mut before.chain, tag, walked)?;
         }
+        self.skipped.step();
         self.skipped.forget_chain(chain_tag(&ratchet_key.0));
         self.root = root;
         self.sending = Sending::Waiting { pn };

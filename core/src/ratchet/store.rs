@@ -11,11 +11,11 @@ use crate::crypto::dh::{DhPublic, DhSecret};
 use crate::error::{Decode, Error, Misuse};
 use crate::wire::Bytes;
 
-/// Version of the stored form.
-const VERSION: u8 = 1;
+/// Version of the stored form. Version 1 had no ages; its keys begin again at 0.
+const VERSION: u8 = 2;
 
-/// Length of one stored key of a skipped message in bytes: chain tag, number, key.
-const SKIPPED_LEN: usize = 8 + 4 + 32;
+/// Length of one stored key of a skipped message in bytes: chain tag, number, key, and its age.
+const SKIPPED_LEN: usize = 8 + 4 + 32 + 1;
 
 /// The longest stored session in bytes; without keys of skipped messages and after the handshake it is below 300.
 pub const MAX_STORED: usize =
@@ -64,6 +64,7 @@ impl Session {
             writer.number(n)?;
             writer.bytes(key)?;
         }
+        writer.bytes(self.skipped.ages())?;
         Ok(writer.finish())
     }
 
@@ -82,7 +83,10 @@ impl Session {
     }
 
     fn read(&mut self, mut reader: Reader<'_>) -> Result<(), Error> {
-        reader.version(VERSION)?;
+        let version = reader.byte()?;
+        if !matches!(version, 1 | VERSION) {
+            return Err(Decode::Version.into());
+        }
         self.id = Bytes(reader.array()?);
         self.root = RootKey::from_slice(reader.bytes(RootKey::LEN)?)?;
         self.sending = match reader.byte()? {
@@ -114,6 +118,10 @@ impl Session {
             let (chain, n) = (reader.array()?, reader.number()?);
             let key = MessageKey::from_slice(reader.bytes(MessageKey::LEN)?)?;
             self.skipped.restore(chain, n, &key)?;
+        }
+        if version == VERSION {
+            self.skipped
+                .restore_ages(reader.bytes(self.skipped.len())?)?;
         }
         reader.finish()
     }

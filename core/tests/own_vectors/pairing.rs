@@ -200,7 +200,7 @@ pub(crate) fn pairing() {
     );
     let prefix = [&[4][..], &sid, &tag_a].concat();
     let stored_a = [
-        &[1][..],
+        &[2][..],
         &session,
         &rk0,
         &[1],

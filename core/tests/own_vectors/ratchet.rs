@@ -14,7 +14,7 @@ use super::second::{
 /// The stored form of an initiator with a plain prefix, from its parts.
 fn initiator(session: &[u8; 16], root: &[u8], chain: &[u8], ratchet: &[u8]) -> Vec<u8> {
     [
-        &[1][..],
+        &[2][..],
         session,
         root,
         &[1],
@@ -32,7 +32,7 @@ fn initiator(session: &[u8; 16], root: &[u8], chain: &[u8], ratchet: &[u8]) -> V
 /// The stored form of a responder that waits for the first message of the initiator's chain.
 fn responder(session: &[u8; 16], root: &[u8], chain: &[u8], ratchet_key: &[u8]) -> Vec<u8> {
     [
-        &[1][..],
+        &[2][..],
         session,
         root,
         &[0],
@@ -106,6 +106,7 @@ pub(crate) fn conversation() {
     }
     let a4 = seal(&mut a, b"A4", &mut rng);
     assert_eq!(open(&mut b, &a4), Ok(b"A4".to_vec()));
+    let stored_with_aged = stored(&b);
     assert_eq!(open(&mut b, &sent_a[1]), Ok(b"A2".to_vec()));
 
     // The same from the primitives.
@@ -128,7 +129,7 @@ pub(crate) fn conversation() {
         messages.push(sealed.doc);
     }
     let second_stored = [
-        &[1][..],
+        &[2][..],
         &session,
         &rk0,
         &[0],
@@ -142,9 +143,15 @@ pub(crate) fn conversation() {
         &x25519_public(&ra)[..8],
         &[1, 0, 0, 0],
         &skipped_key,
+        &[0],
     ]
     .concat();
     assert_eq!(stored_with_skipped, second_stored);
+    // Format 1 had no ages.
+    let in_format_1 = [&[1][..], &second_stored[1..second_stored.len() - 1]].concat();
+    let mut from_format_1 = Session::empty();
+    from_format_1.load(&in_format_1).unwrap();
+    assert_eq!(stored(&from_format_1), second_stored);
 
     let rb = drawn("ratchet b1", 32);
     let (rk1, mut chain, step_b) = root_step(&rk0, &x25519(&rb, &x25519_public(&ra)));
@@ -156,7 +163,7 @@ pub(crate) fn conversation() {
         messages.push(sealed.doc);
     }
     let ra2 = drawn("ratchet a2", 32);
-    let (_, chain, step_a) = root_step(&rk1, &x25519(&ra2, &x25519_public(&rb)));
+    let (rk2, chain, step_a) = root_step(&rk1, &x25519(&ra2, &x25519_public(&rb)));
     let sealed = seal_frame(
         &chain,
         &header(&session, &x25519_public(&ra2), 3, 0),
@@ -165,6 +172,26 @@ pub(crate) fn conversation() {
     );
     assert_eq!(a4, envelope(&sealed.frame));
     messages.push(sealed.doc);
+    // Two steps after the key was kept: Bob's own, and that of A4.
+    let second_aged = [
+        &[2][..],
+        &session,
+        &rk2,
+        &[0],
+        &[2, 0, 0, 0],
+        &[1],
+        &x25519_public(&ra2),
+        &sealed.next_chain_key,
+        &[1, 0, 0, 0],
+        &[1, 0, 3],
+        &[1, 0],
+        &x25519_public(&ra)[..8],
+        &[1, 0, 0, 0],
+        &skipped_key,
+        &[2],
+    ]
+    .concat();
+    assert_eq!(stored_with_aged, second_aged);
 
     Doc::about("A conversation of six messages, the second of which is late (SPEC section 9).")
         .hex("session_id", session)
@@ -177,8 +204,11 @@ pub(crate) fn conversation() {
         .list("messages", messages)
         .map("step_b", step_b)
         .map("step_a", step_a)
-        .hex("stored_b_after_a3", stored_with_skipped)
+        .hex("stored_b_after_a3", &stored_with_skipped)
+        .hex("stored_b_after_a3_in_format_1", in_format_1)
+        .hex("stored_b_after_a4", stored_with_aged)
         .list("refused", refused(&start_b, &frames[0]))
+        .list("refused_stored", refused_stored(&stored_with_skipped))
         .check("ratchet");
 }
 
@@ -244,6 +274,42 @@ fn refused(start: &[u8], good: &[u8]) -> Vec<Doc> {
         );
         assert_eq!(stored(&session), start);
         docs.push(Doc::default().text("why", why).hex("frame", frame));
+    }
+    docs
+}
+
+/// Stored forms that are none, all made from a good one with one skipped key.
+fn refused_stored(good: &[u8]) -> Vec<Doc> {
+    let with = |at: usize, byte: u8| {
+        let mut stored = good.to_vec();
+        stored[at] = byte;
+        stored
+    };
+    let last = good.len() - 1;
+    // The same key twice, under two numbers; the ages follow.
+    let entry = &good[last - 44..last];
+    let two = |ages: [u8; 2]| {
+        let mut other = entry.to_vec();
+        other[8] = 0;
+        [&good[..last - 46], &[2, 0], &other, entry, &ages].concat()
+    };
+    let cases = [
+        ("another version", with(0, 3)),
+        ("format 1 with an age", with(0, 1)),
+        ("an age of 30 steps", with(last, 30)),
+        ("no age", good[..last].to_vec()),
+        ("an age too many", [good, &[0]].concat()),
+        ("a younger key before an older one", two([0, 1])),
+        ("no chain at all", {
+            [&good[..54], &[0], &good[55 + 32 + 32 + 4..]].concat()
+        }),
+    ];
+    let mut session = Session::empty();
+    assert!(session.load(&two([1, 0])).is_ok());
+    let mut docs = Vec::new();
+    for (why, bytes) in cases {
+        assert!(session.load(&bytes).is_err(), "{why}");
+        docs.push(Doc::default().text("why", why).hex("stored", bytes));
     }
     docs
 }

@@ -15,5 +15,6 @@ mod pairing;
 mod ratchet;
 mod rollback;
 mod schedules;
+mod skipped;
 mod stored;
 mod support;

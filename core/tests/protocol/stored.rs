@@ -93,7 +93,7 @@ fn altered_cut_and_extended_sessions_are_refused_or_are_other_states() {
             }
         }
         let mut other_version = state;
-        other_version[0] = 2;
+        other_version[0] = 3;
         assert_eq!(
             session.load(&other_version),
             Err(Error::Decode(Decode::Version))
@@ -110,7 +110,7 @@ fn random_bytes_neither_panic_nor_load() {
         rng.fill_bytes(&mut bytes);
         let len = round % bytes.len();
         // A right start leads deeper.
-        bytes[0] = 1;
+        bytes[0] = 1 + u8::from(round % 2 == 0);
         bytes[49] &= 1;
         assert!(session.load(&bytes[..len]).is_err());
         assert!(session.seal(b"x", &mut rng, &mut out).is_err());
@@ -127,12 +127,47 @@ fn two_keys_for_one_skipped_message_are_refused() {
     a.seal(b"lost");
     b.open(&a.seal(b"x")).unwrap();
     let mut state = b.stored();
-    let (start, len) = (state.len() - 2 * 44, state.len());
-    state.copy_within(start..start + 44, len - 44);
+    // Two keys, then their ages.
+    let end = state.len() - 2;
+    state.copy_within(end - 2 * 44..end - 44, end - 44);
     assert_eq!(
         Session::empty().load(&state),
         Err(Error::Decode(Decode::NotCanonical))
     );
+}
+
+#[test]
+fn sessions_of_format_1_load_with_keys_of_age_0() {
+    let (mut a, mut b) = paired(99);
+    a.seal(b"lost");
+    let late = a.seal(b"late");
+    b.open(&a.seal(b"x")).unwrap();
+    a.open(&b.seal(b"turn")).unwrap();
+    b.open(&a.seal(b"y")).unwrap();
+    for state in [a.stored(), b.stored()] {
+        let keys = if state == b.stored() { 2 } else { 0 };
+        let end = state.len() - keys;
+        assert!(state[end..].iter().all(|age| *age == 2));
+        let mut old = state[..end].to_vec();
+        old[0] = 1;
+        let mut session = Session::empty();
+        session.load(&old).unwrap();
+        let mut expected = state.clone();
+        expected[end..].fill(0);
+        assert_eq!(stored(&session), expected);
+        // Neither format is taken for the other.
+        let mut mixed = state.clone();
+        mixed[0] = 1;
+        assert_eq!(session.load(&mixed).is_err(), keys > 0);
+        old[0] = 2;
+        assert_eq!(session.load(&old).is_err(), keys > 0);
+    }
+    let mut old = b.stored();
+    old.truncate(old.len() - 2);
+    old[0] = 1;
+    b.session.load(&old).unwrap();
+    assert_eq!(b.open(&late).unwrap(), b"late");
+    a.open(&b.seal(b"on")).unwrap();
 }
 
 #[test]

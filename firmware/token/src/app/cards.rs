@@ -173,12 +173,22 @@ impl Cards {
             .copied()
     }
 
-    /// The own session that a session crosses which comes in now.
-    pub(super) fn crossed(&self, address: &Tag, identity: &Tag) -> Option<Birth> {
-        self.of(address)
-            .filter(|card| card.identity == *identity && card.origin.is_own())
-            .find(|card| !card.answered && !self.is_superseded(card))
-            .map(|card| card.birth)
+    /// The own session that a new one crosses: if the new one comes in, the one that has no answer yet. An own new session
+    /// crosses nothing.
+    pub(super) fn crossed_by(
+        &self,
+        origin: &Origin,
+        address: &Tag,
+        identity: &Tag,
+    ) -> Option<Birth> {
+        let waits = |card: &&Card| {
+            card.identity == *identity
+                && card.origin.is_own()
+                && !card.answered
+                && !self.is_superseded(card)
+        };
+        let crossed = self.of(address).find(waits).map(|card| card.birth);
+        crossed.filter(|_| !origin.is_own())
     }
 
     /// Whether a code verified the present identity of a contact.
@@ -231,5 +241,229 @@ impl Cards {
             .filter(|card| card.birth != youngest.birth)
             .min_by_key(order)
             .copied()
+    }
+}
+
+#[cfg(any(test, feature = "units"))]
+#[doc(hidden)]
+#[allow(clippy::unwrap_used, reason = "tests; a chip runs them too")]
+pub mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    const ADDRESS: Tag = [1; 16];
+    const OTHER: Tag = [2; 16];
+
+    /// What happens to the sessions of one contact.
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        /// A session begins, own or of the peer, with this id.
+        Begins { own: bool, id: u8 },
+        /// A frame of the peer opens in the n-th session.
+        Opens(usize),
+        /// Everything is superseded.
+        Floor,
+    }
+
+    /// Numbers for a history, from its seed (xorshift).
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 >> 16) % bound
+        }
+
+        fn event(&mut self) -> Event {
+            match self.below(9) {
+                0..4 => Event::Begins {
+                    own: self.below(2) == 0,
+                    id: self.below(256) as u8,
+                },
+                4..8 => Event::Opens(self.below(2) as usize),
+                _ => Event::Floor,
+            }
+        }
+    }
+
+    /// The sessions of one contact as the model has them (`healing.py`: place, choose): every step writes down what it does.
+    #[derive(Default)]
+    struct Model {
+        sessions: Vec<ModelSession>,
+        current: Option<u32>,
+    }
+
+    struct ModelSession {
+        birth: u32,
+        id: u8,
+        own: bool,
+        answered: bool,
+        superseded: bool,
+    }
+
+    impl Model {
+        /// Gives the births of those that had to go.
+        fn place(&mut self, birth: u32, own: bool, id: u8) -> Vec<u32> {
+            for session in &mut self.sessions {
+                let crossing = session.own && !session.answered && !own;
+                session.superseded |= !crossing;
+            }
+            self.sessions.push(ModelSession {
+                birth,
+                id,
+                own,
+                answered: !own,
+                superseded: false,
+            });
+            self.choose();
+            let mut gone = Vec::new();
+            while self.sessions.len() > 2 {
+                let others = &self.sessions[..self.sessions.len() - 1];
+                let unanswered = others
+                    .iter()
+                    .position(|s| s.superseded && s.own && !s.answered);
+                let superseded = others.iter().position(|s| s.superseded);
+                let at = unanswered.or(superseded).unwrap_or(0);
+                let last_answered = self.sessions.iter().rposition(|s| s.answered);
+                assert_ne!(
+                    Some(at),
+                    last_answered,
+                    "the last one that was answered goes"
+                );
+                gone.push(self.sessions.remove(at).birth);
+            }
+            gone
+        }
+
+        fn opens(&mut self, at: usize) {
+            let Some(session) = self.sessions.get_mut(at) else {
+                return;
+            };
+            let first_answer = !session.answered && !session.superseded;
+            session.answered = true;
+            if first_answer {
+                self.choose();
+            }
+        }
+
+        fn floor(&mut self) {
+            self.sessions.iter_mut().for_each(|s| s.superseded = true);
+            self.current = None;
+        }
+
+        fn choose(&mut self) {
+            let live = || self.sessions.iter().filter(|s| !s.superseded);
+            let answered = live().any(|s| s.answered);
+            let chosen = live().filter(|s| s.answered || !answered);
+            self.current = chosen.min_by_key(|s| s.id).map(|s| s.birth);
+        }
+    }
+
+    fn begin(cards: &mut Cards, address: Tag, own: bool, id: u8) -> u32 {
+        let origin = if own {
+            Origin::Started
+        } else {
+            Origin::OneTime(7)
+        };
+        let birth = cards.next_birth().unwrap();
+        let mut session = Bytes([id; 16]);
+        session.0[15] = address[0];
+        let card = Card {
+            record: cards.free_record().unwrap(),
+            session,
+            address,
+            identity: [9; 16],
+            birth,
+            crosses: cards.crossed_by(&origin, &address, &[9; 16]),
+            verified: false,
+            sealed: false,
+            answered: !own,
+            origin,
+        };
+        cards.put(card).unwrap();
+        birth.get()
+    }
+
+    fn find(cards: &Cards, id: u8) -> Card {
+        let of_contact = cards.of(&ADDRESS);
+        let mut found = of_contact.filter(|card| card.session.0[0] == id);
+        *found.next().unwrap()
+    }
+
+    /// Deletes what has to go; gives the births.
+    fn settle(cards: &mut Cards) -> Vec<u32> {
+        let mut gone = Vec::new();
+        while let Some(card) = cards.over() {
+            cards.remove(card.record);
+            gone.push(card.birth.get());
+        }
+        gone
+    }
+
+    #[cfg_attr(test, test)]
+    pub fn what_follows_from_births_is_what_the_model_writes_down() {
+        for seed in 1..=5_000 {
+            history(seed);
+        }
+    }
+
+    /// One random history; every second one has another contact in it.
+    fn history(seed: u64) {
+        let mut random = Random(seed << 32 | 0x5EED);
+        let (mut cards, mut model) = (Cards::new(), Model::default());
+        let mut once_superseded = Vec::new();
+        for _ in 0..random.below(40) {
+            let event = random.event();
+            match event {
+                // Two sessions with one id would be one session.
+                Event::Begins { id, .. } if model.sessions.iter().any(|s| s.id == id) => continue,
+                Event::Begins { own, id } => {
+                    if seed.is_multiple_of(2) {
+                        begin(&mut cards, OTHER, !own, id);
+                        settle(&mut cards);
+                    }
+                    let birth = begin(&mut cards, ADDRESS, own, id);
+                    let gone = model.place(birth, own, id);
+                    assert_eq!(settle(&mut cards), gone, "seed {seed}, {event:?}");
+                }
+                Event::Opens(at) => {
+                    model.opens(at);
+                    if let Some(session) = model.sessions.get(at) {
+                        let mut card = find(&cards, session.id);
+                        card.answered = true;
+                        cards.put(card).unwrap();
+                    }
+                }
+                Event::Floor => {
+                    model.floor();
+                    let floor = cards.next_birth().unwrap().get();
+                    cards.set_floor(floor);
+                }
+            }
+            let current = cards.current(&ADDRESS).map(|card| card.birth.get());
+            assert_eq!(current, model.current, "seed {seed}, {event:?}");
+            assert_eq!(cards.count(&ADDRESS), model.sessions.len());
+            for session in &model.sessions {
+                let card = find(&cards, session.id);
+                let superseded = cards.is_superseded(&card);
+                assert_eq!(superseded, session.superseded, "seed {seed}, {event:?}");
+                assert!(superseded || !once_superseded.contains(&card.birth));
+                if superseded {
+                    once_superseded.push(card.birth);
+                }
+            }
+        }
+    }
+
+    #[cfg_attr(test, test)]
+    pub fn births_end_before_they_would_come_again() {
+        let mut cards = Cards::new();
+        assert_eq!(begin(&mut cards, ADDRESS, true, 1), 1);
+        cards.set_floor(u32::MAX);
+        assert_eq!(begin(&mut cards, ADDRESS, true, 2), u32::MAX);
+        assert_eq!(cards.next_birth(), None);
     }
 }

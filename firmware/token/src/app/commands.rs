@@ -10,6 +10,7 @@ use hostchat_core::wire::{Account, Bytes, PrekeyKind, RelayName, codec};
 use rand_core::Rng as _;
 
 use super::error::Failed;
+use super::generation::Turn;
 use super::keystore::{PinPassword, PinWrap, open_box, put_pin};
 use super::{Work, apart, touch};
 use crate::env::{Env, PresencePolicy, TouchReason};
@@ -183,19 +184,27 @@ impl<E: Env> Work<'_, E> {
                 apart(pin!(self.commit(hash))).await?;
                 answer_done(answer)?;
             }
-            Command::NextContact { after } => {
-                apart(pin!(self.next_contact(after.as_ref(), answer))).await?;
+            Command::NextContact { .. } | Command::FindContact { .. } => {
+                let address = match command {
+                    Command::NextContact { after } => self.contact_after(after.as_ref()),
+                    Command::FindContact { session } => self.contact_of(session),
+                    _ => None,
+                };
+                apart(pin!(self.show_contact(address, answer))).await?;
             }
             Command::Forget { peer } => {
                 apart(pin!(self.forget(peer))).await?;
                 answer_done(answer)?;
             }
-            Command::PlanGeneration { next } => {
-                apart(pin!(self.plan_generation(next))).await?;
-                answer_done(answer)?;
-            }
-            Command::AdoptGeneration { current, supersede } => {
-                apart(pin!(self.adopt_generation(current, *supersede))).await?;
+            Command::PlanGeneration { .. } | Command::AdoptGeneration { .. } => {
+                let turn = match *command {
+                    Command::AdoptGeneration { current, supersede } => {
+                        Turn::Adopt { current, supersede }
+                    }
+                    Command::PlanGeneration { next } => Turn::Plan(next),
+                    _ => return Err(Failed(TokenError::BadRequest)),
+                };
+                apart(pin!(self.turn_generation(turn))).await?;
                 answer_done(answer)?;
             }
             Command::DropPrekeys => {
@@ -205,9 +214,6 @@ impl<E: Env> Work<'_, E> {
             Command::ForgetPrekey { id } => {
                 apart(pin!(self.delete_prekey(PrekeyKind::OneTime, *id))).await?;
                 answer_done(answer)?;
-            }
-            Command::FindContact { session } => {
-                apart(pin!(self.find_contact(session, answer))).await?;
             }
             Command::Generations
             | Command::Prekeys

@@ -13,10 +13,10 @@ use hostchat_core::icd::{Generations, TokenError};
 use hostchat_core::wire::{Bytes, Generation};
 use zeroize::Zeroize as _;
 
-use super::Work;
 use super::commands::rng;
 use super::error::Failed;
 use super::fields::{Fields, Put};
+use super::{Work, apart};
 use crate::env::Env;
 use crate::records::{RecordId, SESSION_RECORDS};
 use crate::store::{Growth, SEAL_OVERHEAD, StoreError};
@@ -24,8 +24,6 @@ use crate::store::{Growth, SEAL_OVERHEAD, StoreError};
 const VERSION: u8 = 1;
 /// Bytes of a roster.
 const ROSTER: usize = SESSION_RECORDS.div_ceil(8);
-/// Longest record in bytes.
-const MAX_LEN: usize = 1 + 24 + 1 + 24 + 4 + 2 + ROSTER;
 
 /// A set of session records.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -137,37 +135,39 @@ fn put_generation(put: &mut Put<'_>, generation: &Generation) -> Result<(), Stor
     put.bytes(&generation.random.0)
 }
 
-impl<E: Env> Work<'_, E> {
-    /// Notes the generation that is about to be asked for.
-    pub(super) async fn plan_generation(&mut self, next: &Generation) -> Result<(), Failed> {
-        let record = GenerationRecord {
-            next: Some(*next),
-            ..self.keyring.generation
-        };
-        pin!(self.save_generation(record)).await
-    }
-
-    /// Makes a generation the current one. With `supersede` every session that is there stays below the floor, in the
-    /// same write, and an open that waits for its commit is forgotten.
-    pub(super) async fn adopt_generation(
-        &mut self,
-        current: &Generation,
+/// What a host does with generations.
+#[derive(Clone, Copy)]
+pub(super) enum Turn {
+    Plan(Generation),
+    Adopt {
+        current: Generation,
         supersede: bool,
-    ) -> Result<(), Failed> {
-        let floor = if supersede {
-            self.everything()?
-        } else {
-            self.keyring.generation.floor
-        };
-        let record = GenerationRecord {
-            current: *current,
-            next: None,
-            floor,
-            sessions_lost: 0,
-            ..self.keyring.generation
-        };
+    },
+}
+
+impl<E: Env> Work<'_, E> {
+    /// Carries out `PlanGeneration` and `AdoptGeneration`: one write. Superseding puts the floor above every session that
+    /// is there, and an open that waits for its commit is forgotten.
+    pub(super) async fn turn_generation(&mut self, turn: Turn) -> Result<(), Failed> {
+        let mut record = self.keyring.generation;
+        match turn {
+            Turn::Plan(next) => record.next = Some(next),
+            Turn::Adopt { current, supersede } => {
+                (record.current, record.next) = (current, None);
+                record.sessions_lost = 0;
+                if supersede {
+                    record.floor = self.everything()?;
+                }
+            }
+        }
         pin!(self.save_generation(record)).await?;
-        if supersede {
+        if matches!(
+            turn,
+            Turn::Adopt {
+                supersede: true,
+                ..
+            }
+        ) {
             self.discard();
         }
         Ok(())
@@ -182,13 +182,9 @@ impl<E: Env> Work<'_, E> {
 
     /// Reads the record. A damaged one is replaced, once the cards are there, by [`Work::lose_generation`].
     pub(super) async fn load_generation(&mut self) -> Result<(), StoreError> {
-        let mut buffer = [0; SEAL_OVERHEAD + MAX_LEN];
-        let read = pin!(self.store.read_sealed(
-            &self.keyring.master,
-            RecordId::GENERATION,
-            &mut buffer
-        ))
-        .await?;
+        let buffer = &mut self.room.record;
+        let master = &self.keyring.master;
+        let read = pin!(self.store.read_sealed(master, RecordId::GENERATION, buffer)).await?;
         if let Some(length) = read {
             let content = buffer.get(SEAL_OVERHEAD..SEAL_OVERHEAD + length);
             let record = GenerationRecord::parse(content.unwrap_or_default());
@@ -239,20 +235,24 @@ impl<E: Env> Work<'_, E> {
         if record == self.keyring.generation {
             return Ok(());
         }
-        let mut buffer = [0; SEAL_OVERHEAD + MAX_LEN];
-        let length = record.write(&mut buffer[SEAL_OVERHEAD..])?;
+        let length = record.write(&mut self.room.record[SEAL_OVERHEAD..])?;
+        apart(pin!(self.put_generation(length))).await?;
+        self.keyring.generation = record;
+        self.room.cards.set_floor(record.floor);
+        Ok(())
+    }
+
+    async fn put_generation(&mut self, length: usize) -> Result<(), Failed> {
         let (rng, master) = (rng(self.env)?, &self.keyring.master);
         pin!(self.store.put_sealed(
             rng,
             master,
             RecordId::GENERATION,
             Growth::Update,
-            &mut buffer,
+            &mut self.room.record,
             length,
         ))
         .await?;
-        self.keyring.generation = record;
-        self.room.cards.set_floor(record.floor);
         Ok(())
     }
 }

@@ -59,10 +59,19 @@ impl Prekeys {
         self.last_resort.iter().flatten().any(|card| card.id == id)
     }
 
-    /// Those of one kind, by id.
+    /// Those of one kind, by id. No sort: the general one takes more flash than all of this file.
     fn listed<const N: usize>(cards: &[Option<PrekeyRef>; N]) -> heapless::Vec<PrekeyRef, N> {
-        let mut listed: heapless::Vec<_, N> = cards.iter().flatten().copied().collect();
-        listed.sort_unstable_by_key(|card| card.id);
+        let mut listed = heapless::Vec::new();
+        let mut least = 0;
+        while let Some(next) = cards
+            .iter()
+            .flatten()
+            .filter(|card| card.id >= least)
+            .min_by_key(|card| card.id)
+            && listed.push(*next).is_ok()
+        {
+            least = next.id.saturating_add(1);
+        }
         listed
     }
 

@@ -9,7 +9,8 @@
 //! is the birth. Whether the peer has answered follows from the ratchet there.
 
 use hostchat_core::crypto::hash::sha256;
-use hostchat_core::ratchet::Session;
+use hostchat_core::ratchet::{self, Session};
+use hostchat_core::wire::address::MAX_ADDRESS;
 use hostchat_core::wire::{Address, Bytes, IdentityClaim};
 
 use super::Room;
@@ -17,9 +18,12 @@ use super::cards::{Birth, Card, Origin, Tag};
 use super::error::Failed;
 use super::fields::{Fields, Put};
 use crate::records::RecordId;
-use crate::store::{SEAL_OVERHEAD, StoreError};
+use crate::store::{MAX_STORED, SEAL_OVERHEAD, StoreError};
 
 const VERSION: u8 = 2;
+/// Bytes before the ratchet, at most: with a mark, and the longest address behind its length.
+const MAX_HEAD: usize = 2 + 4 + 4 + (1 + 4 + 16) + 16 + 2 + MAX_ADDRESS + 32 + 32 + 64;
+const _: () = assert!(SEAL_OVERHEAD + MAX_HEAD + ratchet::MAX_STORED <= MAX_STORED);
 const VERIFIED: u8 = 1;
 const SEALED: u8 = 2;
 const ANSWERED: u8 = 4;

@@ -7,18 +7,18 @@
 
 use core::pin::pin;
 
-use heapless::{String, Vec};
+use heapless::String;
 use hostchat_core::icd::{self, ContactInfo, Reply, SessionInfo, TokenError};
 use hostchat_core::wire::{Address, PrekeyKind, SessionId};
 use zeroize::Zeroize as _;
 
-use super::Work;
 use super::cards::{Card, Origin, Tag};
 use super::commands::{Answer, answer_with, rng};
 use super::error::Failed;
 use super::session_record::{Contact, encode, tag_of_address};
+use super::{Work, apart};
 use crate::env::Env;
-use crate::records::{MAX_SESSIONS, RecordId};
+use crate::records::{MAX_SESSIONS, RecordId, SESSION_RECORDS};
 use crate::store::{Growth, SEAL_OVERHEAD, Store, StoreError};
 
 /// Slots and bytes that are not for sessions.
@@ -37,16 +37,26 @@ pub(super) enum Place {
 impl<E: Env> Work<'_, E> {
     /// Sessions that fit this flash.
     pub(super) fn sessions_max(&self) -> usize {
-        let by_slots = self.store.comfortable().saturating_sub(OTHER_SLOTS);
         let by_bytes = self.store.budget().saturating_sub(OTHER_BYTES) / TYPICAL_SESSION;
-        (by_slots.min(by_bytes) as usize).clamp(4, MAX_SESSIONS)
+        (by_bytes as usize)
+            .min(self.by_slots())
+            .clamp(4, MAX_SESSIONS)
     }
 
-    /// Checks that another session of this contact has a place.
+    fn by_slots(&self) -> usize {
+        self.store.comfortable().saturating_sub(OTHER_SLOTS) as usize
+    }
+
+    /// Checks that another session of this contact has a place. One that is known needs it to go on with a new session, so
+    /// it may have what is kept for the unforeseen; the store says when that is used up.
     pub(super) fn check_room(&self, address: &Tag) -> Result<(), Failed> {
-        let cards = &self.room.cards;
-        let goes = cards.count(address) >= icd::MAX_SESSIONS;
-        if goes || cards.len() < self.sessions_max() {
+        let (known, all) = (self.room.cards.count(address), self.room.cards.len());
+        let places = if known == 0 {
+            self.sessions_max()
+        } else {
+            self.by_slots().min(SESSION_RECORDS - 1)
+        };
+        if known >= icd::MAX_SESSIONS || all < places {
             Ok(())
         } else {
             Err(Failed(TokenError::SessionsFull))
@@ -78,11 +88,7 @@ impl<E: Env> Work<'_, E> {
             address,
             identity,
             birth: cards.next_birth().ok_or(full)?,
-            crosses: if origin.is_own() {
-                None
-            } else {
-                cards.crossed(&address, &identity)
-            },
+            crosses: cards.crossed_by(&origin, &address, &identity),
             verified: verified || cards.verified(&address, &identity),
             sealed: false,
             answered: !origin.is_own(),
@@ -145,7 +151,7 @@ impl<E: Env> Work<'_, E> {
         }
         pin!(self.confirm_pending()).await?;
         while let Some(card) = self.room.cards.over() {
-            pin!(self.delete_session(&card)).await?;
+            apart(pin!(self.delete_session(&card))).await?;
         }
         pin!(self.save_roster(None)).await
     }
@@ -197,40 +203,28 @@ impl<E: Env> Work<'_, E> {
             self.discard();
         }
         while let Some(card) = self.room.cards.youngest(&address) {
-            pin!(self.delete_session(&card)).await?;
+            apart(pin!(self.delete_session(&card))).await?;
         }
         Ok(())
     }
 
-    /// Shows the contact after a given one, in the order of their tags.
-    pub(super) async fn next_contact(
-        &mut self,
-        after: Option<&Address>,
-        answer: &mut Answer,
-    ) -> Result<(), Failed> {
+    /// The contact after a given one, in the order of their tags.
+    pub(super) fn contact_after(&self, after: Option<&Address>) -> Option<Tag> {
         let after = after.map(tag_of_address);
-        let later = |card: &&Card| after.is_none_or(|after| card.address > after);
-        let address = self
-            .room
-            .cards
-            .iter()
-            .filter(later)
-            .map(|card| card.address)
-            .min();
-        pin!(self.show_contact(address, answer)).await
+        let contacts = self.room.cards.iter().map(|card| card.address);
+        contacts
+            .filter(|address| after.is_none_or(|after| *address > after))
+            .min()
     }
 
-    /// Shows the contact of a session.
-    pub(super) async fn find_contact(
-        &mut self,
-        session: &SessionId,
-        answer: &mut Answer,
-    ) -> Result<(), Failed> {
+    /// The contact of a session.
+    pub(super) fn contact_of(&self, session: &SessionId) -> Option<Tag> {
         let card = self.room.cards.by_session(session);
-        pin!(self.show_contact(card.map(|card| card.address), answer)).await
+        card.map(|card| card.address)
     }
 
-    async fn show_contact(
+    /// Shows a contact, or that there is none.
+    pub(super) async fn show_contact(
         &mut self,
         address: Option<Tag>,
         answer: &mut Answer,
@@ -261,14 +255,16 @@ impl<E: Env> Work<'_, E> {
     pub(super) fn show_sessions(&self, peer: &Address, answer: &mut Answer) -> Result<(), Failed> {
         let (cards, address) = (&self.room.cards, tag_of_address(peer));
         let current = cards.current(&address).map(|card| card.session);
-        let mut of_contact: Vec<&Card, { icd::MAX_SESSIONS + 1 }> = cards.of(&address).collect();
-        of_contact.sort_unstable_by_key(|card| card.birth);
-        let over = of_contact.len().saturating_sub(icd::MAX_SESSIONS);
-        let shown = of_contact.iter().skip(over).map(|card| SessionInfo {
+        let youngest = cards.youngest(&address);
+        let below = youngest.map(|card| card.birth);
+        let older = cards.of(&address).filter(|card| Some(card.birth) < below);
+        let older = older.max_by_key(|card| card.birth).copied();
+        let shown = older.into_iter().chain(youngest);
+        let shown = shown.map(|card| SessionInfo {
             session: card.session,
             own: card.origin.is_own(),
             answered: card.answered,
-            superseded: cards.is_superseded(card),
+            superseded: cards.is_superseded(&card),
             current: current == Some(card.session),
         });
         answer_with(&Reply::Sessions(shown.collect()), answer)

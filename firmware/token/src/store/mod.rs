@@ -43,8 +43,8 @@ use guard::{GuardError, Guarded};
 
 pub(crate) use seal::{MasterKey, SEAL_OVERHEAD};
 
-/// Longest stored form of a record: a session with 256 skipped keys, its tag, and room to grow.
-pub(crate) const MAX_STORED: usize = 15 * BLOCK;
+/// Longest stored form of a record: a session with 256 skipped keys (`app/session_record.rs`), its tag, and half a KB to grow.
+pub(crate) const MAX_STORED: usize = 14 * BLOCK;
 
 /// Space that only later versions of existing records may use, so that a full token can go on with what it has; on a
 /// small flash a quarter of it.
