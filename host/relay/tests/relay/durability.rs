@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use hostchat_core::wire::Generation;
 use hostchat_core::wire::relay::{BLOB_PART, Call, Kind, Reason};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use tempfile::TempDir;
@@ -125,7 +126,7 @@ async fn acknowledged_deletions_survive_kills_as_well() {
     assert_eq!(to.drain(true).await, []);
 }
 
-/// Runs the relay under strace, sends messages or parts of a file one by one and returns the trace, and the sender's end of
+/// Runs the relay under strace, sends messages, parts of a file or generations one by one and returns the trace, and the sender's end of
 /// the connection.
 async fn traced(before: &str, what: What) -> (String, String) {
     let folder = init();
@@ -155,8 +156,18 @@ async fn traced(before: &str, what: What) -> (String, String) {
         let got = match what {
             What::Messages => from.send(&bob, id, b"x").await,
             What::Parts => from.call(file.put(id as u32)).await,
+            What::Generations => {
+                let [from_now, to] = [id as u64, id as u64 + 1].map(|number| Generation {
+                    number,
+                    ..Generation::NONE
+                });
+                from.call(Call::Generation { from: from_now, to }).await
+            }
         };
-        assert!(got.is_stored(), "{got:?}");
+        match what {
+            What::Generations => assert!(matches!(got, Got::Done(_)), "{got:?}"),
+            What::Messages | What::Parts => assert!(got.is_stored(), "{got:?}"),
+        }
     }
     drop(from);
     let group = Pid::from_child(&process.child);
@@ -172,6 +183,7 @@ const ONE_BY_ONE: u128 = 20;
 enum What {
     Messages,
     Parts,
+    Generations,
 }
 
 /// Follows a trace: how often the log was synced, and how often something went to the sender while written log pages
@@ -201,8 +213,8 @@ fn syncs_and_violations((trace, sender): &(String, String)) -> (u32, u32) {
 }
 
 #[tokio::test]
-async fn every_stored_follows_a_sync_and_would_not_without() {
-    for what in [What::Messages, What::Parts] {
+async fn every_answer_to_a_write_follows_a_sync_and_would_not_without() {
+    for what in [What::Messages, What::Parts, What::Generations] {
         let traced_relay = traced("", what).await;
         assert!(
             traced_relay.0.contains("fdatasync("),
