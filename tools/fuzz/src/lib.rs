@@ -1,0 +1,53 @@
+//! Fuzzing: what must hold for any bytes.
+//!
+//! ```text
+//!  fuzz/targets/NAME.rs ──libFuzzer, nightly──▶ TARGETS[NAME](bytes) ──▶ panics if an invariant is broken
+//!  tests/corpus.rs ─────────stable────────────▶      │
+//!        └── corpus/NAME/*: seeds, and every case that was ever found
+//! ```
+//!
+//! One invariant of its own: **a target is a function of its input**; randomness and time are fixed, so that a found case
+//! stays found. `cargo xtask nightly` runs each target for a minute; for more:
+//!
+//! ```text
+//! cd tools/fuzz && cargo +nightly fuzz run --sanitizer none NAME ../../target/fuzz/NAME corpus/NAME
+//! ```
+//!
+//! Without a sanitizer it is several times as fast, and ours is code without `unsafe`.
+
+pub mod decode_core;
+pub mod deframer;
+pub mod pair_of_sessions;
+pub mod seeds;
+pub mod two_peers;
+
+mod input;
+
+/// A target.
+pub struct Target {
+    /// Its name, here and for `cargo fuzz`.
+    pub name: &'static str,
+    /// What it does with an input.
+    pub body: fn(&[u8]),
+    /// Inputs that a plain test makes for it.
+    pub inputs: u64,
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "decode_core",
+        body: decode_core::run,
+        inputs: 5_000,
+    },
+    Target {
+        name: "deframer",
+        body: deframer::run,
+        inputs: 300,
+    },
+    Target {
+        name: "two_peers",
+        body: two_peers::run,
+        inputs: 50,
+    },
+];
