@@ -20,8 +20,10 @@ pub mod deframer;
 pub mod pair_of_sessions;
 pub mod seeds;
 pub mod two_peers;
+pub mod two_tokens;
 
 mod input;
+mod tokens;
 
 /// A target.
 pub struct Target {
@@ -49,5 +51,10 @@ pub const TARGETS: &[Target] = &[
         name: "two_peers",
         body: two_peers::run,
         inputs: 50,
+    },
+    Target {
+        name: "two_tokens",
+        body: two_tokens::run,
+        inputs: 10,
     },
 ];

@@ -12,6 +12,7 @@ const KEPT: &[(&str, &str)] = &[
     ("decode_core", include_str!("../corpus/decode_core.txt")),
     ("deframer", include_str!("../corpus/deframer.txt")),
     ("two_peers", include_str!("../corpus/two_peers.txt")),
+    ("two_tokens", include_str!("../corpus/two_tokens.txt")),
 ];
 
 /// An input and its name.
