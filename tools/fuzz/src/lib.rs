@@ -19,6 +19,7 @@ pub mod decode_core;
 pub mod deframer;
 pub mod pair_of_sessions;
 pub mod seeds;
+pub mod token_requests;
 pub mod two_peers;
 pub mod two_tokens;
 
@@ -46,6 +47,11 @@ pub const TARGETS: &[Target] = &[
         name: "deframer",
         body: deframer::run,
         inputs: 300,
+    },
+    Target {
+        name: "token_requests",
+        body: token_requests::run,
+        inputs: 50,
     },
     Target {
         name: "two_peers",

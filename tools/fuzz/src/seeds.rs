@@ -11,6 +11,10 @@ const WIRE: &str = include_str!("../../../core/tests/golden/wire.txt");
 const KEPT: &[(&str, &str)] = &[
     ("decode_core", include_str!("../corpus/decode_core.txt")),
     ("deframer", include_str!("../corpus/deframer.txt")),
+    (
+        "token_requests",
+        include_str!("../corpus/token_requests.txt"),
+    ),
     ("two_peers", include_str!("../corpus/two_peers.txt")),
     ("two_tokens", include_str!("../corpus/two_tokens.txt")),
 ];
