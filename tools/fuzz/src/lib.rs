@@ -15,9 +15,11 @@
 //!
 //! Without a sanitizer it is several times as fast, and ours is code without `unsafe`.
 
+pub mod client_decoders;
 pub mod decode_core;
 pub mod deframer;
 pub mod pair_of_sessions;
+pub mod relay_requests;
 pub mod seeds;
 pub mod token_requests;
 pub mod two_peers;
@@ -25,6 +27,7 @@ pub mod two_tokens;
 
 mod input;
 mod tokens;
+mod vault;
 
 /// A target.
 pub struct Target {
@@ -47,6 +50,16 @@ pub const TARGETS: &[Target] = &[
         name: "deframer",
         body: deframer::run,
         inputs: 300,
+    },
+    Target {
+        name: "relay_requests",
+        body: relay_requests::run,
+        inputs: 2_000,
+    },
+    Target {
+        name: "client_decoders",
+        body: client_decoders::run,
+        inputs: 1_000,
     },
     Target {
         name: "token_requests",

@@ -12,6 +12,14 @@ const KEPT: &[(&str, &str)] = &[
     ("decode_core", include_str!("../corpus/decode_core.txt")),
     ("deframer", include_str!("../corpus/deframer.txt")),
     (
+        "relay_requests",
+        include_str!("../corpus/relay_requests.txt"),
+    ),
+    (
+        "client_decoders",
+        include_str!("../corpus/client_decoders.txt"),
+    ),
+    (
         "token_requests",
         include_str!("../corpus/token_requests.txt"),
     ),

@@ -80,6 +80,8 @@ mod blobs;
 mod block;
 mod copy;
 mod feed;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod gifts;
 mod link;
 mod log;
