@@ -58,7 +58,7 @@ fn golden(line: &str) -> Option<Seed> {
     let name = name.replace("::", "-");
     let name = name.trim_end_matches(|c: char| !c.is_alphanumeric());
     let kind = kind.split('<').next().unwrap_or_default();
-    Some(for_decoder(kind, name, unhex(digits)?)?)
+    for_decoder(kind, name, unhex(digits)?)
 }
 
 /// What is stored, of which the golden values have nothing.

@@ -36,7 +36,7 @@ pub fn run(bytes: &[u8]) {
     let Ok(made) = made else { return };
     let mut input = Input::new(bytes);
     let begin = input.byte();
-    let flash = if begin % 4 == 0 {
+    let flash = if begin.is_multiple_of(4) {
         RamFlash::new(40)
     } else {
         made.flashes[0].clone()
