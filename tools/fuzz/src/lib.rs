@@ -19,10 +19,12 @@
 //! Not here yet: *requests that others forge* (issue 12, 2.1) are an affair of the client, and get a target when client,
 //! token and a simulated relay run in one process.
 
+#[cfg(feature = "hosts")]
 pub mod client_decoders;
 pub mod decode_core;
 pub mod deframer;
 pub mod pair_of_sessions;
+#[cfg(feature = "hosts")]
 pub mod relay_requests;
 pub mod seeds;
 pub mod token_requests;
@@ -31,6 +33,7 @@ pub mod two_tokens;
 
 mod input;
 mod tokens;
+#[cfg(feature = "hosts")]
 mod vault;
 
 /// A target.
@@ -55,11 +58,13 @@ pub const TARGETS: &[Target] = &[
         body: deframer::run,
         inputs: 300,
     },
+    #[cfg(feature = "hosts")]
     Target {
         name: "relay_requests",
         body: relay_requests::run,
         inputs: 2_000,
     },
+    #[cfg(feature = "hosts")]
     Target {
         name: "client_decoders",
         body: client_decoders::run,
