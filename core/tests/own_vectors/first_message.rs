@@ -17,9 +17,10 @@ use super::second::{
 
 const ADDRESS_A: &str = "alice@relay.example:7443";
 const ADDRESS_B: &str = "bob@other.example:443";
-const NOW: u64 = 1_800_000_000;
-const LAST_RESORT: u32 = 7;
-const ONE_TIME: u32 = 300;
+const NOW: u64 = 1_800_000_002;
+/// Id and time of the prekeys of prekey.json.
+const LAST_RESORT: (u32, u64) = (7, 1_800_000_000);
+const ONE_TIME: (u32, u64) = (300, 1_800_000_001);
 const FIRST: &[u8] = b"hello, it is me";
 
 /// What the crate says: Alice's envelope and the replay mark.
@@ -29,8 +30,8 @@ fn run(with_one_time: bool) -> (Vec<u8>, [u8; 32], Doc) {
         Address::parse(ADDRESS_A).unwrap(),
         Address::parse(ADDRESS_B).unwrap(),
     );
-    let secret = |kind, id, names: [&'static str; 2]| {
-        PrekeySecret::generate(kind, id, NOW, &mut Script::new(&names))
+    let secret = |kind, (id, issued), names: [&'static str; 2]| {
+        PrekeySecret::generate(kind, id, issued, &mut Script::new(&names))
     };
     let last_resort = secret(
         PrekeyKind::LastResort,
@@ -88,25 +89,36 @@ fn run(with_one_time: bool) -> (Vec<u8>, [u8; 32], Doc) {
     (envelope.to_vec(), accepted.mark, rng.into_doc())
 }
 
+/// X25519 and ML-KEM public key of a prekey that is drawn under two names.
+type PublicKeys = ([u8; 32], [u8; 1184]);
+
+fn last_resort() -> PublicKeys {
+    public_keys(["bob last-resort dh", "bob last-resort kem"])
+}
+
+fn one_time() -> PublicKeys {
+    public_keys(["bob one-time dh", "bob one-time kem"])
+}
+
+fn public_keys([dh, kem]: [&str; 2]) -> PublicKeys {
+    (
+        x25519_public(&drawn(dh, 32)),
+        KemSecret::from_bytes(array(kem)).encapsulation_key(),
+    )
+}
+
 fn case(with_one_time: bool) -> Doc {
     let (envelope, mark, random) = run(with_one_time);
     let (id_a, id_b) = (identity(ALICE), identity(BOB));
     let e = drawn("first ephemeral", 32);
-    let public = |names: [&str; 2]| {
-        (
-            x25519_public(&drawn(names[0], 32)),
-            KemSecret::from_bytes(array(names[1])).encapsulation_key(),
-        )
-    };
-    let (sp, sp_ek) = public(["bob last-resort dh", "bob last-resort kem"]);
-    let (op, op_ek) = public(["bob one-time dh", "bob one-time kem"]);
-    let sp_item = prekey(BOB, 1, LAST_RESORT, NOW, &sp, &sp_ek).item;
-    let op_item = prekey(BOB, 0, ONE_TIME, NOW, &op, &op_ek).item;
+    let ((sp, sp_ek), (op, op_ek)) = (last_resort(), one_time());
+    let sp_item = prekey(BOB, 1, LAST_RESORT.0, LAST_RESORT.1, &sp, &sp_ek).item;
+    let op_item = prekey(BOB, 0, ONE_TIME.0, ONE_TIME.1, &op, &op_ek).item;
     let ek = if with_one_time { &op_ek } else { &sp_ek };
     let (ct, ss) = danger_encapsulate_with(ek, &array("first encapsulation")).unwrap();
 
     let one_time_id = if with_one_time {
-        [&[1][..], &varint(u64::from(ONE_TIME))].concat()
+        [&[1][..], &varint(u64::from(ONE_TIME.0))].concat()
     } else {
         vec![0]
     };
@@ -115,7 +127,7 @@ fn case(with_one_time: bool) -> Doc {
         &id_a,
         &lv(ADDRESS_A.as_bytes()),
         &lv(ADDRESS_B.as_bytes()),
-        &varint(u64::from(LAST_RESORT)),
+        &varint(u64::from(LAST_RESORT.0)),
         &one_time_id,
         &x25519_public(&e),
         &ct,
@@ -180,10 +192,15 @@ fn case(with_one_time: bool) -> Doc {
 
 #[cfg_attr(test, test)]
 pub(crate) fn first_messages() {
-    Doc::about("First messages without a code; identities and prekeys are those of identity.json (SPEC section 8).")
+    let ((sp, sp_ek), (op, op_ek)) = (last_resort(), one_time());
+    Doc::about("First messages without a code, from the first identity of identity.json to the second, whose prekeys are those of prekey.json (SPEC section 8).")
         .text("address_a", ADDRESS_A)
         .text("address_b", ADDRESS_B)
-        .number("issued", NOW)
+        .hex("identity_a", identity(ALICE))
+        .hex("identity_b", identity(BOB))
+        .hex("last_resort_prekey", prekey(BOB, 1, LAST_RESORT.0, LAST_RESORT.1, &sp, &sp_ek).encoded)
+        .hex("one_time_prekey", prekey(BOB, 0, ONE_TIME.0, ONE_TIME.1, &op, &op_ek).encoded)
+        .number("now", NOW)
         .map("with_one_time_prekey", case(true))
         .map("without_one_time_prekey", case(false))
         .check("first_message");

@@ -67,6 +67,26 @@ impl Config {
         Address::new(&self.name, &self.relay.name)
     }
 
+    /// Reads the text of a configuration; `path` is for the error.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn parse(path: &Path, text: &str) -> Result<Self> {
+        let file = toml::from_str(text).map_err(|error: toml::de::Error| Error::Config {
+            path: path.into(),
+            why: crate::escape::escape(error.message()).into_owned(),
+        })?;
+        Self::from_file(path, &file)
+    }
+
+    /// The text that [`Self::parse`] reads.
+    ///
+    /// # Errors
+    /// `Internal`, which no value of this type gives.
+    pub fn to_text(&self) -> Result<String> {
+        toml::to_string(&self.to_file()).map_err(|_| Error::Internal("configuration"))
+    }
+
     fn from_file(path: &Path, file: &ConfigFile) -> Result<Self> {
         let bad = |why: &str| Error::Config {
             path: path.into(),
@@ -215,11 +235,7 @@ impl Home {
             }
             Err(why) => return Err(Error::io(format!("cannot read {}", path.display()), why)),
         };
-        let file: ConfigFile = toml::from_str(&text).map_err(|error| Error::Config {
-            path: path.clone(),
-            why: crate::escape::escape(error.message()).into_owned(),
-        })?;
-        Config::from_file(&path, &file).map(Some)
+        Config::parse(&path, &text).map(Some)
     }
 
     /// Writes the configuration, durably and in one step.
@@ -228,8 +244,7 @@ impl Home {
     /// `Io`.
     pub fn save(&self, config: &Config) -> Result<()> {
         let path = self.path.join("config.toml");
-        let text =
-            toml::to_string(&config.to_file()).map_err(|_| Error::Internal("configuration"))?;
+        let text = config.to_text()?;
         self.replace(&path, text.as_bytes())
             .map_err(|why| Error::io(format!("cannot write {}", path.display()), why))
     }

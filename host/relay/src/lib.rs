@@ -33,6 +33,8 @@ mod blobs;
 mod bucket;
 mod calls;
 mod connection;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod history;
 mod http;
 mod hub;

@@ -1,4 +1,4 @@
-//! One command per chore: `cargo xtask demo`, `test`, `nightly`, `bench`, `ci`, `firmware`, `flash`,
+//! One command per chore: `cargo xtask demo`, `test`, `nightly`, `fuzz`, `bench`, `ci`, `firmware`, `flash`,
 //! `token`.
 //!
 //! Each does its own set-up on a bare Debian 12 with Rust, says what it installs, and leaves nothing running. This
@@ -8,6 +8,7 @@ mod check;
 mod costs;
 mod firmware;
 mod flash;
+mod fuzz;
 mod image;
 mod setup;
 mod step;
@@ -46,8 +47,17 @@ enum Chore {
         #[arg(long, value_enum, conflicts_with = "only")]
         on: Option<Emulator>,
     },
-    /// Runs the tests with large counts (kills, schedules, sequences): the same code, hours instead of minutes.
+    /// Runs the tests with large counts (kills, schedules, sequences): the same code, hours instead of minutes. Then fuzzes
+    /// each target for a minute.
     Nightly,
+    /// Fuzzes one target, or each, for so long. Installs nightly Rust and cargo-fuzz if they are missing.
+    Fuzz {
+        /// Only this target; `cargo run -p hostchat-fuzz list` names them.
+        target: Option<String>,
+        /// Seconds for each.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Measures: start, arrival, relay throughput, pairing, the token on its boards.
     Bench {
         /// Measures only this part: start, people, relay or token.
@@ -88,6 +98,7 @@ fn main() -> ExitCode {
         } => test_on_qemu(),
         Chore::Test { only, on: None } => test(only.as_deref()),
         Chore::Nightly => nightly(),
+        Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Chore::Bench { part } => bench(part.as_deref()),
         Chore::Ci => test(None),
         Chore::Firmware { board, log } => firmware::firmware(board, Log::from_flag(log)),
@@ -242,7 +253,9 @@ fn nightly() -> Result<(), Failed> {
     .env("HOSTCHAT_FLIPS", "3000")
     .env("HOSTCHAT_CODES", "100000")
     .env("HOSTCHAT_REQUESTS", "100000")
-    .run()
+    .env("HOSTCHAT_INPUTS", "100")
+    .run()?;
+    fuzz::fuzz(None, 60)
 }
 
 fn bench(part: Option<&str>) -> Result<(), Failed> {

@@ -146,6 +146,17 @@ pub(crate) fn cargo_program(name: &str, krate: &str) -> Result<(), Failed> {
     cargo(krate, &["install", "--locked", krate]).run()
 }
 
+/// Makes sure of nightly Rust, which cargo-fuzz needs.
+pub(crate) fn nightly_rust() -> Result<(), Failed> {
+    let there = program("nightly", "rustc", &["+nightly", "--version"]).output();
+    if there.is_ok() {
+        return Ok(());
+    }
+    println!("installing nightly Rust with rustup");
+    let install = ["toolchain", "install", "nightly", "--profile", "minimal"];
+    program("rustup", "rustup", &install).run()
+}
+
 /// Makes sure that `target` can be built for: installed, else by rustup, else from Debian's sources.
 pub(crate) fn chip_target(target: &str) -> Result<ChipBuild, Failed> {
     if target_installed(target) {

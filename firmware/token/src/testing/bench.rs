@@ -290,11 +290,16 @@ impl Bench {
     /// Encodes and seals a command for the channel, without sending it.
     pub fn seal_command(&mut self, command: &Command<'_>) -> Vec<u8> {
         let plain = codec::encode_vec::<_, MAX_LINK>(command).unwrap_or_default();
+        self.seal_bytes(&plain)
+    }
+
+    /// Seals bytes for the channel that need not be a command.
+    pub fn seal_bytes(&mut self, plain: &[u8]) -> Vec<u8> {
         let mut body = heapless::Vec::<u8, MAX_LINK>::new();
         let counter = self
             .channel
             .as_mut()
-            .and_then(|channel| channel.seal(&plain, &mut body).ok());
+            .and_then(|channel| channel.seal(plain, &mut body).ok());
         let sealed = ToToken::Sealed {
             counter: counter.unwrap_or(0),
             body: &body,

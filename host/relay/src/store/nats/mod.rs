@@ -82,6 +82,8 @@ mod block;
 mod copy;
 mod feed;
 mod generation;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod gifts;
 mod link;
 mod log;
