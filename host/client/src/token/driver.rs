@@ -331,8 +331,15 @@ impl Driver {
     }
 
     fn stretch(&mut self, pin: &Pin, salt: &Bytes<16>) -> Result<Stretched> {
-        let memory = self.memory.take().unwrap_or_else(StretchMemory::fetch);
-        memory.stretch(&pin.0, &salt.0)
+        let memory = self.memory.take();
+        let stretch = || {
+            let memory = memory.unwrap_or_else(StretchMemory::fetch);
+            memory.stretch(&pin.0, &salt.0)
+        };
+        #[cfg(feature = "simulation")]
+        return super::memory::remembered(&pin.0, &salt.0, stretch);
+        #[cfg(not(feature = "simulation"))]
+        stretch()
     }
 
     fn transmit(&mut self, message: &ToToken<'_>) -> Result<()> {
