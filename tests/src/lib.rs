@@ -5,6 +5,8 @@
 //!    ├───── home() ───▶ Home (hostchat, software token)
 //!    └───── sim() ────▶ Sim (hostchat-sim on a pseudo-terminal) ◀── home_on()
 //! ```
+//!
+//! `simulation`, behind a feature, is another world: real clients and tokens in one thread, with virtual time.
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -14,6 +16,8 @@
 pub mod control;
 pub mod hostile;
 pub mod process;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod world;
 
 pub use control::{Button, Control};

@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+#[cfg(feature = "simulation")]
+compile_error!(
+    "the feature `simulation` is for the library in tests: nobody's keys belong in such a program"
+);
+
 fn main() -> ExitCode {
     hostchat::os::harden();
     hostchat::cli::run()

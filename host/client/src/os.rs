@@ -1,9 +1,102 @@
 //! What comes from the operating system: clock, randomness, and locks against prying.
+//!
+//! A client, its token and its vault are given an [`Os`], and ask nobody else what time it is. Time that only passes
+//! (waits, deadlines) is tokio's; a simulation pauses that clock and lets both run together.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rand_core::UnwrapErr;
+use rand_core::{Infallible, TryCryptoRng, TryRng, UnwrapErr};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
+
+/// Where the time of day and random numbers come from.
+pub trait Surroundings: Send + Sync {
+    /// Milliseconds since 1970.
+    fn now_ms(&self) -> u64;
+
+    /// Fills `bytes` with random ones, fit for keys.
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+/// The machine that this program runs on.
+struct Machine;
+
+impl Surroundings for Machine {
+    fn now_ms(&self) -> u64 {
+        now_ms()
+    }
+
+    fn fill(&self, bytes: &mut [u8]) {
+        use rand_core::Rng as _;
+
+        rng().fill_bytes(bytes);
+    }
+}
+
+/// A handle to clock and randomness; clones share them.
+#[derive(Clone)]
+pub struct Os(Arc<dyn Surroundings>);
+
+impl Default for Os {
+    fn default() -> Self {
+        Self::new(Machine)
+    }
+}
+
+impl fmt::Debug for Os {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Os")
+    }
+}
+
+impl Os {
+    /// Takes time and randomness from `surroundings`.
+    pub fn new(surroundings: impl Surroundings + 'static) -> Self {
+        Self(Arc::new(surroundings))
+    }
+
+    /// Milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        self.0.now_ms()
+    }
+
+    /// Seconds since 1970.
+    pub fn now_s(&self) -> u64 {
+        self.now_ms() / 1000
+    }
+
+    /// Draws `N` random bytes.
+    pub fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.0.fill(&mut bytes);
+        bytes
+    }
+
+    /// A random generator for what wants one.
+    pub fn rng(&self) -> Self {
+        self.clone()
+    }
+}
+
+impl TryRng for Os {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(u32::from_le_bytes(self.random()))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(u64::from_le_bytes(self.random()))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.0.fill(bytes);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Os {}
 
 /// The system's random generator.
 pub type SystemRng = UnwrapErr<getrandom::SysRng>;

@@ -7,16 +7,21 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
-use hostchat::client::{Client, Locked, Options};
+use hostchat::client::{Client, Locked, Parts};
 use hostchat::home::{Home, TokenKind};
-use hostchat::token::Pin;
+use hostchat::os::{Os, Surroundings};
+use hostchat::relay::Network;
+use hostchat::token::{Pin, Place, Token};
 use hostchat::vault::{Asked, Direction, Message, Payload, Shown, Stored, Trust};
 use hostchat_core::icd::Lifecycle;
 use hostchat_core::wire::{Address, PrekeyKind, RelayName};
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
+/// Milliseconds since 1970.
+const MADE_AT: u64 = 1_795_800_520_000;
 const PASSPHRASE: &str = "a golden passphrase";
 /// Bytes of a software token's file; in the folder the blank end is left out.
 const FLASH: usize = 1024 * 1024;
@@ -35,12 +40,33 @@ fn copy() -> TempDir {
     home
 }
 
+/// The minute in which the home was made.
+struct Then;
+
+impl Surroundings for Then {
+    fn now_ms(&self) -> u64 {
+        MADE_AT
+    }
+
+    fn fill(&self, bytes: &mut [u8]) {
+        for part in bytes.chunks_mut(32) {
+            part.copy_from_slice(&hostchat::os::random::<32>()[..part.len()]);
+        }
+    }
+}
+
 async fn open(home: &TempDir) -> Client {
-    let options = Options {
-        home: Some(home.path().into()),
-        ..Options::default()
+    let (home, os) = (Home::open(home.path()).unwrap(), Os::new(Then));
+    let place = Place::Software(home.token_file());
+    let token = Token::open(place, os.clone(), Box::new(|_| {}));
+    let parts = Parts {
+        token: token.await.unwrap(),
+        home,
+        dial: Arc::new(Network),
+        os,
+        no_history: false,
     };
-    let locked = Locked::open(&options, Box::new(|_| {})).await.unwrap();
+    let locked = Locked::of(parts).unwrap();
     let pin = Pin::new(Zeroizing::new(PASSPHRASE.into())).unwrap();
     locked.unlock(pin).await.unwrap()
 }
@@ -197,15 +223,13 @@ async fn the_outbox_of_format_1_keeps_order_and_envelopes() {
 async fn requests_and_prekeys_of_format_1_wait_on() {
     let home = copy();
     let mut client = open(&home).await;
-    let mut requests = client.vault().requests().unwrap();
-    // The offer of frank is of no use any more, ten minutes after it came.
-    requests.retain(|r| r.from != address("frank"));
-    assert_eq!(requests.len(), 1);
-    assert_eq!(
-        (&requests[0].from, requests[0].asked),
-        (&address("erin"), Asked::First)
-    );
-    assert!(requests[0].envelope.len() > 1000);
+    let requests = client.vault().requests().unwrap();
+    let found: Vec<_> = requests
+        .iter()
+        .map(|r| (r.from.name().to_string(), r.asked == Asked::First))
+        .collect();
+    assert_eq!(found, [("frank".into(), false), ("erin".into(), true)]);
+    assert!(requests.iter().all(|r| r.envelope.len() > 1000));
     let prekeys = client.vault().prekeys().unwrap();
     assert_eq!(prekeys.len(), 1);
     assert_eq!(prekeys[0].1.kind, PrekeyKind::OneTime);

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use hostchat::Error;
+use hostchat::os::Os;
 use hostchat::relay::{Connection, Login, Pushed};
 use hostchat::token::{Pin, Place, Token};
 use hostchat::transport::websocket::socket_config;
@@ -77,9 +78,13 @@ fn name() -> RelayName {
 }
 
 async fn token(dir: &Path) -> Token {
-    let token = Token::open(Place::Software(dir.join("token.flash")), Box::new(|_| {}))
-        .await
-        .unwrap();
+    let token = Token::open(
+        Place::Software(dir.join("token.flash")),
+        Os::default(),
+        Box::new(|_| {}),
+    )
+    .await
+    .unwrap();
     token
         .initialise(Pin::new(Zeroizing::new(b"1234".to_vec())).unwrap())
         .await

@@ -18,7 +18,6 @@ use super::incoming::Handled;
 use super::pair::CODE_S;
 use crate::crash;
 use crate::error::{Error, Result};
-use crate::os;
 use crate::relay::Delivered;
 use crate::vault::{Asked, Payload, Request};
 
@@ -109,12 +108,12 @@ impl Client {
             codec::encode_vec(&Envelope::PairAnswer(answered.answer))
                 .map_err(|_| Error::Internal("envelope too long"))?;
         let payload = Payload::PairAnswer {
-            made_at: os::now_ms(),
+            made_at: self.os.now_ms(),
         };
         let mut entry = self.vault.queue_sealed(
             &request.from,
             payload,
-            Bytes(os::random()),
+            Bytes(self.os.random()),
             envelope.to_vec(),
         )?;
         self.vault.close_run(&sid)?;

@@ -11,6 +11,7 @@ use crate::address::RelayAddress;
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::home::{Config, Home, TokenKind};
+use crate::os::Os;
 use crate::relay::Network;
 use crate::token::{OnNotice, Pin, Token};
 use crate::vault::Payload;
@@ -48,11 +49,13 @@ impl Begun {
             return Err(Error::AlreadyInitialised { path, address });
         }
         let (kind, place) = options.place(&home);
-        let token = Token::open(place, on_notice).await?;
+        let os = Os::default();
+        let token = Token::open(place, os.clone(), on_notice).await?;
         let parts = Parts {
             home,
             token,
             dial: Arc::new(Network),
+            os,
             no_history: options.no_history,
         };
         Self::of(parts, kind).await

@@ -19,7 +19,6 @@ use super::Client;
 use super::event::{Event, Observer, note, tell};
 use crate::crash;
 use crate::error::{Error, Result};
-use crate::os;
 use crate::relay::Delivered;
 use crate::token::OpenedMessage;
 use crate::vault::{Added, Asked, Incoming, Payload, Request, Stored, Trust};
@@ -418,7 +417,7 @@ impl Client {
                 note(observer, "session_ended", text)?;
                 None
             }
-            Err(_) => Some((opened.message_id, os::now_ms(), unknown)),
+            Err(_) => Some((opened.message_id, self.os.now_ms(), unknown)),
         };
         let incoming = Incoming {
             peer: &peer,

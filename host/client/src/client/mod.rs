@@ -34,6 +34,7 @@ pub use stop::Stop;
 use crate::address::RelayAddress;
 use crate::error::{Error, Result};
 use crate::home::{Config, Home, TokenKind};
+use crate::os::Os;
 use crate::relay::{Connection, Dial, Dialled, Login, Network};
 use crate::token::{OnNotice, Pin, Place, Token};
 use crate::vault::Vault;
@@ -76,6 +77,8 @@ pub struct Parts {
     pub token: Token,
     /// Whoever connects to relays.
     pub dial: Arc<dyn Dial>,
+    /// Clock and randomness.
+    pub os: Os,
     /// Keep no history.
     pub no_history: bool,
 }
@@ -110,7 +113,7 @@ impl Bare {
             });
         };
         Ok(Self {
-            token: Token::open(Place::Serial(port.clone()), on_notice).await?,
+            token: Token::open(Place::Serial(port.clone()), Os::default(), on_notice).await?,
             question: question(TokenKind::Serial),
             _home: None,
         })
@@ -145,6 +148,7 @@ pub struct Client {
     vault: Vault,
     identity: Identity,
     dial: Arc<dyn Dial>,
+    os: Os,
     early: Option<Early>,
     connections: HashMap<RelayName, Connection>,
     /// Deliveries were asked for on the present connection to the home relay.
@@ -191,11 +195,13 @@ impl Locked {
                 serial: config.token == TokenKind::Serial,
             });
         }
-        let token = Token::open(place, on_notice).await?;
+        let os = Os::default();
+        let token = Token::open(place, os.clone(), on_notice).await?;
         let parts = Parts {
             home,
             token,
             dial: Arc::new(Network),
+            os,
             no_history: options.no_history,
         };
         Ok(Self {
@@ -273,11 +279,12 @@ impl Client {
             home,
             token,
             dial,
+            os,
             no_history,
         } = parts;
         let unsound = |_| Error::Internal("the token's own identity is not sound");
         let identity = token.identity().await?.verify().map_err(unsound)?;
-        let vault = Vault::open(&home.vault_file(), &token.storage_key().await?)?;
+        let vault = Vault::open(&home.vault_file(), &token.storage_key().await?, os.clone())?;
         Ok(Self {
             home,
             config,
@@ -285,6 +292,7 @@ impl Client {
             vault,
             identity,
             dial,
+            os,
             early: None,
             connections: HashMap::new(),
             receiving: false,

@@ -23,7 +23,6 @@ use super::incoming::Handled;
 use super::send::is_transient;
 use crate::crash;
 use crate::error::{Error, Result};
-use crate::os;
 use crate::relay::Backoff;
 use crate::vault::{Contact, Trust};
 
@@ -245,7 +244,7 @@ impl Client {
     async fn post(&mut self, address: &Address, envelope: &Envelope<'_>) -> Result<()> {
         let body: EnvelopeBytes =
             codec::encode_vec(envelope).map_err(|_| Error::Internal("envelope too long"))?;
-        let id = Bytes(os::random());
+        let id = Bytes(self.os.random());
         let mut backoff = Backoff::default();
         loop {
             let sent = match self.at(&address.relay()).await {

@@ -6,7 +6,6 @@ use hostchat_core::wire::PrekeyKind;
 use super::Client;
 use crate::crash;
 use crate::error::{Error, Result};
-use crate::os;
 
 /// One-time prekeys wanted at the relay.
 const ONE_TIME: u16 = 16;
@@ -23,9 +22,9 @@ impl Client {
         let home = self.home_relay();
         let stock = self.at(&home).await?.prekey_stock().await?;
         let own = self.token.status().await?.last_resort_id;
-        let old = stock.last_resort_issued.saturating_add(LAST_RESORT_S) <= os::now_s();
+        let old = stock.last_resort_issued.saturating_add(LAST_RESORT_S) <= self.os.now_s();
         // A clock that was wrong when the key was made.
-        let from_future = stock.last_resort_issued > os::now_s().saturating_add(LAST_RESORT_S);
+        let from_future = stock.last_resort_issued > self.os.now_s().saturating_add(LAST_RESORT_S);
         if stock.last_resort_id == 0 || stock.last_resort_id != own || old || from_future {
             self.new_prekey(PrekeyKind::LastResort).await?;
         }

@@ -20,7 +20,6 @@ use super::incoming::Handled;
 use super::send::{is_ours, is_transient};
 use crate::crash;
 use crate::error::{Error, Result};
-use crate::os;
 use crate::relay::{Backoff, Delivered, Pushed};
 use crate::vault::Shown;
 
@@ -209,7 +208,7 @@ impl Client {
 
     /// Waits before the next attempt.
     pub(super) async fn pause(&self, backoff: &mut Backoff) -> Result<()> {
-        let wait = backoff.next(&mut os::rng());
+        let wait = backoff.next(&mut self.os.rng());
         tokio::select! {
             () = self.stop.wished() => Err(Error::Interrupted),
             () = tokio::time::sleep(wait) => Ok(()),

@@ -19,7 +19,6 @@ use super::Client;
 use super::event::{Event, Observer, note, tell};
 use crate::crash;
 use crate::error::{Error, Exit, Result};
-use crate::os;
 use crate::vault::{Contact, Outgoing, Payload, Trust};
 
 /// An answer to a code that was not sent by then is of no use.
@@ -94,8 +93,8 @@ impl Client {
         }
         let text = Zeroizing::new(text.to_owned());
         let payload = Payload::Text {
-            id: Bytes(os::random()),
-            sent_at: os::now_ms(),
+            id: Bytes(self.os.random()),
+            sent_at: self.os.now_ms(),
             text,
         };
         let entry = self.vault.queue(to, payload)?;
@@ -172,7 +171,7 @@ impl Client {
     ) -> Result<()> {
         let mut verified = false;
         if let Payload::PairAnswer { made_at } = entry.payload {
-            if os::now_ms().abs_diff(made_at) >= ANSWER_MS {
+            if self.os.now_ms().abs_diff(made_at) >= ANSWER_MS {
                 return self.vault.drop_outgoing(entry.id);
             }
         } else {

@@ -9,7 +9,6 @@ use zeroize::Zeroizing;
 
 use super::{Pin, Token};
 use crate::error::{Error, Result};
-use crate::os;
 use hostchat_core::icd::Hello;
 
 hostchat_core::secret! {
@@ -190,7 +189,7 @@ impl Token {
             driver.command(
                 &Command::NewPrekey {
                     kind,
-                    now: os::now_s(),
+                    now: driver.os.now_s(),
                 },
                 |reply| match reply {
                     Reply::Prekey(prekey) => Some(prekey),
@@ -301,7 +300,7 @@ impl Token {
                     own,
                     peer,
                     bundle,
-                    now: os::now_s(),
+                    now: driver.os.now_s(),
                     accept_changed,
                 },
                 established,

@@ -22,7 +22,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::Notice;
 use super::memory::StretchMemory;
 use crate::error::{Error, Result};
-use crate::os;
+use crate::os::Os;
 use crate::transport::{Link, LinkBuffer};
 
 /// Called, on the token's thread, for what the user should know while a token is busy.
@@ -73,6 +73,8 @@ pub struct Driver {
     channel: Option<Channel>,
     cancel: Arc<AtomicBool>,
     on_notice: OnNotice,
+    /// Clock and randomness of the host.
+    pub(super) os: Os,
     request: LinkBuffer,
     reply: LinkBuffer,
     plain: LinkBuffer,
@@ -83,13 +85,20 @@ pub struct Driver {
 impl Driver {
     /// Speaks to the token behind `link`; setting `cancel` gives up a touch that is waited for.
     pub fn new(link: Box<dyn Link + Send>, cancel: Arc<AtomicBool>, on_notice: OnNotice) -> Self {
-        Self::with_memory(link, Some(StretchMemory::fetch()), cancel, on_notice)
+        Self::with_memory(
+            link,
+            Some(StretchMemory::fetch()),
+            Os::default(),
+            cancel,
+            on_notice,
+        )
     }
 
-    /// As [`Self::new`], with memory that is on its way already.
+    /// As [`Self::new`], with memory that is on its way already, and with the host's clock and randomness.
     pub(super) fn with_memory(
         link: Box<dyn Link + Send>,
         memory: Option<StretchMemory>,
+        os: Os,
         cancel: Arc<AtomicBool>,
         on_notice: OnNotice,
     ) -> Self {
@@ -99,6 +108,7 @@ impl Driver {
             channel: None,
             cancel,
             on_notice,
+            os,
             request,
             reply,
             plain,
@@ -175,7 +185,7 @@ impl Driver {
         new.check_new()?;
         let hello = self.unlock(old)?;
         let present = self.stretch(old, &hello.salt)?.wrap();
-        let new_salt = Bytes(os::random());
+        let new_salt = Bytes(self.os.random());
         let stretched = self.stretch(new, &new_salt)?;
         let command = Command::ChangePin {
             wrap: Bytes(*present.expose_bytes()),
@@ -280,7 +290,7 @@ impl Driver {
     ) -> Result<()> {
         self.channel = None;
         let (unlock, start) =
-            HostUnlock::start(kind, &hello.token_id, &hello.salt, prs, &mut os::rng())
+            HostUnlock::start(kind, &hello.token_id, &hello.salt, prs, &mut self.os.rng())
                 .map_err(|_| Error::Internal("unlock"))?;
         self.transmit(&start)?;
         let answer = self.answer()?;
@@ -321,8 +331,15 @@ impl Driver {
     }
 
     fn stretch(&mut self, pin: &Pin, salt: &Bytes<16>) -> Result<Stretched> {
-        let memory = self.memory.take().unwrap_or_else(StretchMemory::fetch);
-        memory.stretch(&pin.0, &salt.0)
+        let memory = self.memory.take();
+        let stretch = || {
+            let memory = memory.unwrap_or_else(StretchMemory::fetch);
+            memory.stretch(&pin.0, &salt.0)
+        };
+        #[cfg(feature = "simulation")]
+        return super::memory::remembered(&pin.0, &salt.0, stretch);
+        #[cfg(not(feature = "simulation"))]
+        stretch()
     }
 
     fn transmit(&mut self, message: &ToToken<'_>) -> Result<()> {

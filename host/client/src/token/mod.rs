@@ -23,6 +23,7 @@ pub use driver::{Driver, OnNotice, Pin};
 
 use self::memory::StretchMemory;
 use crate::error::{Error, Result};
+use crate::os::Os;
 use crate::transport::Link;
 use crate::transport::memory::MemoryLink;
 use crate::transport::serial::SerialLink;
@@ -78,8 +79,8 @@ impl Token {
     ///
     /// # Errors
     /// `TokenAbsent`, `TokenBusy`, `Io`.
-    pub async fn open(place: Place, on_notice: OnNotice) -> Result<Self> {
-        Self::on_thread(move || place.open(), on_notice).await
+    pub async fn open(place: Place, os: Os, on_notice: OnNotice) -> Result<Self> {
+        Self::on_thread(move || place.open(), os, on_notice).await
     }
 
     /// Starts a thread, which opens the link with `open` and keeps it.
@@ -88,6 +89,7 @@ impl Token {
     /// Those of `open`; `Io`.
     pub async fn on_thread(
         open: impl FnOnce() -> Result<Box<dyn Link + Send>> + Send + 'static,
+        os: Os,
         on_notice: OnNotice,
     ) -> Result<Self> {
         let memory = StretchMemory::fetch();
@@ -100,7 +102,7 @@ impl Token {
             .stack_size(STACK)
             .spawn(move || {
                 let mut driver = match open() {
-                    Ok(link) => Driver::with_memory(link, Some(memory), flag, on_notice),
+                    Ok(link) => Driver::with_memory(link, Some(memory), os, flag, on_notice),
                     Err(error) => {
                         let _ = ready.send(Err(error));
                         return;
@@ -120,9 +122,9 @@ impl Token {
     }
 
     /// A token without a thread: each command runs in the thread that calls, which it blocks. For simulations.
-    pub fn local(link: Box<dyn Link + Send>, on_notice: OnNotice) -> Self {
+    pub fn local(link: Box<dyn Link + Send>, os: Os, on_notice: OnNotice) -> Self {
         let cancel = Arc::new(AtomicBool::new(false));
-        let driver = Driver::with_memory(link, None, Arc::clone(&cancel), on_notice);
+        let driver = Driver::with_memory(link, None, os, Arc::clone(&cancel), on_notice);
         let runs = Runs::Here(Box::new(Mutex::new(driver)));
         Self { runs, cancel }
     }
@@ -190,11 +192,13 @@ mod tests {
     async fn a_token_works_on_its_thread_and_a_local_one_in_the_callers() {
         let asked = Arc::<Mutex<Vec<ThreadId>>>::default();
         let deaf = Box::new(Deaf(Arc::clone(&asked)));
-        let here = Token::local(deaf, Box::new(|_| {}));
+        let here = Token::local(deaf, Os::default(), Box::new(|_| {}));
         assert!(matches!(here.hello().await, Err(Error::NotAToken(_))));
         let deaf = Deaf(Arc::clone(&asked));
         let open = move || Ok(Box::new(deaf) as Box<dyn Link + Send>);
-        let there = Token::on_thread(open, Box::new(|_| {})).await.unwrap();
+        let there = Token::on_thread(open, Os::default(), Box::new(|_| {}))
+            .await
+            .unwrap();
         assert!(matches!(there.hello().await, Err(Error::NotAToken(_))));
         let own = thread::current().id();
         let asked: Vec<bool> = asked.lock().unwrap().iter().map(|id| *id == own).collect();

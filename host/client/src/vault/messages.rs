@@ -15,7 +15,6 @@ use zeroize::Zeroizing;
 use super::outbox::Payload;
 use super::{Column, Tx, Vault};
 use crate::error::Result;
-use crate::os;
 
 const BODY: Column = Column {
     table: "messages",
@@ -137,7 +136,7 @@ impl Vault {
                 return Ok(false);
             }
             tx.mark_seen(&content, 1)?;
-            let now = os::now_ms();
+            let now = tx.os.now_ms();
             let (id, missing, verified) = (message.message_id, message.missing, message.verified);
             insert(
                 tx,
@@ -275,8 +274,10 @@ impl Vault {
     /// # Errors
     /// Those of the vault.
     pub fn prune_seen(&mut self) -> Result<()> {
-        let before = day().saturating_sub(i64::try_from(SEEN_DAYS).unwrap_or(i64::MAX));
         self.write(|tx| {
+            let before = tx
+                .day()
+                .saturating_sub(i64::try_from(SEEN_DAYS).unwrap_or(i64::MAX));
             tx.transaction.execute(
                 "DELETE FROM seen WHERE state = 1 AND day < ?1",
                 params![before],
@@ -322,8 +323,12 @@ impl Tx<'_> {
         let sql = "INSERT INTO seen (id, state, day) VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET state = max(state, ?2)";
         self.transaction
             .prepare_cached(sql)?
-            .execute(params![id.as_slice(), state, day()])?;
+            .execute(params![id.as_slice(), state, self.day()])?;
         Ok(())
+    }
+
+    fn day(&self) -> i64 {
+        i64::try_from(self.os.now_s() / 86_400).unwrap_or(i64::MAX)
     }
 
     /// Deletes all messages from and to `peer`.
@@ -384,8 +389,4 @@ fn open(tx: &Tx<'_>, id: i64, sealed: &[u8]) -> Result<Message> {
         verified: row.verified,
         text: Zeroizing::new(row.text.into()),
     })
-}
-
-fn day() -> i64 {
-    i64::try_from(os::now_s() / 86_400).unwrap_or(i64::MAX)
 }

@@ -36,6 +36,7 @@ pub use requests::{Added, Asked, Request};
 pub use seal::{Column, Sealer};
 
 use crate::error::{Error, Result};
+use crate::os::Os;
 use crate::token::StorageKey;
 
 /// Longest encoded body of a row: a text and what goes with it.
@@ -45,6 +46,7 @@ const MAX_BODY: usize = 8192;
 pub struct Vault {
     connection: Connection,
     sealer: Sealer,
+    os: Os,
     path: PathBuf,
 }
 
@@ -53,7 +55,7 @@ impl Vault {
     ///
     /// # Errors
     /// `VaultNewer`, `VaultDamaged`, `VaultOtherToken`, `Database`.
-    pub fn open(path: &Path, storage: &StorageKey) -> Result<Self> {
+    pub fn open(path: &Path, storage: &StorageKey, os: Os) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         if !path.exists() {
             create_private(path)?;
@@ -62,6 +64,7 @@ impl Vault {
         let mut vault = Self {
             connection,
             sealer: Sealer::new(storage),
+            os,
             path: path.into(),
         };
         match vault.prepare() {
@@ -127,6 +130,7 @@ impl Vault {
         let tx = Tx {
             transaction,
             sealer: &self.sealer,
+            os: &self.os,
             path: &self.path,
         };
         let result = work(&tx).and_then(|value| {
@@ -151,16 +155,18 @@ impl Vault {
         let tx = Tx {
             transaction,
             sealer: &self.sealer,
+            os: &self.os,
             path: &self.path,
         };
         work(&tx).map_err(|error| refine(error, &self.path))
     }
 }
 
-/// A transaction with the means to seal and open.
+/// A transaction with the means to seal and open, and the clock.
 struct Tx<'v> {
     transaction: Transaction<'v>,
     sealer: &'v Sealer,
+    os: &'v Os,
     path: &'v Path,
 }
 

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Column, Tx, Vault};
 use crate::error::Result;
-use crate::os;
 
 const BODY: Column = Column {
     table: "requests",
@@ -128,7 +127,7 @@ impl Vault {
                 from: from.clone(),
                 identity: *identity,
                 asked,
-                received_at: os::now_ms(),
+                received_at: tx.os.now_ms(),
             };
             let insert = "INSERT INTO requests (body, envelope) VALUES (zeroblob(0), zeroblob(0))";
             let id = tx.insert(insert, [], BODY, &row)?;
@@ -143,7 +142,7 @@ impl Vault {
     /// Those of the vault.
     pub fn requests(&mut self) -> Result<Vec<Request>> {
         self.write(|tx| {
-            let now = os::now_ms();
+            let now = tx.os.now_ms();
             let (live, over): (Vec<_>, Vec<_>) = all(tx)?.into_iter().partition(|r| {
                 // A clock that was set back must not keep an offer alive for ever, nor one set forward lose messages.
                 r.asked == Asked::First || now.abs_diff(r.received_at) < OFFER_MS

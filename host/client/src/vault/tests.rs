@@ -12,7 +12,7 @@ fn key(byte: u8) -> StorageKey {
 }
 
 fn open(dir: &TempDir) -> Vault {
-    Vault::open(&dir.path().join("vault.db"), &key(1)).unwrap()
+    Vault::open(&dir.path().join("vault.db"), &key(1), Os::default()).unwrap()
 }
 
 fn address(text: &str) -> Address {
@@ -324,10 +324,10 @@ fn another_tokens_vault_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(&dir));
     let path = dir.path().join("vault.db");
-    let error = Vault::open(&path, &key(2)).err().unwrap();
+    let error = Vault::open(&path, &key(2), Os::default()).err().unwrap();
     assert!(matches!(error, Error::VaultOtherToken(_)), "{error}");
     assert_eq!(error.exit(), Exit::Vault);
-    assert!(Vault::open(&path, &key(1)).is_ok());
+    assert!(Vault::open(&path, &key(1), Os::default()).is_ok());
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn a_newer_format_is_refused() {
         .pragma_update(None, "user_version", schema::VERSION + 1)
         .unwrap();
     drop(connection);
-    let error = Vault::open(&path, &key(1)).err().unwrap();
+    let error = Vault::open(&path, &key(1), Os::default()).err().unwrap();
     assert!(
         matches!(
             error,
@@ -364,7 +364,7 @@ fn what_is_no_database_is_called_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vault.db");
         std::fs::write(&path, content).unwrap();
-        let error = Vault::open(&path, &key(1)).err().unwrap();
+        let error = Vault::open(&path, &key(1), Os::default()).err().unwrap();
         assert!(matches!(error, Error::VaultDamaged { .. }), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), content, "left as it was");
     }
