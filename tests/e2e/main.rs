@@ -14,6 +14,7 @@ mod errors_relay;
 mod errors_secrets;
 mod errors_token;
 mod errors_usage;
+mod healing;
 mod hostile_codes;
 mod hostile_first;
 mod hostile_pairing;

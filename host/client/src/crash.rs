@@ -35,6 +35,15 @@ pub const POINTS: &[&str] = &[
     "session-started",
     "prekey-made",
     "prekey-stored",
+    // generation and healing
+    "generation-noted",
+    "generation-planned",
+    "generation-asked",
+    "generation-adopted",
+    "surprise-noted",
+    "prekeys-dropped",
+    "sessions-superseded",
+    "unopened-stored",
     // init
     "config-stored",
     "token-initialised",

@@ -54,6 +54,8 @@ pub enum Exit {
     Io = 14,
     /// There is nothing to accept or to reply to.
     Nothing = 15,
+    /// The account has stopped until the user gives word.
+    Stopped = 16,
     /// Interrupted by Ctrl-C or a signal.
     Interrupted = 130,
 }
@@ -117,6 +119,10 @@ pub const EXIT_CODES: &[(Exit, &str)] = &[
     (
         Exit::Nothing,
         "nothing to do: nobody asks, or there is no message to reply to",
+    ),
+    (
+        Exit::Stopped,
+        "the account has stopped: a second copy of its keys is in use, or the relay lies",
     ),
     (
         Exit::Interrupted,
@@ -400,6 +406,15 @@ pub enum Error {
     #[error("the vault cannot be used: {0}")]
     Database(#[source] rusqlite::Error),
 
+    /// The keys of this account are used elsewhere too, or the relay lies.
+    #[error(
+        "this account has stopped: a second copy of its keys is in use, or the relay lies; this home goes back to {} UTC",
+        crate::os::utc(*since)
+    )]
+    Stopped {
+        /// To when this home goes back, milliseconds since 1970.
+        since: u64,
+    },
     /// Nobody asks.
     #[error("{0}")]
     Nothing(String),
@@ -487,6 +502,7 @@ impl Error {
                     Exit::Vault
                 }
             }
+            Self::Stopped { .. } => Exit::Stopped,
             Self::Nothing(_) => Exit::Nothing,
             Self::Io { .. } => Exit::Io,
             Self::Interrupted => Exit::Interrupted,

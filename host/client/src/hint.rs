@@ -95,6 +95,9 @@ impl Error {
             Self::VaultNewer { .. } => "update hostchat".into(),
             Self::Database(error) if is_disk_full(error) => "make room on the disk and repeat the command".into(),
             Self::Database(_) => "are the disk and the permissions of the home directory in order?".into(),
+            Self::Stopped { .. } => {
+                "use one copy only; then `hostchat account resume` goes on with this one".into()
+            }
             Self::Nothing(_) => "`hostchat recv` looks for new messages and requests".into(),
             Self::Io { why, .. } if why.kind() == io::ErrorKind::StorageFull => {
                 "make room on the disk and repeat the command".into()

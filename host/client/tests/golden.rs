@@ -200,7 +200,7 @@ async fn the_outbox_of_format_1_keeps_order_and_envelopes() {
         .iter()
         .map(|e| {
             let text = match &e.payload {
-                Payload::Text { text, .. } => text.as_str(),
+                Payload::Note { text, .. } => text.as_str(),
                 Payload::PairAnswer { .. } => "an answer to a code",
                 other => panic!("{other:?}"),
             };

@@ -18,7 +18,7 @@ use hostchat::transport::websocket::socket_config;
 use hostchat_core::wire::relay::{
     Answer, Call, Delivery, Event, Kind, RELAY_VERSION, Reason, Refusal, Request, WINDOW,
 };
-use hostchat_core::wire::{Account, Address, Bytes, Name, RelayName, codec};
+use hostchat_core::wire::{Account, Address, Bytes, Name, PrekeyRef, RelayName, codec};
 use tokio::io::DuplexStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -235,22 +235,21 @@ async fn answers_are_matched_by_id_in_any_order() {
     let bob = || Name::parse("bob").unwrap();
     let (first, second, third, ()) = tokio::join!(
         connection.send(bob(), Bytes([1; 16]), Kind::Message, b"one"),
-        connection.prekey_stock(),
+        connection.prekeys(),
         connection.look_up(bob()),
         async {
             let a = relay
                 .hear(|call| matches!(call, Call::Send { body: b"one", .. }))
                 .await;
-            let b = relay.hear(|call| matches!(call, Call::PrekeyStock)).await;
+            let b = relay.hear(|call| matches!(call, Call::Prekeys)).await;
             let c = relay.hear(|call| matches!(call, Call::LookUp(_))).await;
             relay.answer(9999, Answer::Done).await;
             relay
                 .answer(c, Answer::Refused(refusal(Reason::UnknownName)))
                 .await;
-            let stock = Answer::PrekeyStock {
-                one_time: 3,
-                last_resort_issued: 4,
-                last_resort_id: 5,
+            let stock = Answer::Prekeys {
+                one_time: heapless::Vec::new(),
+                last_resort: Some(PrekeyRef { id: 5, issued: 4 }),
             };
             relay.answer(b, stock).await;
             relay.answer(a, Answer::Stored).await;
@@ -261,14 +260,7 @@ async fn answers_are_matched_by_id_in_any_order() {
     );
     first.unwrap();
     let stock = second.unwrap();
-    assert_eq!(
-        (
-            stock.one_time,
-            stock.last_resort_issued,
-            stock.last_resort_id
-        ),
-        (3, 4, 5)
-    );
+    assert_eq!(stock.last_resort, Some(PrekeyRef { id: 5, issued: 4 }));
     assert!(matches!(third, Err(Error::RelayRefused { .. })));
     assert!(connection.is_alive());
 }

@@ -102,6 +102,10 @@ fn read_all(vault: &mut Vault) -> Result<()> {
         vault.requests().map(drop),
         vault.prekeys().map(drop),
         vault.last_sender().map(drop),
+        vault.unconfirmed().map(drop),
+        vault.unopened().map(drop),
+        vault.receipts_due().map(drop),
+        vault.notices().map(drop),
     ];
     results.into_iter().collect()
 }
@@ -117,7 +121,7 @@ fn open() -> Result<Opened> {
     };
     let path = folder.path().join("vault.db");
     let key = StorageKey::from_bytes([7; 32]);
-    let vault = Vault::open(&path, &key)?;
+    let vault = Vault::open(&path, &key, hostchat::os::Os::default())?;
     let connection = Connection::open(&path)?;
     connection.pragma_update(None, "synchronous", "OFF")?;
     let tables = tables(&connection)?;

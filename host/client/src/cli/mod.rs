@@ -3,9 +3,12 @@
 //! Every command is a thin call on [`crate::Client`]. Global options stand before or after the command.
 
 mod accept;
+mod account;
 mod contacts;
 mod history;
 mod init;
+mod notice;
+mod outbox;
 mod output;
 mod prompt;
 mod recv;
@@ -151,6 +154,12 @@ pub enum Command {
     Contacts(ContactsArgs),
     /// Shows past messages
     History(HistoryArgs),
+    /// Lists messages that wait, or that nobody has confirmed yet
+    Outbox(OutboxArgs),
+    /// Shows what waits, what was forged, and whether the account has stopped
+    Status(StatusArgs),
+    /// Lets an account that has stopped go on
+    Account(AccountArgs),
     /// Shows the own address and identity
     Whoami(WhoamiArgs),
     /// Lists who is connected to the relay now
@@ -268,6 +277,45 @@ pub struct RecvArgs {
     /// Stays and shows messages as they arrive, until Ctrl-C
     #[arg(long, short)]
     pub follow: bool,
+}
+
+/// `outbox`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat outbox
+  hostchat outbox --json | jq -r 'select(.state==\"unconfirmed\") | .peer'
+
+A message is confirmed when the recipient's hostchat says that it has stored it. Until then you keep it for 45 days, \
+also with --no-history, and send it again when a new session makes that necessary.")]
+pub struct OutboxArgs {}
+
+/// `status`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat status")]
+pub struct StatusArgs {}
+
+/// `account`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat account resume
+
+An account stops when its keys were found to be older than keys that were used, twice within a day: then two copies of \
+it are in use, or the relay lies. Use one copy only, and let it go on with `hostchat account resume`.")]
+pub struct AccountArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub action: AccountAction,
+}
+
+/// What `account` can do.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum AccountAction {
+    /// Goes on with the keys of this home, after a stop
+    Resume,
 }
 
 /// `reply`

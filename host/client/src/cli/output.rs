@@ -7,13 +7,14 @@ use std::io::{self, Write as _};
 use hostchat_core::wire::Address;
 use serde_json::{Value, json};
 
+use super::notice::{notice_json, notice_text};
 use crate::address::hex;
 use crate::client::{Event, Observer, WaitingFor};
 use crate::error::{Error, Result};
 use crate::escape::{escape, escape_lines};
 use crate::os;
 use crate::token::Notice;
-use crate::vault::{Asked, Direction, Message, Request};
+use crate::vault::{Asked, Direction, Message, Request, Sent};
 
 /// Prints for one command.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +86,8 @@ impl Output {
             "received_at": message.received_at,
             "message_id": hex(&message.message_id.0),
             "verified": message.verified,
+            "confirmed": message.sent.map(|sent| sent == Sent::Confirmed),
+            "state": message.sent.and_then(sent_word),
         });
         let who = if incoming {
             format!("{name}:")
@@ -94,9 +97,13 @@ impl Output {
         self.data(
             &value,
             &format!(
-                "[{}] {who} {}",
+                "[{}] {who} {}{}",
                 os::utc(message.sent_at),
-                escape_lines(&message.text)
+                escape_lines(&message.text),
+                message
+                    .sent
+                    .and_then(sent_word)
+                    .map_or_else(String::new, |word| format!(" ({word})"))
             ),
         )
     }
@@ -113,7 +120,7 @@ impl Observer for Output {
                 name,
                 maybe_repeat,
             } => line_out(&message_line(message, name, *maybe_repeat)),
-            Event::Sent { peer, .. } => line_out(&format!("sent to {peer}")),
+            Event::Sent { .. } => line_out(&progress_line(event)),
             other => writeln!(io::stderr(), "{}", progress_line(other)),
         }
     }
@@ -189,7 +196,8 @@ fn progress_line(event: &Event<'_>) -> String {
             name,
             maybe_repeat,
         } => message_line(message, name, *maybe_repeat),
-        Event::Sent { peer, .. } => format!("sent to {peer}"),
+        Event::Sent { peer, .. } => format!("sent to {peer}, not confirmed yet"),
+        Event::Notice(notice) => format!("note: {}", notice_text(notice)),
     }
 }
 
@@ -221,6 +229,15 @@ fn request_line(request: &Request, changed: bool) -> String {
         "{} {what}{changed}: `hostchat accept {}`",
         request.from, request.from
     )
+}
+
+/// What `history` says of a sent message that is not confirmed.
+fn sent_word(sent: Sent) -> Option<&'static str> {
+    match sent {
+        Sent::Confirmed => None,
+        Sent::Unconfirmed => Some("not confirmed"),
+        Sent::Never => Some("never confirmed"),
+    }
 }
 
 /// What a request asks for, in one word.
@@ -274,7 +291,7 @@ fn to_json(event: &Event<'_>) -> Value {
             message_id,
             verified,
         } => {
-            json!({"event": "sent", "peer": peer.as_str(), "message_id": hex(&message_id.0), "verified": verified})
+            json!({"event": "sent", "peer": peer.as_str(), "message_id": hex(&message_id.0), "verified": verified, "confirmed": false})
         }
         Event::Queued { peer, why } => {
             json!({"event": "queued", "peer": peer.as_str(), "reason": why.to_string()})
@@ -297,6 +314,7 @@ fn to_json(event: &Event<'_>) -> Value {
             "maybe_repeat": maybe_repeat,
         }),
         Event::Request { request, changed } => request_json(request, *changed),
+        Event::Notice(notice) => notice_json(notice),
         Event::Note { kind, text } => json!({"event": "note", "kind": kind, "text": escape(text)}),
     }
 }
@@ -307,6 +325,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
+    use crate::vault::What;
 
     fn message(text: &str) -> Message {
         Message {
@@ -316,8 +335,15 @@ mod tests {
             message_id: Bytes([7; 16]),
             sent_at: 0,
             received_at: 0,
+            stored_at: 0,
             missing: 0,
             verified: true,
+            content: Bytes([8; 16]),
+            number: 1,
+            session: None,
+            identity: None,
+            what: What::Text,
+            sent: None,
             text: Zeroizing::new(text.into()),
         }
     }

@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use super::output::Output;
 use super::{
-    Cli, Command, Global, accept, contacts, history, init, prompt, recv, reply, send, token, who,
-    whoami, wipe,
+    Cli, Command, Global, accept, account, contacts, history, init, outbox, prompt, recv, reply,
+    send, token, who, whoami, wipe,
 };
 use crate::address::RelayAddress;
 use crate::client::{Client, Locked, Options};
@@ -224,6 +224,9 @@ async fn execute(command: Command, context: &Context) -> Result<()> {
         Command::Reply(args) => reply::run(context, args).await,
         Command::Contacts(args) => contacts::run(context, args).await,
         Command::History(args) => history::run(context, args).await,
+        Command::Outbox(args) => outbox::run(context, args).await,
+        Command::Status(args) => account::status(context, args).await,
+        Command::Account(args) => account::run(context, args).await,
         Command::Whoami(args) => whoami::run(context, args).await,
         Command::Who(args) => who::run(context, args).await,
         Command::ChangePin(args) => token::change_pin(context, args).await,

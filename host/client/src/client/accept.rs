@@ -262,7 +262,9 @@ impl Client {
             .await;
         match opened {
             Ok(opened) => {
-                self.take_opened(opened, observer).await?;
+                let session = super::incoming::session_of(&request.envelope);
+                self.take_opened(opened, session, request.received_at, observer)
+                    .await?;
             }
             Err(Error::Token(error)) => {
                 let keep = matches!(
@@ -288,6 +290,7 @@ impl Client {
                     number: 0,
                     sender: request.from.clone(),
                     message_id: Bytes([0; 16]),
+                    stored_at: 0,
                     body: Vec::new(),
                 };
                 if error != TokenError::Replayed {

@@ -5,7 +5,7 @@ use std::io;
 use hostchat_core::wire::{Address, MessageId};
 
 use crate::error::{Error, Result};
-use crate::vault::{Message, Request};
+use crate::vault::{Message, Notice, Request};
 
 /// What a command waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,8 @@ pub enum Event<'a> {
         /// The contact is known with another identity.
         changed: bool,
     },
+    /// Something that the user has to be told once.
+    Notice(&'a Notice),
     /// Anything else.
     Note {
         /// One word for programs.

@@ -12,7 +12,7 @@
 use hostchat_core::icd::{OpenedKind, TokenError};
 use hostchat_core::wire::{
     Address, Content, Envelope, FirstHeader, Frame, IdentityClaim, MessageId, PairAnswer,
-    PairOffer, PrekeyKind, SessionStartId, codec,
+    PairOffer, PrekeyKind, Quiet, SessionId, SessionStartId, codec,
 };
 
 use super::Client;
@@ -21,7 +21,9 @@ use crate::crash;
 use crate::error::{Error, Result};
 use crate::relay::Delivered;
 use crate::token::OpenedMessage;
-use crate::vault::{Added, Asked, Incoming, Payload, Request, Stored, Trust};
+use crate::vault::{
+    Added, Arrival, Arrived, Asked, Incoming, Request, Stored, Trust, What, identity_tag,
+};
 
 /// What a delivery was, for a command that waits for something.
 #[derive(Debug)]
@@ -265,16 +267,24 @@ impl Client {
         id: MessageId,
         observer: &mut dyn Observer,
     ) -> Result<Handled> {
-        let seen = self.vault.seen(&id)?;
-        if seen == Some(Stored::Committed) {
+        if self.vault.seen(&id)? == Some(Stored::Committed) {
             return Ok(Handled::Quiet);
         }
+        self.prepare_keys().await?;
         match self
             .token
             .open_message(self.address(), delivered.body.clone(), false)
             .await
         {
-            Ok(opened) => self.take_opened(opened, observer).await,
+            Ok(opened) => {
+                self.take_opened(
+                    opened,
+                    session_of(&delivered.body),
+                    delivered.stored_at,
+                    observer,
+                )
+                .await
+            }
             Err(Error::Token(error)) => self.not_opened(delivered, id, error, observer).await,
             Err(other) => Err(other),
         }
@@ -289,12 +299,6 @@ impl Client {
         observer: &mut dyn Observer,
     ) -> Result<Handled> {
         match error {
-            // Committed before a crash: only the mark is missing.
-            TokenError::Replayed if self.vault.seen(&id)?.is_some() => {
-                self.vault.mark_committed(&id)?;
-                Ok(Handled::Quiet)
-            }
-            TokenError::Replayed => Ok(Handled::Quiet),
             TokenError::ReplayMemoryFull => {
                 self.new_prekey(PrekeyKind::LastResort).await?;
                 self.hold_any(
@@ -320,30 +324,62 @@ impl Client {
                     observer,
                 )
             }
-            TokenError::TooFarAhead => {
-                let text = format!(
-                    "too many messages of {} are missing; a new session is begun",
-                    delivered.sender
-                );
-                note(observer, "gap", text)?;
-                self.renew_session(&delivered.sender, observer).await
-            }
-            // Our request is in order: what the token calls bad is the envelope.
+            // Our request is in order: what the token calls bad is the envelope. Unless its id was stored it is no repeat,
+            // whatever the token says.
             TokenError::BadRequest
             | TokenError::UnknownSession
             | TokenError::UnknownContact
+            | TokenError::NoLiveSession
             | TokenError::Authentication
+            | TokenError::Replayed
+            | TokenError::TooFarAhead
             | TokenError::Malformed
             | TokenError::PeerMisbehaved
             | TokenError::WrongAddress
             | TokenError::Version
             | TokenError::Prekey
             | TokenError::TooLong => {
-                let why = Error::Token(error);
-                self.dropped(delivered, &why.to_string(), observer)
+                if self.vault.seen(&id)?.is_some() {
+                    // Committed before a crash: only the mark is missing.
+                    self.vault.mark_committed(&id)?;
+                    return Ok(Handled::Quiet);
+                }
+                self.ask_about(delivered, id, error).await
             }
             other => Err(other.into()),
         }
+    }
+
+    /// Puts a frame that does not open on the list of the contact to ask: that of its session, or whom it or the relay names.
+    /// It may be forged, so nothing else follows from it.
+    async fn ask_about(
+        &mut self,
+        delivered: &Delivered,
+        id: MessageId,
+        error: TokenError,
+    ) -> Result<Handled> {
+        let first = match codec::decode::<Envelope<'_>>(&delivered.body) {
+            Ok(Envelope::First { header, .. }) => Some(header.sender),
+            _ => None,
+        };
+        let refused_first = first.is_some() && error == TokenError::Prekey;
+        let of_session = match session_of(&delivered.body) {
+            Some(session) => self.token.find_contact(session).await?,
+            None => None,
+        };
+        let peer = of_session
+            .map(|contact| contact.address)
+            .or(first)
+            .unwrap_or_else(|| delivered.sender.clone());
+        let contact = self.vault.contact_at(&peer)?;
+        if contact.is_some_and(|contact| contact.identity.is_some()) {
+            self.vault.note_unopened(&peer, id, refused_first)?;
+            crash::point("unopened-stored");
+        } else {
+            self.strangers = self.strangers.saturating_add(1);
+            self.vault.count_stranger()?;
+        }
+        Ok(Handled::Quiet)
     }
 
     /// Keeps what may be opened later, if it is a first message; nothing else can meet a full token.
@@ -366,76 +402,101 @@ impl Client {
         }
     }
 
-    /// Begins a new session with a known contact, so that it need not be lost because of a gap.
-    async fn renew_session(
-        &mut self,
-        address: &Address,
-        observer: &mut dyn Observer,
-    ) -> Result<Handled> {
-        let Some(contact) = self
-            .vault
-            .contact_at(address)?
-            .filter(|c| c.identity.is_some() && c.changed.is_none())
-        else {
-            return Ok(Handled::Quiet);
-        };
-        // Who can forge such a frame shall not make us use up prekeys.
-        if !self.renewed.insert(address.clone()) {
-            return Ok(Handled::Quiet);
-        }
-        match self.start_session(contact, false).await {
-            Ok(()) => {
-                self.vault.queue(address, Payload::Empty)?;
-            }
-            Err(error) => note(observer, "gap", format!("no new session yet: {error}"))?,
-        }
-        Ok(Handled::Quiet)
-    }
-
     /// Stores what the token opened, and commits it.
     pub(super) async fn take_opened(
         &mut self,
         opened: OpenedMessage,
+        session: Option<SessionId>,
+        stored_at: u64,
         observer: &mut dyn Observer,
     ) -> Result<Handled> {
         crash::point("token-opened");
         let peer = opened.peer.clone();
         self.note_peer(&opened)?;
-        let unknown = "[a message of a kind that this version does not know]";
-        let text = match codec::decode::<Content<'_>>(&opened.content) {
-            Ok(
-                Content::Text { id, sent_at, text }
-                | Content::Note {
-                    id, sent_at, text, ..
-                },
-            ) => Some((id, sent_at, text)),
-            Ok(Content::Empty | Content::Quiet { .. }) => None,
+        let mut incoming = Incoming {
+            peer: &peer,
+            message_id: opened.message_id,
+            stored_at,
+            verified: self
+                .vault
+                .contact_at(&peer)?
+                .is_some_and(|c| c.trust.is_verified()),
+            arrival: None,
+            delivered: &[],
+            quiet: None,
+            identity: identity_tag(&opened.identity),
+            reply_due: opened.reply_due,
+        };
+        let content = codec::decode::<Content<'_>>(&opened.content);
+        let receipts;
+        match &content {
+            Ok(Content::Note {
+                id,
+                sent_at,
+                number,
+                delivered,
+                text,
+                ..
+            }) => {
+                incoming.delivered = delivered;
+                incoming.arrival = Some(Arrival {
+                    content: *id,
+                    sent_at: *sent_at,
+                    number: *number,
+                    what: What::Text,
+                    text,
+                });
+            }
+            Ok(Content::Text { id, sent_at, text }) => {
+                incoming.arrival = Some(Arrival {
+                    content: *id,
+                    sent_at: *sent_at,
+                    number: 0,
+                    what: What::Text,
+                    text,
+                });
+            }
+            Ok(Content::Quiet { inner }) => match codec::decode::<Quiet>(inner) {
+                Ok(Quiet::Receipts { ids, .. }) => {
+                    receipts = ids;
+                    incoming.delivered = &receipts;
+                }
+                Ok(Quiet::Unreadable { ids, all }) => {
+                    incoming.quiet = Some(Arrived::Unreadable { ids, all });
+                }
+                Ok(Quiet::Told { since, fates }) => {
+                    incoming.quiet = Some(Arrived::Told { since, fates });
+                }
+                Err(_) => {}
+            },
+            Ok(Content::Empty) => {}
             Ok(Content::SessionEnded) => {
                 let text = format!(
                     "{peer} has ended its sessions: it erased its keys, or replaced its token"
                 );
                 note(observer, "session_ended", text)?;
-                None
             }
-            Err(_) => Some((opened.message_id, self.os.now_ms(), unknown)),
-        };
-        let incoming = Incoming {
-            peer: &peer,
-            message_id: opened.message_id,
-            missing: opened.missing,
-            verified: self
-                .vault
-                .contact_at(&peer)?
-                .is_some_and(|c| c.trust.is_verified()),
-            text,
-            reply_due: opened.reply_due,
-        };
-        self.vault.take_in(&incoming)?;
+            Err(_) => {
+                incoming.arrival = Some(Arrival {
+                    content: opened.message_id,
+                    sent_at: stored_at,
+                    number: 0,
+                    what: What::Unknown,
+                    text: "[a message of a kind that this version does not know]",
+                });
+            }
+        }
+        let history = self.keeps_history();
+        self.vault.take_in(&incoming, history)?;
         crash::point("plaintext-stored");
         self.token.commit(opened.hash).await?;
         crash::point("token-committed");
+        if let Some(session) = session {
+            self.note_answer(&peer, session).await?;
+        }
         self.vault.mark_committed(&opened.message_id)?;
         crash::point("commit-marked");
+        self.heard.insert(peer.clone());
         if opened.kind != OpenedKind::Paired {
             return Ok(Handled::Quiet);
         }
@@ -459,6 +520,7 @@ impl Client {
             contact.identity = Some(opened.identity);
             contact.trust = Trust::Unverified;
             self.vault.reseal_outgoing(&opened.peer)?;
+            self.vault.drop_questions(&opened.peer)?;
         }
         if contact
             .expected
@@ -478,4 +540,10 @@ impl Client {
             self.vault.save_contact(&contact)
         }
     }
+}
+
+/// The session whose frame is in an envelope.
+pub(super) fn session_of(envelope: &[u8]) -> Option<SessionId> {
+    let envelope = codec::decode::<Envelope<'_>>(envelope).ok()?;
+    Some(Frame::parse(envelope.frame()?).ok()?.header.session)
 }

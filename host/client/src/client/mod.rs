@@ -10,6 +10,8 @@ mod accept;
 mod account;
 mod contact;
 mod event;
+mod generation;
+mod healing;
 mod incoming;
 mod pair;
 mod prekeys;
@@ -28,6 +30,7 @@ pub use accept::Confirmation;
 pub use account::{Begun, NewAccount};
 pub use contact::Exported;
 pub use event::{Event, Observer, Unobserved, WaitingFor};
+pub(crate) use receive::counted;
 pub use send::{Flushed, How};
 pub use stop::Stop;
 
@@ -155,8 +158,14 @@ pub struct Client {
     receiving: bool,
     /// Contacts whose identity was compared with their relay's since the program began.
     bound: HashSet<Address>,
-    /// Contacts with whom a new session was begun because of a gap, since the program began.
-    renewed: HashSet<Address>,
+    /// The keys may be used: the home relay has answered since the last login.
+    ready: Option<generation::Ready>,
+    /// The mailbox was empty once since the program began.
+    drained: bool,
+    /// Contacts of whom something came since the user was last told what is missing.
+    heard: HashSet<Address>,
+    /// Frames of people unknown to these keys, since the program began.
+    strangers: u32,
     /// Contacts that block us, as their relay said a while ago: not asked again for every message that comes in.
     blocked_by: HashSet<Address>,
     /// A code is shown: answers to it are waited for.
@@ -297,7 +306,10 @@ impl Client {
             connections: HashMap::new(),
             receiving: false,
             bound: HashSet::new(),
-            renewed: HashSet::new(),
+            ready: None,
+            drained: false,
+            heard: HashSet::new(),
+            strangers: 0,
             blocked_by: HashSet::new(),
             pairing: false,
             no_history,
@@ -363,6 +375,7 @@ impl Client {
         self.connections.remove(relay);
         if is_home {
             self.receiving = false;
+            self.ready = None;
         }
         if let Some(early) = self.early.take_if(|_| is_home)
             && let Ok(Ok(dialled)) = early.await

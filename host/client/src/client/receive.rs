@@ -25,6 +25,8 @@ use crate::vault::Shown;
 
 /// Attempts to connect again within a `recv` that does not follow.
 const PATIENCE: u32 = 4;
+/// How long a receipt waits for a message that it can leave with.
+const RECEIPTS: Duration = Duration::from_secs(5);
 /// How often a `recv` that follows looks after its prekeys, and asks anew who blocks us.
 const UPKEEP: Duration = Duration::from_secs(3600);
 
@@ -61,38 +63,84 @@ impl Client {
     ) -> Result<()> {
         self.show_new(observer)?;
         self.start_receiving().await?;
+        self.show_notices(observer)?;
         backoff.reset();
         self.flush_noting(observer).await?;
         let stop = self.stop.clone();
         let mut upkeep = Instant::now() + UPKEEP;
+        let mut receipts: Option<Instant> = None;
         loop {
+            let next = receipts.map_or(upkeep, |receipts| receipts.min(upkeep));
             let step = tokio::select! {
                 biased;
                 () = stop.wished() => return Err(Error::Interrupted),
-                step = self.next_step() => step?,
+                step = self.next_step() => step?.map(Some),
+                () = sleep_until(next), if next < upkeep => Some(None),
                 () = sleep_until(upkeep) => {
                     self.blocked_by.clear();
                     None
                 }
             };
             match step {
-                Some(delivered) => {
+                Some(Some(delivered)) => {
                     self.handle(delivered, observer).await?;
                     self.show_new(observer)?;
                     if follow {
                         self.flush_noting(observer).await?;
+                        receipts = receipts.or(Some(Instant::now() + RECEIPTS));
                     }
                 }
+                Some(None) => {
+                    receipts = None;
+                    self.settle_mailbox(observer).await?;
+                }
                 None => {
-                    self.flush_noting(observer).await?;
+                    receipts = None;
+                    self.settle_mailbox(observer).await?;
                     self.look_after_prekeys(observer).await?;
                     if !follow {
+                        self.tell_strangers(observer)?;
                         return self.leave().await;
                     }
                     upkeep = Instant::now() + UPKEEP;
                 }
             }
         }
+    }
+
+    /// Does what is due when everything that had come is taken in: questions, new sessions, receipts.
+    async fn settle_mailbox(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        self.heal(observer).await?;
+        self.show_notices(observer)?;
+        self.flush_noting(observer).await
+    }
+
+    /// Tells, once, how many frames came from people unknown to these keys.
+    fn tell_strangers(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        match std::mem::take(&mut self.strangers) {
+            0 => Ok(()),
+            count => note(
+                observer,
+                "strangers",
+                format!(
+                    "{} could not be opened, and you have no contact that sent {}",
+                    counted(count, "message", "messages"),
+                    if count == 1 { "it" } else { "them" }
+                ),
+            ),
+        }
+    }
+
+    /// Shows what the user has to be told once.
+    ///
+    /// # Errors
+    /// Those of the vault and of the output.
+    pub fn show_notices(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        for (id, notice) in self.vault.notices()? {
+            tell(observer, &Event::Notice(&notice))?;
+            self.vault.drop_notice(id)?;
+        }
+        Ok(())
     }
 
     /// Makes sure that the relay has read every acknowledgement before the program ends.
@@ -122,6 +170,8 @@ impl Client {
         let home = self.home_relay();
         self.connect(&home).await?;
         if !self.receiving {
+            // Nothing is taken in, and nothing acknowledged, before these keys are known to be the newest.
+            self.prepare_keys().await?;
             self.at(&home).await?.receive().await?;
             self.receiving = true;
         }
@@ -140,7 +190,10 @@ impl Client {
             .ok_or(Error::Internal("no connection"))?;
         match connection.next().await? {
             Pushed::Deliver(delivered) => Ok(Some(delivered)),
-            Pushed::Drained => Ok(None),
+            Pushed::Drained => {
+                self.drained = true;
+                Ok(None)
+            }
         }
     }
 
@@ -253,4 +306,11 @@ impl Client {
     ) -> Result<()> {
         tell(observer, &Event::Waiting { peer, what })
     }
+}
+
+/// A number with its noun.
+pub(crate) fn counted(count: impl Into<u64>, one: &str, many: &str) -> String {
+    let count = count.into();
+    let noun = if count == 1 { one } else { many };
+    format!("{count} {noun}")
 }

@@ -7,19 +7,19 @@
 //!
 //! Invariant: the messages for one contact leave in the order in which they were queued.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use hostchat_core::icd::TokenError;
-use hostchat_core::wire::content::MAX_TEXT;
+use hostchat_core::wire::content::{MAX_DELIVERED, MAX_TEXT};
 use hostchat_core::wire::relay::{Kind, Reason};
-use hostchat_core::wire::{Address, Bytes, Content, Envelope, MAX_CONTENT, RelayName, codec};
+use hostchat_core::wire::{Address, Bytes, Envelope, MAX_CONTENT, PrekeyBundle, RelayName, codec};
 use zeroize::Zeroizing;
 
 use super::Client;
 use super::event::{Event, Observer, note, tell};
 use crate::crash;
 use crate::error::{Error, Exit, Result};
-use crate::vault::{Contact, Outgoing, Payload, Trust};
+use crate::vault::{Contact, Outgoing, Payload, Trust, identity_tag};
 
 /// An answer to a code that was not sent by then is of no use.
 const ANSWER_MS: u64 = 10 * 60 * 1000;
@@ -56,7 +56,9 @@ impl Client {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let entry = self.queue_text(to, text)?;
-        let Err(why) = self.deliver(to, how, observer).await else {
+        let delivered = self.deliver(to, how, observer).await;
+        self.show_notices(observer)?;
+        let Err(why) = delivered else {
             return Ok(());
         };
         if is_unknown_name(&why) && self.forget_unknown(to, entry)? {
@@ -91,13 +93,8 @@ impl Client {
         if *to == self.address() {
             return Err(Error::Usage("this is your own address".into()));
         }
-        let text = Zeroizing::new(text.to_owned());
-        let payload = Payload::Text {
-            id: Bytes(self.os.random()),
-            sent_at: self.os.now_ms(),
-            text,
-        };
-        let entry = self.vault.queue(to, payload)?;
+        let (id, now) = (Bytes(self.os.random()), self.os.now_ms());
+        let entry = self.vault.queue_note(to, id, now, text)?;
         crash::point("outbox-stored");
         Ok(entry)
     }
@@ -134,8 +131,14 @@ impl Client {
     pub async fn flush(&mut self, observer: &mut dyn Observer) -> Result<Flushed> {
         let mut flushed = Flushed::default();
         let mut dead: HashMap<RelayName, String> = HashMap::new();
-        for mut entry in self.vault.outbox()? {
-            if flushed.left.contains_key(&entry.to) || self.blocked_by.contains(&entry.to) {
+        let mut behind: HashSet<Address> = HashSet::new();
+        let entries = self.vault.outbox()?;
+        let texts = entries
+            .iter()
+            .filter(|entry| matches!(entry.payload, Payload::Note { .. }));
+        let texts: HashSet<Address> = texts.map(|entry| entry.to.clone()).collect();
+        for mut entry in entries {
+            if behind.contains(&entry.to) || self.blocked_by.contains(&entry.to) {
                 continue;
             }
             let relay = entry.to.relay();
@@ -156,7 +159,11 @@ impl Client {
                     if is_blocked(&error) {
                         self.blocked_by.insert(entry.to.clone());
                     }
-                    flushed.left.insert(entry.to, error);
+                    behind.insert(entry.to.clone());
+                    // Nobody waits for what nobody sees.
+                    if texts.contains(&entry.to) {
+                        flushed.left.insert(entry.to, error);
+                    }
                 }
             }
         }
@@ -169,22 +176,28 @@ impl Client {
         entry: &mut Outgoing,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let mut verified = false;
+        let mut contact = None;
         if let Payload::PairAnswer { made_at } = entry.payload {
             if self.os.now_ms().abs_diff(made_at) >= ANSWER_MS {
                 return self.vault.drop_outgoing(entry.id);
             }
         } else {
-            let contact = self.reachable(&entry.to).await?;
-            verified = contact.trust.is_verified();
+            let known = self.reachable(&entry.to).await?;
             if entry.sealed.is_none() {
-                self.seal(entry).await?;
+                self.seal(entry, &known).await?;
             }
+            contact = Some(known);
         }
         let Some((message_id, envelope)) = entry.sealed.clone() else {
             return Err(Error::Internal("nothing to send"));
         };
         let kind = match codec::decode::<Envelope<'_>>(&envelope) {
+            // Whoever has answered once knows us: the relay's small quota for strangers is not for this.
+            Ok(Envelope::First { .. })
+                if self.vault.conversation(&entry.to)?.answered.is_some() =>
+            {
+                Kind::Message
+            }
             Ok(Envelope::First { .. }) => Kind::First,
             Ok(Envelope::PairOffer(_) | Envelope::PairAnswer(_) | Envelope::PairEnded { .. }) => {
                 Kind::Pairing
@@ -198,49 +211,81 @@ impl Client {
             .send(entry.to.name(), message_id, kind, &envelope)
             .await?;
         crash::point("relay-stored");
-        self.vault.sent(entry, self.keeps_history())?;
+        let identity = contact.as_ref().and_then(|c| c.identity);
+        let identity = identity.as_ref().map(identity_tag);
+        self.vault
+            .sent(entry, identity, self.keeps_history(), self.os.now_ms())?;
         crash::point("sent-marked");
         match &entry.payload {
-            Payload::Text { .. } => tell(
+            Payload::Note { .. } => tell(
                 observer,
                 &Event::Sent {
                     peer: &entry.to,
                     message_id,
-                    verified,
+                    verified: contact.is_some_and(|c| c.trust.is_verified()),
                 },
             ),
             _ => Ok(()),
         }
     }
 
-    /// Lets the token seal an entry and keeps the result.
-    async fn seal(&mut self, entry: &mut Outgoing) -> Result<()> {
-        let content = match &entry.payload {
-            Payload::Text { id, sent_at, text } => Content::Text {
-                id: *id,
-                sent_at: *sent_at,
-                text,
-            },
-            Payload::Empty => Content::Empty,
-            Payload::SessionEnded => Content::SessionEnded,
-            Payload::PairAnswer { .. } => return Err(Error::Internal("nothing to seal")),
-        };
-        let mut plain = Zeroizing::new(vec![0; MAX_CONTENT]);
-        let length = codec::encode(&content, &mut plain)
-            .map_err(|_| Error::Internal("content too long"))?
-            .len();
-        plain.truncate(length);
-        let sealed = match self.token.seal(entry.to.clone(), plain).await {
-            Err(Error::Token(TokenError::UnknownContact)) => {
-                return Err(Error::NoSession(entry.to.to_string()));
+    /// Lets the token seal an entry, with receipts that wait, and keeps the result. Without a session that seals a new one
+    /// is begun first.
+    async fn seal(&mut self, entry: &mut Outgoing, contact: &Contact) -> Result<()> {
+        self.prepare_keys().await?;
+        let identity = contact
+            .identity
+            .ok_or_else(|| Error::NoSession(entry.to.to_string()))?;
+        let (payload, plain) = self.with_receipts(entry)?;
+        let sealed = match self.token.seal(entry.to.clone(), plain.clone()).await {
+            Err(Error::Token(TokenError::UnknownContact | TokenError::NoLiveSession)) => {
+                self.renew(contact).await?;
+                self.token.seal(entry.to.clone(), plain).await
             }
-            other => other?,
-        };
+            other => other,
+        }?;
         crash::point("token-sealed");
-        self.vault
-            .store_envelope(entry, sealed.message_id, sealed.envelope)?;
+        entry.payload = payload;
+        self.vault.store_envelope(
+            entry,
+            sealed.message_id,
+            sealed.envelope,
+            identity_tag(&identity),
+            self.os.now_ms(),
+        )?;
         crash::point("frame-stored");
         Ok(())
+    }
+
+    /// The payload of an entry with as many receipts as leave with it, and its encoding.
+    fn with_receipts(&mut self, entry: &Outgoing) -> Result<(Payload, Zeroizing<Vec<u8>>)> {
+        let mut payload = entry.payload.clone();
+        let mut most = 0;
+        if let Payload::Note { delivered, .. } = &payload {
+            most = MAX_DELIVERED - delivered.len();
+        }
+        let mut waiting = self.vault.receipts_for(&entry.to, most)?;
+        loop {
+            let mut with = payload.clone();
+            if let Payload::Note { delivered, .. } = &mut with {
+                waiting.iter().for_each(|id| {
+                    // As many as there is room for.
+                    let _ = delivered.push(*id);
+                });
+            }
+            let content = with.content().ok_or(Error::Internal("nothing to seal"))?;
+            let mut plain = Zeroizing::new(vec![0; MAX_CONTENT]);
+            if let Ok(length) = codec::encode(&content, &mut plain).map(|encoded| encoded.len()) {
+                plain.truncate(length);
+                drop(content);
+                payload = with;
+                return Ok((payload, plain));
+            }
+            // A long text leaves room for fewer receipts.
+            if waiting.pop().is_none() {
+                return Err(Error::Internal("content too long"));
+            }
+        }
     }
 
     /// The contact at `address` if a message may go to it: a session exists, and its relay knows the same identity.
@@ -309,15 +354,27 @@ impl Client {
     /// Begins a session by the prekeys that lie at the contact's relay.
     pub(super) async fn start_session(
         &mut self,
-        mut contact: Contact,
+        contact: Contact,
         accept_changed: bool,
     ) -> Result<()> {
+        self.prepare_keys().await?;
         let address = contact.address.clone();
         let bundle = self
             .at(&address.relay())
             .await?
             .take_prekeys(address.name())
             .await?;
+        self.begin_with(contact, bundle, accept_changed).await
+    }
+
+    /// Begins a session by a bundle of prekeys.
+    pub(super) async fn begin_with(
+        &mut self,
+        mut contact: Contact,
+        bundle: PrekeyBundle,
+        accept_changed: bool,
+    ) -> Result<()> {
+        let address = contact.address.clone();
         let claimed = bundle.identity;
         let unexpected = contact.expected.is_some_and(|expected| expected != claimed);
         let started = if unexpected && !accept_changed {
@@ -332,6 +389,7 @@ impl Client {
                 crash::point("session-started");
                 if contact.identity != Some(identity) {
                     contact.trust = Trust::Unverified;
+                    self.vault.drop_questions(&address)?;
                 }
                 if contact
                     .expected

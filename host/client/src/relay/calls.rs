@@ -1,21 +1,13 @@
 //! What a client asks of a relay, one method for each call.
 
 use hostchat_core::wire::relay::{Answer, Call, Kind};
-use hostchat_core::wire::{Address, IdentityClaim, MessageId, Name, Prekey, PrekeyBundle};
+use hostchat_core::wire::{
+    Address, Generation, IdentityClaim, MessageId, Name, Prekey, PrekeyBundle,
+};
 
 use super::Connection;
 use crate::error::{Error, Result};
-
-/// What a relay keeps of our prekeys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stock {
-    /// One-time prekeys left.
-    pub one_time: u16,
-    /// When the last-resort key was made, seconds since 1970; 0 if there is none.
-    pub last_resort_issued: u64,
-    /// Its id; 0 if there is none.
-    pub last_resort_id: u32,
-}
+use crate::token::Prekeys;
 
 impl Connection {
     /// Leaves a prekey.
@@ -26,21 +18,56 @@ impl Connection {
         self.call(&Call::PutPrekey(prekey), done).await
     }
 
-    /// Asks what prekeys are left.
+    /// Asks which own prekeys lie there.
     ///
     /// # Errors
     /// Those of [`Connection::call`].
-    pub async fn prekey_stock(&self) -> Result<Stock> {
-        self.call(&Call::PrekeyStock, |answer| match answer {
-            Answer::PrekeyStock {
+    pub async fn prekeys(&self) -> Result<Prekeys> {
+        self.call(&Call::Prekeys, |answer| match answer {
+            Answer::Prekeys {
                 one_time,
-                last_resort_issued,
-                last_resort_id,
-            } => Some(Stock {
-                one_time,
-                last_resort_issued,
-                last_resort_id,
+                last_resort,
+            } => Some(Prekeys {
+                one_time: one_time.to_vec(),
+                last_resort,
             }),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Deletes the own one-time prekeys there.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`].
+    pub async fn drop_prekeys(&self) -> Result<()> {
+        self.call(&Call::DropPrekeys, done).await
+    }
+
+    /// Compare and set of the own generation: `None` if it is `to` now, else the pair that is there.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`].
+    pub async fn set_generation(
+        &self,
+        from: Generation,
+        to: Generation,
+    ) -> Result<Option<Generation>> {
+        self.call(&Call::Generation { from, to }, |answer| match answer {
+            Answer::Done => Some(None),
+            Answer::Generation(there) => Some(Some(there)),
+            _ => None,
+        })
+        .await
+    }
+
+    /// As [`Self::take_prekeys`], without a one-time prekey.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`].
+    pub async fn take_last_resort(&self, name: Name) -> Result<PrekeyBundle> {
+        self.call(&Call::TakeLastResort(name), |answer| match answer {
+            Answer::Bundle(bundle) => Some(bundle),
             _ => None,
         })
         .await

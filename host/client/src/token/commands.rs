@@ -1,9 +1,12 @@
 //! The commands of an unlocked token, one method each, with owned arguments and answers.
 
-use hostchat_core::icd::{Answered, Command, ContactInfo, Log, Offered, OpenedKind, Reply, Status};
+use hostchat_core::icd::{
+    Answered, Command, ContactInfo, Generations, Log, Offered, OpenedKind, Reply, SessionInfo,
+    Status,
+};
 use hostchat_core::wire::{
-    Account, Address, Bytes, IdentityClaim, MessageId, PairAnswer, PairOffer, Prekey, PrekeyBundle,
-    PrekeyKind, RelayName, SessionId,
+    Account, Address, Bytes, Generation, IdentityClaim, MessageId, PairAnswer, PairOffer, Prekey,
+    PrekeyBundle, PrekeyKind, PrekeyRef, RelayName, SessionId,
 };
 use zeroize::Zeroizing;
 
@@ -14,6 +17,15 @@ use hostchat_core::icd::Hello;
 hostchat_core::secret! {
     /// Key under which the host seals its own store.
     pub struct StorageKey(32);
+}
+
+/// Which prekeys a token keeps, or a relay has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prekeys {
+    /// One-time prekeys.
+    pub one_time: Vec<PrekeyRef>,
+    /// The last-resort prekey in use.
+    pub last_resort: Option<PrekeyRef>,
 }
 
 /// A sealed message, ready for a mailbox.
@@ -196,6 +208,103 @@ impl Token {
                     _ => None,
                 },
             )
+        })
+        .await
+    }
+
+    /// The generation of its keys.
+    ///
+    /// # Errors
+    /// Those of the link.
+    pub async fn generations(&self) -> Result<Generations> {
+        self.call(|driver| {
+            driver.command(&Command::Generations, |reply| match reply {
+                Reply::Generations(generations) => Some(generations),
+                _ => None,
+            })
+        })
+        .await
+    }
+
+    /// Notes the generation that is about to be asked for.
+    ///
+    /// # Errors
+    /// Those of the link.
+    pub async fn plan_generation(&self, next: Generation) -> Result<()> {
+        self.call(move |driver| driver.done(&Command::PlanGeneration { next }))
+            .await
+    }
+
+    /// Makes a generation the current one; with `supersede` all sessions only open from now on.
+    ///
+    /// # Errors
+    /// Those of the link.
+    pub async fn adopt_generation(&self, current: Generation, supersede: bool) -> Result<()> {
+        self.call(move |driver| driver.done(&Command::AdoptGeneration { current, supersede }))
+            .await
+    }
+
+    /// Which prekeys it keeps.
+    ///
+    /// # Errors
+    /// Those of the link.
+    pub async fn prekeys(&self) -> Result<Prekeys> {
+        self.call(|driver| {
+            driver.command(&Command::Prekeys, |reply| match reply {
+                Reply::Prekeys {
+                    one_time,
+                    last_resort,
+                } => Some(Prekeys {
+                    one_time: one_time.to_vec(),
+                    last_resort: last_resort.last().copied(),
+                }),
+                _ => None,
+            })
+        })
+        .await
+    }
+
+    /// Deletes all one-time prekeys.
+    ///
+    /// # Errors
+    /// Those of the link.
+    pub async fn drop_prekeys(&self) -> Result<()> {
+        self.call(|driver| driver.done(&Command::DropPrekeys)).await
+    }
+
+    /// Deletes a one-time prekey.
+    ///
+    /// # Errors
+    /// Those of the link.
+    pub async fn forget_prekey(&self, id: u32) -> Result<()> {
+        self.call(move |driver| driver.done(&Command::ForgetPrekey { id }))
+            .await
+    }
+
+    /// The sessions of a contact, by birth.
+    ///
+    /// # Errors
+    /// `Token(UnknownContact)`; those of the link.
+    pub async fn sessions(&self, peer: Address) -> Result<Vec<SessionInfo>> {
+        self.call(move |driver| {
+            driver.command(&Command::Sessions { peer }, |reply| match reply {
+                Reply::Sessions(sessions) => Some(sessions.to_vec()),
+                _ => None,
+            })
+        })
+        .await
+    }
+
+    /// The contact of a session.
+    ///
+    /// # Errors
+    /// Those of the link.
+    pub async fn find_contact(&self, session: SessionId) -> Result<Option<ContactInfo>> {
+        self.call(move |driver| {
+            driver.command(&Command::FindContact { session }, |reply| match reply {
+                Reply::Contact(contact) => Some(contact),
+                _ => None,
+            })
         })
         .await
     }

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use commands::{OpenedMessage, SealedMessage, StorageKey};
+pub use commands::{OpenedMessage, Prekeys, SealedMessage, StorageKey};
 pub use driver::{Driver, OnNotice, Pin};
 
 use self::memory::StretchMemory;

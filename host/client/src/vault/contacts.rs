@@ -163,6 +163,7 @@ impl Vault {
                 .execute("DELETE FROM contacts WHERE id = ?1", params![contact.id])?;
             tx.delete_outgoing(&contact.address)?;
             tx.delete_requests(&contact.address)?;
+            tx.delete_conversation(&contact.address)?;
             if history {
                 tx.delete_messages(&contact.address)
             } else {

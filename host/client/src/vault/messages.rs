@@ -1,28 +1,49 @@
-//! Received and sent messages: what is still to be shown, and history.
+//! Received and sent messages: what is still to be shown, what no receipt has confirmed, and history.
 //!
 //! ```text
-//!  take_in (plaintext + seen, one transaction) ─▶ (token commits) ─▶ mark_committed ─▶ (relay: acknowledge)
-//!  next_to_show ─▶ mark_showing ─▶ (printed) ─▶ mark_shown
+//!  in   take_in (plaintext + arrived, one transaction) ─▶ (token commits) ─▶ mark_committed ─▶ (relay: acknowledge)
+//!       next_to_show ─▶ mark_showing ─▶ (printed) ─▶ mark_shown
+//!  out  (outbox: sent) ─▶ unconfirmed ─▶ confirm        or after 45 days: never confirmed
 //! ```
 //!
-//! Invariant: a message id is stored at most once, however often it is delivered.
+//! Invariant: a content is stored at most once, however often and in however many frames it is delivered, and a sent one
+//! stays until a receipt names it or its time is over.
 
-use hostchat_core::wire::{Address, Bytes, MessageId};
+use hostchat_core::wire::content::ContentId;
+use hostchat_core::wire::{Address, Bytes, MessageId, SessionId};
 use rusqlite::{OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::outbox::Payload;
+use super::asking::Arrived;
+use super::healing::{Conversation, IdentityTag, row_of};
+use super::payload::Payload;
 use super::{Column, Tx, Vault};
 use crate::error::Result;
+use crate::os::Os;
 
-const BODY: Column = Column {
+pub(super) const BODY: Column = Column {
     table: "messages",
     column: "body",
 };
+const ARRIVED: Column = Column {
+    table: "arrived",
+    column: "body",
+};
 
-/// Days for which ids of what has come are kept: longer than a relay keeps messages and prekeys live.
-const SEEN_DAYS: u64 = 90;
+/// Days for which marks of what has come are kept: longer than a relay keeps messages and prekeys live.
+const ARRIVED_DAYS: u32 = 90;
+
+/// `messages.state` of a received message that is to be shown.
+const NEW: i64 = 0;
+/// Of a sent one with a receipt, or from before format 2.
+pub(super) const CONFIRMED: i64 = 3;
+/// Of a sent one without.
+pub(super) const UNCONFIRMED: i64 = 4;
+/// Of one for which none will come.
+pub(super) const NEVER: i64 = 5;
+/// As [`UNCONFIRMED`], where no history is kept.
+pub(super) const KEPT: i64 = 6;
 
 /// Which way a message went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +52,26 @@ pub enum Direction {
     In,
     /// To the contact.
     Out,
+}
+
+/// What a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    /// A text of its sender.
+    Text,
+    /// A content that this version does not know; the text is ours.
+    Unknown,
+}
+
+/// How far a sent message has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// No receipt yet.
+    Unconfirmed,
+    /// Its receiver has it.
+    Confirmed,
+    /// No receipt came within 45 days.
+    Never,
 }
 
 /// How far a received message has come towards the user's eyes.
@@ -45,7 +86,7 @@ pub enum Shown {
 /// A message of the history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Its place in the order.
+    /// Number in this vault.
     pub id: i64,
     /// Which way.
     pub direction: Direction,
@@ -53,16 +94,56 @@ pub struct Message {
     pub peer: Address,
     /// The id of its frame.
     pub message_id: MessageId,
-    /// By the sender's clock, milliseconds since 1970.
+    /// By the sender's clock, milliseconds since 1970: a claim.
     pub sent_at: u64,
     /// By our clock, milliseconds since 1970.
     pub received_at: u64,
-    /// Messages that were missing before it.
+    /// When a relay stored it: by the relay's clock if it came in, by ours if it went out; 0 if that is not known.
+    pub stored_at: u64,
+    /// Messages that were missing before it, in vaults of format 1.
     pub missing: u32,
     /// Whether its sender was verified when it came.
     pub verified: bool,
+    /// Its content's id; zeros from format 1.
+    pub content: ContentId,
+    /// Its number in the conversation; 0 if it has none.
+    pub number: u64,
+    /// The session in which it was sealed last.
+    pub session: Option<SessionId>,
+    /// For whom it was sealed.
+    pub identity: Option<IdentityTag>,
+    /// What it is.
+    pub what: What,
+    /// How far it has come, if it went out.
+    pub sent: Option<Sent>,
     /// The text; anything, from the sender.
     pub text: Zeroizing<String>,
+}
+
+impl Message {
+    /// The time by which messages are ordered, milliseconds since 1970.
+    #[must_use]
+    pub fn ordered_at(&self) -> u64 {
+        match self.stored_at {
+            0 => self.received_at,
+            stored_at => stored_at,
+        }
+    }
+}
+
+/// What there is to show of a received message.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// The content's id.
+    pub content: ContentId,
+    /// By the sender's clock, milliseconds since 1970.
+    pub sent_at: u64,
+    /// Its number in the conversation; 0 if it has none.
+    pub number: u64,
+    /// What it is.
+    pub what: What,
+    /// The text.
+    pub text: &'a str,
 }
 
 /// A received message on its way into the vault.
@@ -71,12 +152,18 @@ pub struct Incoming<'a> {
     pub peer: &'a Address,
     /// The id of its frame.
     pub message_id: MessageId,
-    /// Messages missing before it.
-    pub missing: u32,
+    /// By the relay's clock, milliseconds since 1970.
+    pub stored_at: u64,
     /// Whether its sender is verified.
     pub verified: bool,
-    /// Content id, sender's time and text, if there is something to show.
-    pub text: Option<(Bytes<16>, u64, &'a str)>,
+    /// What there is to show.
+    pub arrival: Option<Arrival<'a>>,
+    /// Contents of ours that the sender has, by receipts inside.
+    pub delivered: &'a [ContentId],
+    /// For whom these contents must have been sealed.
+    pub identity: IdentityTag,
+    /// A question or an answer inside.
+    pub quiet: Option<Arrived>,
     /// Whether the sender waits for a first reply.
     pub reply_due: bool,
 }
@@ -90,7 +177,7 @@ pub enum Stored {
     Committed,
 }
 
-/// As stored; append-only.
+/// As stored; append-only from format 2 on.
 #[derive(Serialize, Deserialize)]
 struct Row<'a> {
     direction: Direction,
@@ -98,8 +185,14 @@ struct Row<'a> {
     message_id: MessageId,
     sent_at: u64,
     received_at: u64,
+    stored_at: u64,
     missing: u32,
     verified: bool,
+    content: ContentId,
+    number: u64,
+    session: Option<SessionId>,
+    identity: Option<IdentityTag>,
+    what: What,
     text: &'a str,
 }
 
@@ -112,44 +205,65 @@ impl Vault {
         self.read(|tx| tx.seen(&id.0))
     }
 
-    /// Stores a received message and its id in one step; gives whether there is something new to show.
+    /// Stores a received message, its id and what its receipts say, in one step; gives whether there is something new to
+    /// show. A receipt for it is queued in the same step.
     ///
     /// # Errors
     /// Those of the vault.
-    pub fn take_in(&mut self, message: &Incoming<'_>) -> Result<bool> {
+    pub fn take_in(&mut self, message: &Incoming<'_>, history: bool) -> Result<bool> {
         self.write(|tx| {
             if tx.seen(&message.message_id.0)?.is_some() {
                 return Ok(false);
             }
             tx.mark_seen(&message.message_id.0, 0)?;
-            if message.reply_due && !tx.has_outgoing(message.peer)? {
-                tx.queue(message.peer, Payload::Empty)?;
+            tx.confirm(message.peer, &message.identity, message.delivered, history)?;
+            if let Some(quiet) = &message.quiet {
+                tx.take_quiet(message.peer, &message.identity, quiet, tx.os.now_ms())?;
             }
-            let Some((content_id, sent_at, text)) = message.text else {
+            let Some(arrival) = message.arrival else {
+                if message.reply_due && !tx.has_outgoing(message.peer)? {
+                    tx.queue(message.peer, Payload::Empty)?;
+                }
                 return Ok(false);
             };
-            // The same text may come twice under different keys, if its sender had to seal it again.
-            let content =
-                tx.sealer
-                    .mark(&[b"content", message.peer.as_str().as_bytes(), &content_id.0]);
+            // What the user sees is confirmed each time it comes: the receipt may have been lost, not the content.
+            if arrival.what == What::Text {
+                tx.add_receipt(message.peer, arrival.content)?;
+            } else if message.reply_due && !tx.has_outgoing(message.peer)? {
+                tx.queue(message.peer, Payload::Empty)?;
+            }
+            // The same content may come twice under different keys, if its sender had to seal it again.
+            let content = tx.sealer.mark(&[
+                b"content",
+                message.peer.as_str().as_bytes(),
+                &arrival.content.0,
+            ]);
             if tx.seen(&content)?.is_some() {
                 return Ok(false);
             }
             tx.mark_seen(&content, 1)?;
-            let now = tx.os.now_ms();
-            let (id, missing, verified) = (message.message_id, message.missing, message.verified);
-            insert(
-                tx,
-                0,
-                Direction::In,
-                message.peer,
-                id,
-                sent_at,
-                now,
-                missing,
-                verified,
-                text,
-            )?;
+            if arrival.number > 0 {
+                tx.change_conversation(message.peer, |c| c.arrived(arrival.number))?;
+            }
+            let stored = Message {
+                id: 0,
+                direction: Direction::In,
+                peer: message.peer.clone(),
+                message_id: message.message_id,
+                sent_at: arrival.sent_at,
+                received_at: tx.os.now_ms(),
+                stored_at: message.stored_at,
+                missing: 0,
+                verified: message.verified,
+                content: arrival.content,
+                number: arrival.number,
+                session: None,
+                identity: None,
+                what: arrival.what,
+                sent: None,
+                text: Zeroizing::new(arrival.text.to_owned()),
+            };
+            insert(tx, NEW, &stored)?;
             Ok(true)
         })
     }
@@ -181,7 +295,7 @@ impl Vault {
                 } else {
                     Shown::New
                 };
-                Ok((open(tx, id, &sealed)?, shown))
+                Ok((open(tx, id, state, &sealed)?, shown))
             })
             .transpose()
         })
@@ -201,9 +315,7 @@ impl Vault {
     /// Those of the vault.
     pub fn mark_shown(&mut self, message: &Message, history: bool) -> Result<()> {
         self.write(|tx| {
-            let sender = tx
-                .sealer
-                .seal(LAST_SENDER, 0, message.peer.as_str().as_bytes());
+            let sender = tx.seal_body(0, LAST_SENDER, &message.peer)?;
             tx.transaction
                 .prepare_cached(
                     "INSERT OR REPLACE INTO meta (key, value) VALUES ('last sender', ?1)",
@@ -236,52 +348,50 @@ impl Vault {
                 return Ok(None);
             };
             let plain = tx.open(0, LAST_SENDER, &sealed)?;
-            let text = std::str::from_utf8(&plain)
-                .ok()
-                .and_then(|text| Address::parse(text).ok());
-            text.map(Some)
-                .ok_or_else(|| tx.damaged("a value cannot be decoded"))
+            tx.open_body(&plain).map(Some)
         })
     }
 
-    /// The newest `last` messages, of one contact or of all, the oldest of them first. What was not shown yet is left out.
+    /// The newest `last` messages, of one contact or of all, in the order in which relays stored them. What was not shown yet
+    /// is left out, and so is what is kept only until it is confirmed.
     ///
     /// # Errors
     /// Those of the vault.
     pub fn history(&mut self, peer: Option<&Address>, last: usize) -> Result<Vec<Message>> {
         self.read(|tx| {
-            let rows = tx.rows(
-                "SELECT id, body FROM messages WHERE state >= 2 ORDER BY id DESC",
-                [],
-            )?;
             let mut messages = Vec::new();
-            for (id, sealed) in rows {
-                if messages.len() == last {
-                    break;
-                }
-                let message = open(tx, id, &sealed)?;
+            for message in all(
+                tx,
+                "SELECT id, state, body FROM messages WHERE state BETWEEN 2 AND 5",
+            )? {
                 if peer.is_none_or(|peer| message.peer == *peer) {
                     messages.push(message);
                 }
             }
-            messages.reverse();
-            Ok(messages)
+            messages.sort_by_key(|message| (message.ordered_at(), message.id));
+            Ok(messages.split_off(messages.len().saturating_sub(last)))
         })
     }
 
-    /// Drops ids of what came long ago.
+    /// Drops marks of what came long ago.
     ///
     /// # Errors
     /// Those of the vault.
     pub fn prune_seen(&mut self) -> Result<()> {
+        let before = day(&self.os).saturating_sub(ARRIVED_DAYS);
         self.write(|tx| {
-            let before = tx
-                .day()
-                .saturating_sub(i64::try_from(SEEN_DAYS).unwrap_or(i64::MAX));
-            tx.transaction.execute(
-                "DELETE FROM seen WHERE state = 1 AND day < ?1",
-                params![before],
-            )?;
+            let mut statement = tx
+                .transaction
+                .prepare("SELECT mark, body FROM arrived WHERE state = 1")?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let rows: Vec<([u8; 16], Vec<u8>)> = rows.collect::<rusqlite::Result<_>>()?;
+            for (mark, sealed) in rows {
+                let body = tx.open(row_of(&mark), ARRIVED, &sealed)?;
+                if tx.open_body::<u32>(&body)? < before {
+                    tx.transaction
+                        .execute("DELETE FROM arrived WHERE mark = ?1", params![mark])?;
+                }
+            }
             Ok(())
         })
     }
@@ -304,11 +414,11 @@ const LAST_SENDER: Column = Column {
 
 impl Tx<'_> {
     pub(super) fn seen(&self, id: &[u8; 16]) -> Result<Option<Stored>> {
-        let sql = "SELECT state FROM seen WHERE id = ?1";
+        let sql = "SELECT state FROM arrived WHERE mark = ?1";
         let state: Option<i64> = self
             .transaction
             .prepare_cached(sql)?
-            .query_row(params![id.as_slice()], |row| row.get(0))
+            .query_row(params![self.arrived_mark(id)], |row| row.get(0))
             .optional()?;
         Ok(state.map(|state| {
             if state == 0 {
@@ -320,64 +430,94 @@ impl Tx<'_> {
     }
 
     pub(super) fn mark_seen(&self, id: &[u8; 16], state: i64) -> Result<()> {
-        let sql = "INSERT INTO seen (id, state, day) VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET state = max(state, ?2)";
+        self.mark_arrived_on(id, state, day(self.os))
+    }
+
+    pub(super) fn mark_arrived_on(&self, id: &[u8; 16], state: i64, day: u32) -> Result<()> {
+        let mark = self.arrived_mark(id);
+        let body = self.seal_body(row_of(&mark), ARRIVED, &day)?;
+        let sql = "INSERT INTO arrived (mark, state, body) VALUES (?1, ?2, ?3)
+            ON CONFLICT (mark) DO UPDATE SET state = max(state, ?2)";
         self.transaction
             .prepare_cached(sql)?
-            .execute(params![id.as_slice(), state, self.day()])?;
+            .execute(params![mark, state, body])?;
         Ok(())
     }
 
-    fn day(&self) -> i64 {
-        i64::try_from(self.os.now_s() / 86_400).unwrap_or(i64::MAX)
+    /// The relay knows ids: they are kept under a key of the vault.
+    fn arrived_mark(&self, id: &[u8; 16]) -> [u8; 16] {
+        self.sealer.mark(&[b"arrived", id])
     }
 
     /// Deletes all messages from and to `peer`.
     pub(super) fn delete_messages(&self, peer: &Address) -> Result<()> {
-        for (id, sealed) in self.rows("SELECT id, body FROM messages", [])? {
-            if open(self, id, &sealed)?.peer == *peer {
+        for message in all(self, "SELECT id, state, body FROM messages")? {
+            if message.peer == *peer {
                 self.transaction
-                    .execute("DELETE FROM messages WHERE id = ?1", params![id])?;
+                    .execute("DELETE FROM messages WHERE id = ?1", params![message.id])?;
             }
         }
         Ok(())
     }
+
+    /// The next number of a note for `peer`.
+    pub(super) fn next_number(&self, peer: &Address) -> Result<u64> {
+        let mut number = 0;
+        self.change_conversation(peer, |c: &mut Conversation| {
+            c.sent = c.sent.saturating_add(1);
+            number = c.sent;
+        })?;
+        Ok(number)
+    }
 }
 
 /// Appends a message.
-#[expect(clippy::too_many_arguments, reason = "one for each field of a row")]
-pub(super) fn insert(
-    tx: &Tx<'_>,
-    state: i64,
-    direction: Direction,
-    peer: &Address,
-    message_id: MessageId,
-    sent_at: u64,
-    received_at: u64,
-    missing: u32,
-    verified: bool,
-    text: &str,
-) -> Result<i64> {
-    let row = Row {
-        direction,
-        peer: peer.clone(),
-        message_id,
-        sent_at,
-        received_at,
-        missing,
-        verified,
-        text,
-    };
+pub(super) fn insert(tx: &Tx<'_>, state: i64, message: &Message) -> Result<i64> {
     tx.insert(
         "INSERT INTO messages (state, body) VALUES (?1, zeroblob(0))",
         params![state],
         BODY,
-        &row,
+        &row(message),
     )
 }
 
-fn open(tx: &Tx<'_>, id: i64, sealed: &[u8]) -> Result<Message> {
+/// Stores a message that is there.
+pub(super) fn put(tx: &Tx<'_>, message: &Message) -> Result<()> {
+    tx.put(message.id, BODY, &row(message))
+}
+
+fn row(message: &Message) -> Row<'_> {
+    Row {
+        direction: message.direction,
+        peer: message.peer.clone(),
+        message_id: message.message_id,
+        sent_at: message.sent_at,
+        received_at: message.received_at,
+        stored_at: message.stored_at,
+        missing: message.missing,
+        verified: message.verified,
+        content: message.content,
+        number: message.number,
+        session: message.session,
+        identity: message.identity,
+        what: message.what,
+        text: &message.text,
+    }
+}
+
+pub(super) fn all(tx: &Tx<'_>, sql: &str) -> Result<Vec<Message>> {
+    let mut statement = tx.transaction.prepare_cached(sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let rows: Vec<(i64, i64, Vec<u8>)> = rows.collect::<rusqlite::Result<_>>()?;
+    rows.into_iter()
+        .map(|(id, state, sealed)| open(tx, id, state, &sealed))
+        .collect()
+}
+
+fn open(tx: &Tx<'_>, id: i64, state: i64, sealed: &[u8]) -> Result<Message> {
     let body = tx.open(id, BODY, sealed)?;
     let row: Row<'_> = tx.open_body(&body)?;
+    let known = row.content != Bytes([0; 16]);
     Ok(Message {
         id,
         direction: row.direction,
@@ -385,8 +525,25 @@ fn open(tx: &Tx<'_>, id: i64, sealed: &[u8]) -> Result<Message> {
         message_id: row.message_id,
         sent_at: row.sent_at,
         received_at: row.received_at,
+        stored_at: row.stored_at,
         missing: row.missing,
         verified: row.verified,
+        content: row.content,
+        number: row.number,
+        session: row.session,
+        identity: row.identity,
+        what: row.what,
+        sent: match state {
+            CONFIRMED if known => Some(Sent::Confirmed),
+            UNCONFIRMED | KEPT => Some(Sent::Unconfirmed),
+            NEVER => Some(Sent::Never),
+            _ => None,
+        },
         text: Zeroizing::new(row.text.into()),
     })
+}
+
+/// Days since 1970.
+fn day(os: &Os) -> u32 {
+    u32::try_from(os.now_s() / 86_400).unwrap_or(u32::MAX)
 }

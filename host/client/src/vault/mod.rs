@@ -5,35 +5,54 @@
 //!                     ├─ messages   history; what is still to be shown
 //!                     ├─ outbox     what is still to go out, in order
 //!                     ├─ requests   who asks
-//!                     └─ seen       ids of what has come
+//!                     ├─ arrived    marks of what has come
+//!                     ├─ sealed, unopened, receipts, conversations, generation      healing
+//!                     └─ notices    what the user has to be told once
 //! ```
 //!
 //! Invariant: each method is one transaction, synced before it returns.
 
+mod asking;
 mod contacts;
+mod generation;
+mod healing;
+#[cfg(test)]
+mod healing_tests;
 mod messages;
+mod migrate;
+mod notices;
 mod outbox;
+mod payload;
 mod prekeys;
 mod requests;
 pub mod schema;
 mod seal;
+mod sent;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 
-use hostchat_core::wire::codec;
+use hostchat_core::wire::{codec, pad};
 use rusqlite::{
     Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params,
 };
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+pub use asking::Arrived;
 pub use contacts::{Contact, Trust};
-pub use messages::{Direction, Incoming, Message, Shown, Stored};
-pub use outbox::{Outgoing, Payload};
+pub use generation::Generations;
+pub use healing::{
+    Carried, Conversation, IdentityTag, KEEP_MS, SealedFrame, Unopened, identity_tag,
+};
+pub use messages::{Arrival, Direction, Incoming, Message, Sent, Shown, Stored, What};
+pub use notices::Notice;
+pub use outbox::Outgoing;
+pub use payload::Payload;
 pub use requests::{Added, Asked, Request};
 pub use seal::{Column, Sealer};
+pub use sent::Unconfirmed;
 
 use crate::error::{Error, Result};
 use crate::os::Os;
@@ -91,6 +110,11 @@ impl Vault {
         if found < schema::VERSION {
             return self.migrate(usize::try_from(found).unwrap_or_default());
         }
+        self.check_commitment()
+    }
+
+    /// Whether this is the vault of the token at hand.
+    fn check_commitment(&self) -> Result<()> {
         let select = "SELECT value FROM meta WHERE key = 'commitment'";
         let kept: Option<Vec<u8>> = self
             .connection
@@ -104,18 +128,25 @@ impl Vault {
     }
 
     fn migrate(&mut self, from: usize) -> Result<()> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for migration in schema::MIGRATIONS.iter().skip(from) {
-            transaction.execute_batch(migration)?;
+        if from > 0 {
+            self.check_commitment()?;
         }
-        if from == 0 {
-            let insert = "INSERT INTO meta (key, value) VALUES ('commitment', ?1)";
-            transaction.execute(insert, params![self.sealer.commitment().as_slice()])?;
-        }
-        transaction.pragma_update(None, "user_version", schema::VERSION)?;
-        Ok(transaction.commit()?)
+        self.write(|tx| {
+            for (at, migration) in schema::MIGRATIONS.iter().enumerate().skip(from) {
+                tx.transaction.execute_batch(migration)?;
+                if from > 0 && at == 1 {
+                    migrate::to_2(tx)?;
+                }
+            }
+            if from == 0 {
+                let insert = "INSERT INTO meta (key, value) VALUES ('commitment', ?1)";
+                tx.transaction
+                    .execute(insert, params![tx.sealer.commitment().as_slice()])?;
+            }
+            tx.transaction
+                .pragma_update(None, "user_version", schema::VERSION)?;
+            Ok(())
+        })
     }
 
     fn damaged(&self, why: &'static str) -> Error {
@@ -191,8 +222,12 @@ impl Tx<'_> {
 
     /// Seals `body` into its place.
     fn put<T: Serialize>(&self, row: i64, place: Column, body: &T) -> Result<()> {
-        let encoded = encode(body)?;
-        self.put_bytes(row, place, &encoded)
+        self.put_bytes(row, place, &encode(body)?)
+    }
+
+    /// Seals `body` for its place.
+    fn seal_body<T: Serialize>(&self, row: i64, place: Column, body: &T) -> Result<Vec<u8>> {
+        Ok(self.sealer.seal(place, row, &encode(body)?))
     }
 
     fn put_bytes(&self, row: i64, place: Column, plain: &[u8]) -> Result<()> {
@@ -216,7 +251,9 @@ impl Tx<'_> {
 
     /// Opens a body and lets `take` make an owned value of it.
     fn open_body<'b, T: Serialize + Deserialize<'b>>(&self, bytes: &'b [u8]) -> Result<T> {
-        codec::decode(bytes).map_err(|_| self.damaged("a value cannot be decoded"))
+        unpad(bytes)
+            .and_then(|body| codec::decode(body).ok())
+            .ok_or_else(|| self.damaged("a value cannot be decoded"))
     }
 
     /// All `(id, sealed)` of a query with these two columns.
@@ -227,13 +264,29 @@ impl Tx<'_> {
     }
 }
 
+/// Length of the length before a padded body, in bytes.
+const PREFIX: usize = 2;
+
+/// Encodes a body and pads it as messages are padded (SPEC section 6.3): a file's sizes tell little.
 fn encode<T: Serialize>(body: &T) -> Result<Zeroizing<Vec<u8>>> {
-    let mut buffer = Zeroizing::new(vec![0; MAX_BODY]);
-    let length = codec::encode(body, &mut buffer)
-        .map_err(|_| Error::Internal("value too long for the vault"))?
-        .len();
-    buffer.truncate(length);
+    let too_long = Error::Internal("value too long for the vault");
+    let mut buffer = Zeroizing::new(vec![0; PREFIX + MAX_BODY]);
+    let (prefix, rest) = buffer.split_at_mut(PREFIX);
+    let Ok(length) = codec::encode(body, rest).map(|encoded| encoded.len()) else {
+        return Err(too_long);
+    };
+    prefix.copy_from_slice(&u16::try_from(length).map_err(|_| too_long)?.to_le_bytes());
+    buffer.resize(pad::padme(PREFIX + length), 0);
     Ok(buffer)
+}
+
+/// What [`encode`] padded; `None` for anything else.
+fn unpad(padded: &[u8]) -> Option<&[u8]> {
+    let (prefix, rest) = padded.split_first_chunk::<PREFIX>()?;
+    let length = usize::from(u16::from_le_bytes(*prefix));
+    let (body, zeros) = rest.split_at_checked(length)?;
+    let sound = zeros.iter().all(|byte| *byte == 0) && padded.len() == pad::padme(PREFIX + length);
+    sound.then_some(body)
 }
 
 fn create_private(path: &Path) -> Result<()> {

@@ -43,6 +43,17 @@ impl Vault {
         })
     }
 
+    /// Their secrets are gone.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub fn clear_prekeys(&mut self) -> Result<()> {
+        self.write(|tx| {
+            tx.transaction.execute("DELETE FROM prekeys", [])?;
+            Ok(())
+        })
+    }
+
     /// The relay has it.
     ///
     /// # Errors

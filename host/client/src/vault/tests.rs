@@ -7,19 +7,19 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::error::Exit;
 
-fn key(byte: u8) -> StorageKey {
+pub(super) fn key(byte: u8) -> StorageKey {
     StorageKey::from_bytes([byte; 32])
 }
 
-fn open(dir: &TempDir) -> Vault {
+pub(super) fn open(dir: &TempDir) -> Vault {
     Vault::open(&dir.path().join("vault.db"), &key(1), Os::default()).unwrap()
 }
 
-fn address(text: &str) -> Address {
+pub(super) fn address(text: &str) -> Address {
     Address::parse(text).unwrap()
 }
 
-fn identity(byte: u8) -> IdentityClaim {
+pub(super) fn identity(byte: u8) -> IdentityClaim {
     IdentityClaim {
         sign: Bytes([byte; 32]),
         dh: Bytes([byte; 32]),
@@ -27,25 +27,39 @@ fn identity(byte: u8) -> IdentityClaim {
     }
 }
 
-fn text(text: &str) -> Payload {
-    let text = Zeroizing::new(text.to_owned());
-    Payload::Text {
+pub(super) fn text(text: &str) -> Payload {
+    Payload::Note {
         id: Bytes(crate::os::random()),
         sent_at: 7,
-        text,
+        number: 1,
+        delivered: heapless::Vec::new(),
+        again: false,
+        text: Zeroizing::new(text.to_owned()),
     }
 }
 
-fn incoming<'a>(peer: &'a Address, id: u8, content: u8, text: &'a str) -> Incoming<'a> {
+pub(super) fn incoming<'a>(peer: &'a Address, id: u8, content: u8, text: &'a str) -> Incoming<'a> {
     Incoming {
         peer,
         message_id: Bytes([id; 16]),
-        missing: 0,
+        stored_at: 9,
         verified: true,
-        text: Some((Bytes([content; 16]), 5, text)),
+        arrival: Some(Arrival {
+            content: Bytes([content; 16]),
+            sent_at: 5,
+            number: 0,
+            what: What::Text,
+            text,
+        }),
+        delivered: &[],
+        quiet: None,
+        identity: TAG,
         reply_due: false,
     }
 }
+
+/// For whom everything is sealed here.
+pub(super) const TAG: IdentityTag = Bytes([3; 16]);
 
 #[test]
 fn the_outbox_keeps_its_order_over_restarts() {
@@ -67,14 +81,14 @@ fn the_outbox_keeps_its_order_over_restarts() {
         [&bob, &carol, &bob]
     );
     vault
-        .store_envelope(&mut entries[0], Bytes([9; 16]), vec![1, 2, 3])
+        .store_envelope(&mut entries[0], Bytes([9; 16]), vec![1, 2, 3], TAG, 8)
         .unwrap();
     drop(vault);
     let mut vault = open(&dir);
     let entries = vault.outbox().unwrap();
     assert_eq!(entries[0].sealed, Some((Bytes([9; 16]), vec![1, 2, 3])));
     assert_eq!(entries[0].payload, texts[0].1);
-    vault.sent(&entries[0], true).unwrap();
+    vault.sent(&entries[0], Some(TAG), true, 8).unwrap();
     assert_eq!(vault.outbox().unwrap().len(), 2);
     let history = vault.history(Some(&bob), 10).unwrap();
     assert_eq!((history.len(), history[0].text.as_str()), (1, "one"));
@@ -89,8 +103,10 @@ fn without_history_nothing_sent_or_shown_stays() {
     let mut vault = open(&dir);
     vault.queue(&bob, text("secret")).unwrap();
     let entry = vault.outbox().unwrap().remove(0);
-    vault.sent(&entry, false).unwrap();
-    vault.take_in(&incoming(&bob, 1, 1, "hidden")).unwrap();
+    vault.sent(&entry, Some(TAG), false, 8).unwrap();
+    vault
+        .take_in(&incoming(&bob, 1, 1, "hidden"), true)
+        .unwrap();
     let (message, _) = vault.next_to_show().unwrap().unwrap();
     vault.mark_showing(message.id).unwrap();
     vault.mark_shown(&message, false).unwrap();
@@ -105,21 +121,21 @@ fn a_message_is_stored_once_however_often_it_comes() {
     let bob = address("bob@h:1");
     let mut vault = open(&dir);
     assert_eq!(vault.seen(&Bytes([1; 16])).unwrap(), None);
-    assert!(vault.take_in(&incoming(&bob, 1, 1, "a")).unwrap());
+    assert!(vault.take_in(&incoming(&bob, 1, 1, "a"), true).unwrap());
     drop(vault);
     let mut vault = open(&dir);
     assert_eq!(vault.seen(&Bytes([1; 16])).unwrap(), Some(Stored::Stored));
     assert!(
-        !vault.take_in(&incoming(&bob, 1, 1, "a")).unwrap(),
+        !vault.take_in(&incoming(&bob, 1, 1, "a"), true).unwrap(),
         "the same frame"
     );
     assert!(
-        !vault.take_in(&incoming(&bob, 2, 1, "a")).unwrap(),
+        !vault.take_in(&incoming(&bob, 2, 1, "a"), true).unwrap(),
         "the same content sealed again"
     );
     assert!(
         vault
-            .take_in(&incoming(&address("eve@h:1"), 3, 1, "a"))
+            .take_in(&incoming(&address("eve@h:1"), 3, 1, "a"), true)
             .unwrap(),
         "another sender"
     );
@@ -128,7 +144,7 @@ fn a_message_is_stored_once_however_often_it_comes() {
         vault.seen(&Bytes([1; 16])).unwrap(),
         Some(Stored::Committed)
     );
-    assert!(!vault.take_in(&incoming(&bob, 1, 1, "a")).unwrap());
+    assert!(!vault.take_in(&incoming(&bob, 1, 1, "a"), true).unwrap());
     assert_eq!(
         vault.seen(&Bytes([1; 16])).unwrap(),
         Some(Stored::Committed),
@@ -142,7 +158,7 @@ fn messages_are_shown_in_order_and_a_cut_showing_is_told() {
     let bob = address("bob@h:1");
     let mut vault = open(&dir);
     for (id, text) in [(1, "one"), (2, "two"), (3, "three")] {
-        vault.take_in(&incoming(&bob, id, id, text)).unwrap();
+        vault.take_in(&incoming(&bob, id, id, text), true).unwrap();
     }
     let (first, shown) = vault.next_to_show().unwrap().unwrap();
     assert_eq!((first.text.as_str(), shown), ("one", Shown::New));
@@ -168,10 +184,14 @@ fn a_first_reply_is_queued_once_with_the_message_that_asks_for_it() {
     let mut vault = open(&dir);
     for id in 1..=3 {
         vault
-            .take_in(&Incoming {
-                reply_due: true,
-                ..incoming(&bob, id, id, "x")
-            })
+            .take_in(
+                &Incoming {
+                    reply_due: true,
+                    arrival: None,
+                    ..incoming(&bob, id, id, "")
+                },
+                true,
+            )
             .unwrap();
     }
     let entries = vault.outbox().unwrap();
@@ -297,7 +317,7 @@ fn no_text_and_no_name_lies_in_the_file() {
     vault.contact_or_new(&bob).unwrap();
     vault.queue(&bob, text("PLAINTEXT-OUT")).unwrap();
     vault
-        .take_in(&incoming(&bob, 1, 1, "PLAINTEXT-IN"))
+        .take_in(&incoming(&bob, 1, 1, "PLAINTEXT-IN"), true)
         .unwrap();
     vault
         .add_request(&bob, &identity(1), Asked::First, b"ENVELOPE-BYTES")
@@ -345,8 +365,8 @@ fn a_newer_format_is_refused() {
         matches!(
             error,
             Error::VaultNewer {
-                found: 2,
-                known: 1,
+                found: 3,
+                known: 2,
                 ..
             }
         ),

@@ -81,9 +81,9 @@ mod blobs;
 mod block;
 mod copy;
 mod feed;
-mod generation;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod generation;
 mod gifts;
 mod link;
 mod log;

@@ -1,0 +1,79 @@
+//! `hostchat account` and `hostchat status`
+
+use serde_json::json;
+
+use super::run::Context;
+use super::{AccountAction, AccountArgs, StatusArgs};
+use crate::client::counted;
+use crate::error::Result;
+use crate::os;
+
+pub(super) async fn run(context: &Context, args: AccountArgs) -> Result<()> {
+    match args.action {
+        AccountAction::Resume => {
+            let mut client = context.online().await?;
+            client.resume().await?;
+            let mut output = context.output;
+            client.show_notices(&mut output)?;
+            client.settle(&mut output).await?;
+            context.output.data(
+                &json!({"event": "done", "what": "resumed"}),
+                "this account goes on with the keys of this home",
+            )
+        }
+    }
+}
+
+pub(super) async fn status(context: &Context, _args: StatusArgs) -> Result<()> {
+    let mut client = context.client().await?;
+    let address = client.address();
+    let generations = client.vault().generations()?;
+    let outbox = client.vault().outbox()?.len();
+    let unconfirmed = client.vault().unconfirmed()?.len();
+    let unopened = client.vault().unopened()?.len();
+    let stopped = generations.as_ref().filter(|g| g.stopped).map(|g| g.dated);
+    let (forged, strangers) = generations.map_or((0, 0), |g| (g.forged, g.strangers));
+    let value = json!({
+        "event": "status",
+        "address": address.as_str(),
+        "stopped": stopped.is_some(),
+        "outbox": outbox,
+        "unconfirmed": unconfirmed,
+        "unopened": unopened,
+        "forged": forged,
+        "strangers": strangers,
+    });
+    let mut lines = vec![format!("you are {address}")];
+    if let Some(since) = stopped {
+        lines.push(format!(
+            "stopped: a second copy of these keys is in use, or the relay lies; this home goes back to {} UTC",
+            os::utc(since)
+        ));
+        lines.push("`hostchat account resume` goes on with this home".into());
+    }
+    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    lines.push(format!(
+        "{} in the outbox, {} not confirmed",
+        counted(count(outbox), "entry", "entries"),
+        counted(count(unconfirmed), "message", "messages")
+    ));
+    if unopened > 0 {
+        lines.push(format!(
+            "{} could not be opened yet; the senders are asked",
+            counted(count(unopened), "message", "messages")
+        ));
+    }
+    if forged > 0 {
+        lines.push(format!(
+            "{} in the name of a contact were forged",
+            counted(forged, "message", "messages")
+        ));
+    }
+    if strangers > 0 {
+        lines.push(format!(
+            "{} came from people unknown to these keys",
+            counted(strangers, "message", "messages")
+        ));
+    }
+    context.output.data(&value, &lines.join("\n"))
+}

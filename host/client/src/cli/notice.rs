@@ -1,0 +1,74 @@
+//! What the user has to be told once, in words and as JSON.
+
+use hostchat_core::wire::Address;
+use serde_json::{Value, json};
+
+use crate::client::counted;
+use crate::os;
+use crate::vault::Notice;
+
+/// One sentence for people.
+pub(super) fn notice_text(notice: &Notice) -> String {
+    match notice {
+        Notice::KeysOld { since } => format!(
+            "these keys are older than keys that were used: this home goes back to {} UTC. Messages since then may be missing here; new sessions are begun with all contacts",
+            os::utc(*since)
+        ),
+        Notice::HistoryOld { since } => format!(
+            "the history goes back to {} UTC: what was shown since then is missing here; the keys are in order",
+            os::utc(*since)
+        ),
+        Notice::Stopped { since } => format!(
+            "stopped: a second copy of this home is in use, or the relay lies; this home goes back to {} UTC",
+            os::utc(*since)
+        ),
+        Notice::SessionsLost { count } => format!(
+            "{} of the token had to be dropped because of damage; new ones are begun",
+            counted(*count, "session", "sessions")
+        ),
+        Notice::LostFrom { peer, count } => format!(
+            "{} from {peer} could not be opened, and {peer} has no copy any more",
+            counted(*count, "message", "messages")
+        ),
+        Notice::LostTo { peer, count } => format!(
+            "{} to {peer} could not be opened there, and no copy is left here",
+            counted(*count, "message", "messages")
+        ),
+        Notice::UnknownTo { peer, count } => format!(
+            "{} in the name of {peer} could not be opened, and {peer} does not know of them: its keys went back in time, or they are forged",
+            counted(*count, "message", "messages")
+        ),
+        Notice::NeverConfirmed { peer, count } => format!(
+            "{peer} has not confirmed {} within 45 days",
+            counted(*count, "message", "messages")
+        ),
+        Notice::Missing { peer, count } => format!(
+            "{} from {peer} {} not arrived",
+            counted(*count, "message", "messages"),
+            if *count == 1 { "has" } else { "have" }
+        ),
+    }
+}
+
+/// The same for programs.
+pub(super) fn notice_json(notice: &Notice) -> Value {
+    let (kind, peer, count, since) = match notice {
+        Notice::KeysOld { since } => ("keys_old", None, None, Some(since)),
+        Notice::HistoryOld { since } => ("history_old", None, None, Some(since)),
+        Notice::Stopped { since } => ("stopped", None, None, Some(since)),
+        Notice::SessionsLost { count } => ("sessions_lost", None, Some(u64::from(*count)), None),
+        Notice::LostFrom { peer, count } => {
+            ("lost_from", Some(peer), Some(u64::from(*count)), None)
+        }
+        Notice::LostTo { peer, count } => ("lost_to", Some(peer), Some(u64::from(*count)), None),
+        Notice::UnknownTo { peer, count } => {
+            ("unknown_to", Some(peer), Some(u64::from(*count)), None)
+        }
+        Notice::NeverConfirmed { peer, count } => {
+            ("never_confirmed", Some(peer), Some(u64::from(*count)), None)
+        }
+        Notice::Missing { peer, count } => ("missing", Some(peer), Some(*count), None),
+    };
+    let text = notice_text(notice);
+    json!({"event": "note", "kind": kind, "peer": peer.map(Address::as_str), "count": count, "since": since, "text": text})
+}

@@ -1,0 +1,188 @@
+//! Sent messages: kept until a receipt names them.
+//!
+//! ```text
+//!  (outbox: sent) ─▶ unconfirmed ─▶ confirm          or after 45 days: never confirmed
+//!                       └─▶ queue_again ─▶ outbox    a new session, or the receiver could not open the frame
+//! ```
+//!
+//! Invariant: what a receipt has confirmed is never queued again.
+
+use hostchat_core::wire::content::ContentId;
+use hostchat_core::wire::{Address, MessageId, SessionId};
+use rusqlite::params;
+
+use super::healing::{IdentityTag, KEEP_MS};
+use super::messages::{self, CONFIRMED, KEPT, Message, NEVER, UNCONFIRMED};
+use super::notices::Notice;
+use super::payload::Payload;
+use super::{Tx, Vault};
+use crate::error::Result;
+
+/// A sent message without a receipt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unconfirmed {
+    /// The message.
+    pub message: Message,
+    /// Whether the outbox holds it again.
+    pub queued: bool,
+}
+
+impl Vault {
+    /// Sent messages that no receipt has confirmed, in the order in which they were sent.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub fn unconfirmed(&mut self) -> Result<Vec<Unconfirmed>> {
+        self.read(|tx| {
+            let queued = tx.queued_contents()?;
+            Ok(unconfirmed(tx)?
+                .into_iter()
+                .map(|message| Unconfirmed {
+                    queued: queued.contains(&(message.peer.clone(), message.content)),
+                    message,
+                })
+                .collect())
+        })
+    }
+
+    /// Takes receipts: these contents have arrived at the contact.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub fn confirm(
+        &mut self,
+        peer: &Address,
+        identity: &IdentityTag,
+        ids: &[ContentId],
+        history: bool,
+    ) -> Result<()> {
+        self.write(|tx| tx.confirm(peer, identity, ids, history))
+    }
+
+    /// Puts a sent message into the outbox again, unless it is there: it is sealed again.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub fn queue_again(&mut self, message: &Message) -> Result<()> {
+        self.write(|tx| tx.queue_again(message))
+    }
+
+    /// Gives up what no receipt has confirmed within 45 days, and tells the user.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub fn give_up_unconfirmed(&mut self, now: u64) -> Result<()> {
+        self.write(|tx| {
+            let mut counts: Vec<(Address, u32)> = Vec::new();
+            for message in unconfirmed(tx)? {
+                if message.ordered_at().saturating_add(KEEP_MS) >= now {
+                    continue;
+                }
+                match counts.iter_mut().find(|(peer, _)| *peer == message.peer) {
+                    Some((_, count)) => *count = count.saturating_add(1),
+                    None => counts.push((message.peer.clone(), 1)),
+                }
+                tx.transaction.execute(
+                    "UPDATE messages SET state = ?2 WHERE id = ?1 AND state = ?3",
+                    params![message.id, NEVER, UNCONFIRMED],
+                )?;
+                tx.transaction.execute(
+                    "DELETE FROM messages WHERE id = ?1 AND state = ?2",
+                    params![message.id, KEPT],
+                )?;
+            }
+            for (peer, count) in counts {
+                tx.add_notice(&Notice::NeverConfirmed { peer, count })?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Tx<'_> {
+    /// Counts only receipts of the identity that the contents were sealed for.
+    pub(super) fn confirm(
+        &self,
+        peer: &Address,
+        identity: &IdentityTag,
+        ids: &[ContentId],
+        history: bool,
+    ) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        for message in unconfirmed(self)? {
+            let named = message.peer == *peer && ids.contains(&message.content);
+            if named && message.identity == Some(*identity) {
+                self.remember_receipt(peer, message.content)?;
+                self.transaction.execute(
+                    "UPDATE messages SET state = ?2 WHERE id = ?1 AND state = ?3",
+                    params![message.id, CONFIRMED, UNCONFIRMED],
+                )?;
+                self.transaction.execute(
+                    "DELETE FROM messages WHERE id = ?1 AND state = ?2",
+                    params![message.id, KEPT],
+                )?;
+            }
+        }
+        self.confirm_queued(peer, identity, ids, history)
+    }
+
+    /// Remembers a receipt for as long as the frame that it is for may be asked about.
+    pub(super) fn remember_receipt(&self, peer: &Address, content: ContentId) -> Result<()> {
+        self.mark_seen(&self.receipt_mark(peer, content), 1)
+    }
+
+    pub(super) fn queue_again(&self, message: &Message) -> Result<()> {
+        let queued = self.queued_contents()?;
+        if queued.contains(&(message.peer.clone(), message.content)) {
+            return Ok(());
+        }
+        let payload = Payload::Note {
+            id: message.content,
+            sent_at: message.sent_at,
+            number: message.number,
+            delivered: heapless::Vec::new(),
+            again: true,
+            text: message.text.clone(),
+        };
+        self.queue(&message.peer, payload).map(drop)
+    }
+
+    /// Gives a sent message the session and frame in which it was sealed last; `false` if it is confirmed or gone.
+    pub(super) fn sealed_again(
+        &self,
+        peer: &Address,
+        content: ContentId,
+        message_id: MessageId,
+        session: Option<SessionId>,
+    ) -> Result<bool> {
+        for mut message in unconfirmed(self)? {
+            if message.peer == *peer && message.content == content {
+                message.message_id = message_id;
+                message.session = session;
+                messages::put(self, &message)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a receipt has come for a content. Without a history a confirmed text is deleted, so that only the mark of its
+    /// receipt is left.
+    pub(super) fn is_confirmed(&self, peer: &Address, content: ContentId) -> Result<bool> {
+        Ok(self.seen(&self.receipt_mark(peer, content))?.is_some())
+    }
+
+    fn receipt_mark(&self, peer: &Address, content: ContentId) -> [u8; 16] {
+        self.sealer
+            .mark(&[b"receipt", peer.as_str().as_bytes(), &content.0])
+    }
+}
+
+pub(super) fn unconfirmed(tx: &Tx<'_>) -> Result<Vec<Message>> {
+    messages::all(
+        tx,
+        "SELECT id, state, body FROM messages WHERE state IN (4, 6) ORDER BY id",
+    )
+}
