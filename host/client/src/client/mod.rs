@@ -14,6 +14,7 @@ mod incoming;
 mod pair;
 mod prekeys;
 mod receive;
+mod requests;
 mod send;
 mod stop;
 
