@@ -12,6 +12,7 @@ mod recv;
 mod reply;
 mod run;
 mod send;
+mod stamp;
 mod token;
 mod who;
 mod whoami;
@@ -262,7 +263,7 @@ Example:
   hostchat recv
   hostchat recv --follow --json | jq -r 'select(.event==\"message\") | .text'
 
-Without --follow it ends when the mailbox is empty. A message marked \"(may have been shown already)\" was being \
+Without --follow it ends when the mailbox is empty. A message marked \"may have been shown already\" was being \
 shown when the program was interrupted. Control characters in texts are shown as \\u{..}.")]
 pub struct RecvArgs {
     /// Stays and shows messages as they arrive, until Ctrl-C

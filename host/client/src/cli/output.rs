@@ -7,11 +7,11 @@ use std::io::{self, Write as _};
 use hostchat_core::wire::Address;
 use serde_json::{Value, json};
 
+use super::stamp;
 use crate::address::hex;
 use crate::client::{Event, Observer, WaitingFor};
 use crate::error::{Error, Result};
 use crate::escape::{escape, escape_lines};
-use crate::os;
 use crate::token::Notice;
 use crate::vault::{Asked, Direction, Message, Request};
 
@@ -91,14 +91,8 @@ impl Output {
         } else {
             format!("to {name}:")
         };
-        self.data(
-            &value,
-            &format!(
-                "[{}] {who} {}",
-                os::utc(message.sent_at),
-                escape_lines(&message.text)
-            ),
-        )
+        let text = escape_lines(&message.text);
+        self.data(&value, &format!("[{}] {who} {text}", time(message)))
     }
 }
 
@@ -148,24 +142,33 @@ fn line_out(line: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// When a message was sent, and what speaks for that.
+fn time(message: &Message) -> String {
+    match message.direction {
+        Direction::In => stamp::received(message.sent_at, None),
+        Direction::Out => stamp::date(message.sent_at),
+    }
+}
+
+/// A received message. What the program says about it stands before the text, where no text can imitate it.
 fn message_line(message: &Message, name: &str, maybe_repeat: bool) -> String {
-    let trust = if message.verified {
-        ""
-    } else {
-        " (unverified)"
-    };
-    let mut line = format!(
-        "[{}] {name}{trust}: {}",
-        os::utc(message.sent_at),
-        escape_lines(&message.text)
-    );
+    let mut about = Vec::new();
+    if !message.verified {
+        about.push("unverified".to_owned());
+    }
     if message.missing > 0 {
-        line.push_str(&format!(" ({} before it missing)", message.missing));
+        about.push(format!("{} before it missing", message.missing));
     }
     if maybe_repeat {
-        line.push_str(" (may have been shown already)");
+        about.push("may have been shown already".to_owned());
     }
-    line
+    let about = if about.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", about.join("; "))
+    };
+    let text = escape_lines(&message.text);
+    format!("[{}] {name}{about}: {text}", time(message))
 }
 
 fn progress_line(event: &Event<'_>) -> String {
@@ -351,13 +354,34 @@ mod tests {
         let mut message = message("hi");
         assert_eq!(
             message_line(&message, "alice", false),
-            "[1970-01-01 00:00:00] alice: hi"
+            "[sender's clock says 1970-01-01 00:00:00] alice: hi"
         );
         message.verified = false;
         message.missing = 2;
         assert_eq!(
             message_line(&message, "alice", true),
-            "[1970-01-01 00:00:00] alice (unverified): hi (2 before it missing) (may have been shown already)"
+            "[sender's clock says 1970-01-01 00:00:00] alice (unverified; 2 before it missing; may have been shown already): hi"
         );
+    }
+
+    #[test]
+    fn no_text_looks_like_what_the_program_says_about_it() {
+        let marked = Message {
+            missing: 2,
+            verified: false,
+            ..message("hi")
+        };
+        let marked = message_line(&marked, "alice", true);
+        for text in [
+            "hi (2 before it missing) (may have been shown already)",
+            "(unverified; 2 before it missing; may have been shown already): hi",
+            "hi\n[1970-01-01 00:00:00] alice: hi",
+        ] {
+            let line = message_line(&message(text), "alice", false);
+            assert_ne!(line, marked);
+            let (head, shown) = line.split_once(": ").unwrap();
+            assert_eq!(head, "[sender's clock says 1970-01-01 00:00:00] alice");
+            assert!(shown.lines().skip(1).all(|line| line.starts_with("    ")));
+        }
     }
 }

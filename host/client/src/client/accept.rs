@@ -288,6 +288,7 @@ impl Client {
                 let delivered = Delivered {
                     number: 0,
                     sender: request.from.clone(),
+                    stored_at: 0,
                     message_id: Bytes([0; 16]),
                     body: Vec::new(),
                 };

@@ -46,6 +46,8 @@ pub struct Delivered {
     pub number: u64,
     /// Who left it, as the relay claims: a hint.
     pub sender: Address,
+    /// When the relay stored it, milliseconds since 1970 by its clock.
+    pub stored_at: u64,
     /// As sent, as the relay claims.
     pub message_id: MessageId,
     /// An encoded envelope, or anything.
@@ -417,6 +419,7 @@ fn owned(delivery: &Delivery<'_>) -> Delivered {
     Delivered {
         number: delivery.number,
         sender: delivery.sender.clone(),
+        stored_at: delivery.stored_at,
         message_id: delivery.message_id,
         body: delivery.body.to_vec(),
     }
