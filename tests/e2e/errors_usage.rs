@@ -73,7 +73,7 @@ fn versions_and_exit_codes_are_told() {
         .iter()
         .filter_map(|event| event["code"].as_u64())
         .collect();
-    assert_eq!(codes, (0..=15).chain([130]).collect::<Vec<_>>());
+    assert_eq!(codes, (0..=16).chain([130]).collect::<Vec<_>>());
     let help = bare(&world, &["help", "exit-codes"]).ok();
     assert!(help.out.contains("130  interrupted"), "{help}");
 }

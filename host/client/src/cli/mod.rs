@@ -10,6 +10,7 @@ mod output;
 mod prompt;
 mod recv;
 mod reply;
+mod requests;
 mod run;
 mod send;
 mod stamp;
@@ -236,7 +237,8 @@ Example:
   hostchat accept alice --decline
   hostchat accept alice --changed             accepts that the identity of alice has changed
 
-Before you type a code make sure that it is from the person who asks. A code has three tries. A first message \
+Before you type a code make sure that it is from the person who asks. A code has three tries. Requests from another \
+relay are listed as \"not checked\" until you name them: only then is that relay asked who they are. A first message \
 without a code is shown after its sender's identity was compared with the sender's relay; the sender stays \
 unverified.")]
 pub struct AcceptArgs {

@@ -11,17 +11,19 @@
 
 use hostchat_core::icd::{OpenedKind, TokenError};
 use hostchat_core::wire::{
-    Address, Content, Envelope, Frame, MessageId, PairAnswer, PrekeyKind, SessionStartId, codec,
+    Address, Content, Envelope, Frame, IdentityClaim, MessageId, PairAnswer, PrekeyKind,
+    SessionStartId, codec,
 };
 
 use super::Client;
+use super::drops::Kind;
 use super::event::{Event, Observer, note, tell};
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::os;
 use crate::relay::Delivered;
 use crate::token::OpenedMessage;
-use crate::vault::{Incoming, Payload, Stored, Trust};
+use crate::vault::{Incoming, Payload, Stored, Trust, UNKNOWN};
 
 /// What a delivery was, for a command that waits for something.
 #[derive(Debug)]
@@ -36,12 +38,19 @@ pub(super) enum Handled {
         number: u64,
     },
     /// Somebody asks.
-    Asked(Address),
-    /// The initiator gave a run up.
+    Asked {
+        /// Who, as our relay says too.
+        from: Address,
+        /// The identity that is claimed.
+        identity: IdentityClaim,
+    },
+    /// The other end of a run gave it up.
     Ended {
+        /// Who says so, as our relay does.
+        sender: Address,
         /// The run.
         sid: SessionStartId,
-        /// Runs left for its code.
+        /// From the initiator: runs left for its code.
         runs_left: u8,
         /// Who asked, if the request still waited.
         asked: Option<Address>,
@@ -49,6 +58,8 @@ pub(super) enum Handled {
     /// A pairing is complete at this end.
     Paired(Address),
 }
+
+const UNDECODABLE: &str = "cannot be decoded";
 
 impl Client {
     /// Deals with one delivery and acknowledges it, except an answer to a code.
@@ -59,6 +70,7 @@ impl Client {
     ) -> Result<Handled> {
         crash::point("delivered");
         let number = delivered.number;
+        self.relay_time = self.relay_time.max(delivered.stored_at);
         let handled = match codec::decode::<Envelope<'_>>(&delivered.body) {
             Ok(Envelope::PairAnswer(answer)) if self.pairing => {
                 return Ok(Handled::Answer {
@@ -68,10 +80,11 @@ impl Client {
             }
             // An answer to a code that is dead: codes do not outlive the program that showed them.
             Ok(Envelope::PairAnswer(_)) => Handled::Quiet,
-            Ok(Envelope::PairOffer(offer)) => self.take_offer(&offer, &delivered.body, observer)?,
+            Ok(Envelope::PairOffer(offer)) => self.take_offer(&offer, &delivered, observer).await?,
             Ok(Envelope::PairEnded { sid, runs_left }) => {
-                let asked = self.vault.close_run(&sid)?;
+                let asked = self.vault.end_run(&sid, &delivered.sender)?;
                 Handled::Ended {
+                    sender: delivered.sender,
                     sid,
                     runs_left,
                     asked,
@@ -80,7 +93,7 @@ impl Client {
             Ok(envelope) => {
                 let frame = envelope.frame().and_then(|frame| Frame::parse(frame).ok());
                 match (frame, &envelope) {
-                    (None, _) => self.dropped(&delivered, "it cannot be decoded", observer)?,
+                    (None, _) => self.dropped(&delivered, UNDECODABLE, observer)?,
                     (Some(frame), Envelope::First { header, .. }) => {
                         self.take_first(&delivered, frame.message_id, header, observer)
                             .await?
@@ -91,23 +104,22 @@ impl Client {
                     }
                 }
             }
-            Err(_) => self.dropped(&delivered, "it cannot be decoded", observer)?,
+            Err(_) => self.dropped(&delivered, UNDECODABLE, observer)?,
         };
         self.acknowledge(number).await?;
         Ok(handled)
     }
 
+    /// Counts a delivery that cannot be used: it is told with others of its kind.
     pub(super) fn dropped(
-        &self,
+        &mut self,
         delivered: &Delivered,
         why: &str,
         observer: &mut dyn Observer,
     ) -> Result<Handled> {
-        let text = format!(
-            "a delivery that is said to be from {} was dropped: {why}",
-            delivered.sender
-        );
-        note(observer, "dropped", text)?;
+        let sender = Some(&delivered.sender);
+        self.drops.count(Kind::Useless, why, sender, 1);
+        self.tell_drops_if_drained(observer)?;
         Ok(Handled::Quiet)
     }
 
@@ -155,12 +167,16 @@ impl Client {
                     "the token's memory of first messages is full",
                     observer,
                 )
+                .await
             }
-            TokenError::SessionsFull => self.hold_any(
-                delivered,
-                "the token has no place for another session",
-                observer,
-            ),
+            TokenError::SessionsFull => {
+                self.hold_any(
+                    delivered,
+                    "the token has no place for another session",
+                    observer,
+                )
+                .await
+            }
             TokenError::IdentityChanged => {
                 note(
                     observer,
@@ -172,6 +188,7 @@ impl Client {
                     "the identity of its sender has changed",
                     observer,
                 )
+                .await
             }
             TokenError::TooFarAhead => {
                 let text = format!(
@@ -200,7 +217,7 @@ impl Client {
     }
 
     /// Keeps what may be opened later, if it is a first message; nothing else can meet a full token.
-    fn hold_any(
+    async fn hold_any(
         &mut self,
         delivered: &Delivered,
         why: &str,
@@ -213,7 +230,7 @@ impl Client {
                     "held",
                     format!("a first message of {} waits: {why}", header.sender),
                 )?;
-                self.hold(delivered, &header, observer)
+                self.hold(delivered, &header, observer).await
             }
             _ => self.dropped(delivered, why, observer),
         }
@@ -254,7 +271,6 @@ impl Client {
         crash::point("token-opened");
         let peer = opened.peer.clone();
         self.note_peer(&opened)?;
-        let unknown = "[a message of a kind that this version does not know]";
         let text = match codec::decode::<Content<'_>>(&opened.content) {
             Ok(
                 Content::Text { id, sent_at, text }
@@ -270,7 +286,7 @@ impl Client {
                 note(observer, "session_ended", text)?;
                 None
             }
-            Err(_) => Some((opened.message_id, os::now_ms(), unknown)),
+            Err(_) => Some((opened.message_id, os::now_ms(), UNKNOWN)),
         };
         let incoming = Incoming {
             peer: &peer,

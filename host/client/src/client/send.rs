@@ -58,6 +58,10 @@ impl Client {
     ) -> Result<()> {
         let entry = self.queue_text(to, text)?;
         let Err(why) = self.deliver(to, how, observer).await else {
+            if how.with_code {
+                self.adopt_requests(observer).await?;
+                self.tell_drops(true, observer)?;
+            }
             return Ok(());
         };
         if is_unknown_name(&why) && self.forget_unknown(to, entry)? {
@@ -369,6 +373,8 @@ impl Client {
     /// Those of token and vault.
     pub async fn settle(&mut self, observer: &mut dyn Observer) -> Result<()> {
         self.flush_noting(observer).await?;
+        self.adopt_requests(observer).await?;
+        self.tell_drops(true, observer)?;
         self.leave().await
     }
 

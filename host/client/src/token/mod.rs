@@ -10,6 +10,7 @@
 mod commands;
 mod driver;
 mod memory;
+mod prekeys;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use commands::{OpenedMessage, SealedMessage, StorageKey};
 pub use driver::{Driver, OnNotice, Pin};
+pub use prekeys::KeptPrekeys;
 
 use self::memory::StretchMemory;
 use crate::error::{Error, Result};

@@ -5,11 +5,13 @@
 //!                     ├─ messages   history; what is still to be shown
 //!                     ├─ outbox     what is still to go out, in order
 //!                     ├─ requests   who asks
+//!                     ├─ answers    when codes can be answered again
 //!                     └─ seen       ids of what has come
 //! ```
 //!
 //! Invariant: each method is one transaction, synced before it returns.
 
+mod answers;
 mod contacts;
 mod messages;
 mod outbox;
@@ -19,6 +21,7 @@ pub mod schema;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod unknown;
 
 use std::path::{Path, PathBuf};
 
@@ -32,8 +35,9 @@ use zeroize::Zeroizing;
 pub use contacts::{Contact, Trust};
 pub use messages::{Direction, Incoming, Message, Shown, Stored};
 pub use outbox::{Outgoing, Payload};
-pub use requests::{Added, Asked, Request};
+pub use requests::{Added, Asked, Asking, Request};
 pub use seal::{Column, Sealer};
+pub use unknown::UNKNOWN;
 
 use crate::error::{Error, Result};
 use crate::token::StorageKey;
