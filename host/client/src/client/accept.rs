@@ -223,10 +223,7 @@ impl Client {
                 .next_handled(deadline, Error::CodeExpired, observer)
                 .await?
             {
-                Handled::Paired(who) if who == *peer => {
-                    self.vault.answer_confirmed(&sid, os::uptime())?;
-                    return Ok(Confirmation::Paired);
-                }
+                Handled::Paired(who) if who == *peer => return Ok(Confirmation::Paired),
                 Handled::Ended {
                     sender,
                     sid: ended,

@@ -99,6 +99,10 @@ impl Client {
                             .await?
                     }
                     (Some(frame), _) => {
+                        if let Envelope::Confirmed { confirm, .. } = &envelope {
+                            // Before the token confirms: a crash in between must not leave a wait that is over.
+                            self.vault.answer_confirmed(&confirm.sid, os::uptime())?;
+                        }
                         self.take_message(&delivered, frame.message_id, observer)
                             .await?
                     }

@@ -53,13 +53,17 @@ impl Vault {
         })
     }
 
-    /// Notes that an answer was confirmed: it does not count any more.
+    /// Notes that an answer seems to be confirmed: it counts no more then, and the token can be asked. Nothing is written for
+    /// what is no answer of ours.
     ///
     /// # Errors
     /// Those of the vault.
     pub fn answer_confirmed(&mut self, sid: &SessionStartId, now: Uptime) -> Result<()> {
         self.write(|tx| {
             let mut row = load(tx, now)?;
+            if !row.made.iter().any(|(made, _)| made == sid) {
+                return Ok(());
+            }
             row.made.retain(|(made, _)| made != sid);
             row.until = 0;
             store(tx, &row)
@@ -169,6 +173,8 @@ mod tests {
         for n in 0..3u8 {
             known.note_answer(&Bytes([n; 16]), 2 - n, at(100)).unwrap();
         }
+        known.answer_confirmed(&Bytes([9; 16]), at(101)).unwrap();
+        assert_eq!(known.answer_wait(at(101)).unwrap(), Some(599));
         known.answer_confirmed(&Bytes([2; 16]), at(101)).unwrap();
         assert_eq!(known.answer_wait(at(102)).unwrap(), None);
         known.note_answer(&Bytes([3; 16]), 0, at(103)).unwrap();
