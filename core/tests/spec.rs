@@ -123,6 +123,16 @@ fn limits_are_those_of_the_code() {
         ),
         format!("| skipped keys of a session | {} |", ratchet::MAX_SKIPPED),
         format!(
+            "| life of a skipped key | {} steps of the root chain |",
+            ratchet::MAX_SKIPPED_STEPS
+        ),
+        format!("| sessions of a contact | {} |", icd::MAX_SESSIONS),
+        format!("| one-time prekeys of a token | {};", icd::MAX_ONE_TIME),
+        format!(
+            "| last-resort prekeys of a token | {} |",
+            icd::MAX_LAST_RESORT
+        ),
+        format!(
             "| tries of a PIN | {}; {} in a power cycle; the last {} with a touch |",
             icd::MAX_TRIES,
             icd::MAX_TRIES_PER_POWER_CYCLE,

@@ -93,7 +93,7 @@ fn a_relay_of_another_version_is_refused_with_what_to_update() {
             .run(&init)
             .refused(
                 6,
-                &format!("speaks protocol version {version}, this program 1"),
+                &format!("speaks protocol version {version}, this program {RELAY_VERSION}"),
             )
             .refused(6, hint);
     }

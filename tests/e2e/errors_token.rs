@@ -372,10 +372,10 @@ fn hello(version: u8) -> impl Fn(u8) -> Vec<u8> {
 #[test]
 fn a_token_of_another_version_is_refused_with_what_to_update() {
     init_on(hello(TOKEN_VERSION + 1))
-        .refused(5, "the token speaks protocol version 2, this program 1")
+        .refused(5, "the token speaks protocol version 3, this program 2")
         .refused(5, "hint: update hostchat");
     init_on(hello(TOKEN_VERSION - 1))
-        .refused(5, "the token speaks protocol version 0, this program 1")
+        .refused(5, "the token speaks protocol version 1, this program 2")
         .refused(5, "hint: update the token's firmware");
 }
 
@@ -387,7 +387,7 @@ fn what_answers_like_no_token_is_told() {
         encode_serial(sequence, &[0xff_u8; 32], &mut frame).expect("encodes");
         frame.to_vec()
     })
-    .refused(5, "is not a hostchat token of protocol version 1")
+    .refused(5, "is not a hostchat token of protocol version 2")
     .refused(5, "hint: check --token");
     // A modem, perhaps: bytes, and never a frame.
     init_on(|_| b"\x1b]0;AT OK\r\n\0".to_vec())

@@ -163,14 +163,14 @@ fn of_two_copies_in_use_one_stops_and_goes_on_at_its_users_word() {
         .run(&["send", "alice", "the first again", "--json"]);
     assert_eq!(notes(&sent.ok()), ["keys_old"]);
     let stopped = twin.run(&["send", "alice", "the twin again"]);
-    let stopped = stopped.refused(16, "hostchat account resume");
+    let stopped = stopped.refused(17, "hostchat account resume");
     assert!(stopped.err.contains("second copy"), "{stopped}");
     assert_eq!(
         unconfirmed(&twin).last().map(String::as_str),
         Some("the twin again"),
         "it waits in the outbox"
     );
-    twin.run(&["recv"]).refused(16, "second copy");
+    twin.run(&["recv"]).refused(17, "second copy");
     let status = twin.run(&["status", "--json"]).ok();
     assert_eq!(events(&status, "status")[0]["stopped"], true);
     // Only this one is used from now on.

@@ -142,13 +142,8 @@ fn a_peer_that_skips_thousands_of_messages_costs_bounded_work_and_loses_only_its
     scene.alice.run(&["send", "bob", "from a friend"]).ok();
     let received = ended_well(scene.bob.run(&["recv", "--json"])).ok();
     assert_eq!(texts(&received), ["after a gap", "from a friend"]);
-    let shown = events(&received, "message");
-    assert!(
-        shown[0]["missing"]
-            .as_u64()
-            .is_some_and(|missing| missing >= 1_998),
-        "{shown:?}"
-    );
+    // A gap in a chain is not told: it cannot tell a crash from a loss, and a peer could claim four billion of them.
+    assert!(!received.out.contains("\"kind\":\"missing\""), "{received}");
     scene.relay.wait_emptied("bob");
 }
 

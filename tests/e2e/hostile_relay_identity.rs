@@ -247,7 +247,7 @@ fn a_relay_cannot_speak_for_people_of_another_relay() {
     ended_well(scene.bob.run(&["accept", &full])).refused(10, "knows another identity");
     let received = ended_well(scene.bob.run(&["recv", "--json"])).ok();
     assert_eq!(texts(&received), [""; 0]);
-    ended_well(scene.bob.run(&["accept", &full, "--decline"])).ok();
+    ended_well(scene.bob.run(&["accept", &full, "--decline"])).refused(15, "does not ask");
 
     // The true dave is heard.
     let bob_at = format!("bob@{}", scene.relay.address);

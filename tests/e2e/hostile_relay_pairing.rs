@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use hostchat_core::wire::relay::Kind;
-use hostchat_core::wire::{Bytes, Envelope, codec};
+use hostchat_core::wire::{Address, Bytes, Envelope, IdentityClaim, codec};
 use hostchat_tests::hostile::alter::{self, Foreign};
 use hostchat_tests::hostile::mallory::encode;
 use hostchat_tests::hostile::{Mail, Mallory};
@@ -96,11 +96,20 @@ fn a_relay_that_asks_in_a_friends_name_and_hangs_up_is_charged_and_a_restart_giv
         }
     };
     // To each answer of bob the relay says "wrong, but there are runs left", and asks again.
+    // It says the same of alice's identity as it claims in the offers: otherwise nobody would be asked for a code.
+    let claim = mallory.lock().expect("mallory").claim();
     let (first_run, first) = ask("000000");
     let mut run = Some(first_run);
     let guesses = Arc::new(Mutex::new(Vec::new()));
     let (guessed, again) = (Arc::clone(&guesses), ask.clone());
     scene.relay.attack(|adversary| {
+        adversary.binding = Box::new(move |(name, honest)| {
+            if name.as_str() == "alice" {
+                Some(claim)
+            } else {
+                honest
+            }
+        });
         adversary.mail = Box::new(move |mail| {
             let (Some(answer), Some(before)) = (answer_in(&mail), run.take()) else {
                 return Vec::new();
@@ -141,9 +150,21 @@ fn a_relay_that_asks_in_a_friends_name_and_hangs_up_is_charged_and_a_restart_giv
 
 /// Lets alice and bob pair while `alter` alters one kind of message in each of the three runs of a code.
 fn three_altered_runs(alter: impl Fn(usize, &Mail) -> Option<Mail> + Send + 'static) {
+    three_altered_runs_under(None, alter);
+}
+
+/// As [`three_altered_runs`], at a relay that may say that alice has another identity.
+fn three_altered_runs_under(
+    alice: Option<IdentityClaim>,
+    alter: impl Fn(usize, &Mail) -> Option<Mail> + Send + 'static,
+) {
     let scene = Scene::new();
     let mut run = 0;
     scene.relay.attack(|adversary| {
+        adversary.binding = Box::new(move |(name, honest)| match alice {
+            Some(claim) if name.as_str() == "alice" => Some(claim),
+            _ => honest,
+        });
         adversary.mail = Box::new(move |mail| match alter(run, &mail) {
             Some(altered) => {
                 run += 1;
@@ -178,18 +199,59 @@ fn three_altered_runs(alter: impl Fn(usize, &Mail) -> Option<Mail> + Send + 'sta
 #[test]
 fn an_offer_altered_on_its_way_gives_neither_end_a_session() {
     let mut mallory = Mallory::new(3);
-    let claim = mallory.claim();
-    let share = mallory.bytes::<32>();
+    let (alice_at, bob_at) = (address("alice"), address("bob"));
+    let share = mallory.offer(&alice_at, &bob_at, "111111").1.share;
+    let ephemeral = mallory.bytes::<32>();
     three_altered_runs(move |run, mail| {
         let mut offer = offer_in(mail)?;
         match run {
-            0 => offer.public.identity = claim,
-            1 => offer.public.ephemeral = share,
+            0 => offer.share = share,
+            1 => offer.public.ephemeral = ephemeral,
             // The seed of the matrix: still a sound key, but another one.
             _ => offer.public.kem.0[1183] ^= 1,
         }
         Some(with(mail, &Envelope::PairOffer(offer)))
     });
+}
+
+fn address(name: &str) -> Address {
+    Address::parse(&format!("{name}@relay.example:7443")).expect("an address")
+}
+
+#[test]
+fn an_offer_under_the_relays_identity_gives_neither_end_a_session() {
+    let claim = Mallory::new(3).claim();
+    three_altered_runs_under(Some(claim), move |_, mail| {
+        let mut offer = offer_in(mail)?;
+        offer.public.identity = claim;
+        Some(with(mail, &Envelope::PairOffer(offer)))
+    });
+}
+
+#[test]
+fn an_offer_under_another_identity_than_the_relay_says_asks_nobody_for_a_code() {
+    let scene = Scene::new();
+    let claim = Mallory::new(3).claim();
+    scene.relay.attack(|adversary| {
+        adversary.mail = Box::new(move |mail| match offer_in(&mail) {
+            Some(mut offer) => {
+                offer.public.identity = claim;
+                vec![with(&mail, &Envelope::PairOffer(offer))]
+            }
+            None => vec![mail],
+        });
+    });
+    let sending = scene
+        .alice
+        .start(&["send", "bob", "secret", "--code", "print", "--json"]);
+    let code = json_code(&sending);
+    let accepting = ["accept", "alice", "--code-file", "-"];
+    ended_well(scene.bob.run_with_input(&accepting, &code))
+        .refused(10, "someone else made this request")
+        .refused(10, "the request was deleted");
+    assert!(scene.sent().iter().all(|mail| answer_in(mail).is_none()));
+    sending.stop();
+    assert_eq!(outbox(&scene.alice, "bob"), 1);
 }
 
 #[test]

@@ -110,7 +110,7 @@ pub(crate) fn with(mail: &Mail, envelope: &Envelope<'_>) -> Mail {
 #[track_caller]
 pub(crate) fn ended_well(ended: Ended) -> Ended {
     let code = ended.code();
-    assert!((0..=16).contains(&code), "{ended}");
+    assert!((0..=17).contains(&code), "{ended}");
     assert!(!ended.err.contains("panicked"), "{ended}");
     let raw = |c: char| c.is_control() && c != '\n';
     assert!(

@@ -22,7 +22,7 @@ struct Screen {
 }
 
 /// A program with a pseudo-terminal as its standard input, output and error, and as its controlling terminal.
-struct Terminal {
+pub(crate) struct Terminal {
     screen: Arc<Screen>,
     keyboard: File,
     child: Child,
@@ -30,7 +30,7 @@ struct Terminal {
 
 impl Terminal {
     /// Starts a program in it; `raw` leaves every byte as it is.
-    fn start(words: &Command, raw: bool) -> Self {
+    pub(crate) fn start(words: &Command, raw: bool) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
             .expect("a pseudo-terminal");
         grantpt(&master).expect("granted");
@@ -90,7 +90,7 @@ impl Terminal {
 
     /// Waits until `enough` is true of what was shown, or everything was; gives what was shown.
     #[track_caller]
-    fn wait(&self, what: &str, enough: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn wait(&self, what: &str, enough: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + PATIENCE;
         let mut shown = self
             .screen
@@ -113,14 +113,14 @@ impl Terminal {
         }
     }
 
-    fn type_line(&mut self, line: &str) {
+    pub(crate) fn type_line(&mut self, line: &str) {
         self.keyboard
             .write_all(format!("{line}\n").as_bytes())
             .expect("typed");
     }
 
     /// Everything that was shown, and the exit code.
-    fn end(mut self) -> (Vec<u8>, i32) {
+    pub(crate) fn end(mut self) -> (Vec<u8>, i32) {
         let deadline = Instant::now() + PATIENCE;
         let mut shown = self
             .screen

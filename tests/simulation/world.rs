@@ -1,6 +1,6 @@
 //! The simulated world itself: people can talk in it, its faults are real, and it is the same for the same seed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hostchat_tests::simulation::{Forgery, Outcome, Part, Seen, World, run};
 
@@ -15,8 +15,11 @@ fn people_exchange_first_messages_and_texts() {
             world.send("a", "b", &format!("a {n}")).unwrap();
             world.send("b", "a", &format!("b {n}")).unwrap();
         }
-        world.receive("a").unwrap();
-        world.receive("b").unwrap();
+        // Texts, receipts, and once more to see that nothing answers them.
+        for _ in 0..3 {
+            world.receive("a").unwrap();
+            world.receive("b").unwrap();
+        }
         let wanted: Vec<String> = (0..20).map(|n| format!("a {n}")).collect();
         let shown: Vec<&str> = world.texts("b").iter().skip(1).map(|t| t.1).collect();
         assert_eq!(shown, wanted);
@@ -157,12 +160,21 @@ fn a_restored_vault_and_a_twin_are_copies_of_what_was() {
     });
 }
 
+/// What this thread has had of a processor: tests run beside each other.
+fn worked() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
 #[test]
-fn a_thousand_texts_take_about_a_second() {
+fn a_thousand_texts_take_seconds_at_most() {
     const TEXTS: u32 = 1000;
     let spent = run(|| {
         let mut world = World::of(6, &["a", "b"]);
-        let began = Instant::now();
+        let began = worked();
         for n in 0..TEXTS {
             let (from, to) = if n % 20 < 10 { ("a", "b") } else { ("b", "a") };
             world.send(from, to, &format!("{n}")).unwrap();
@@ -172,9 +184,9 @@ fn a_thousand_texts_take_about_a_second() {
         }
         let shown = world.texts("a").len() + world.texts("b").len();
         assert_eq!(shown, 2 + TEXTS as usize);
-        began.elapsed()
+        worked() - began
     });
     println!("{TEXTS} texts in {spent:?}");
-    // Far above what it takes, since tests run beside each other.
-    assert!(spent < Duration::from_secs(20), "{spent:?}");
+    // Without optimisation; a release build takes a fraction of that.
+    assert!(spent < Duration::from_secs(10), "{spent:?}");
 }

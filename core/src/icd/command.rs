@@ -519,7 +519,7 @@ pub enum TokenError {
     Authentication,
     /// This frame, offer or first message was used before.
     Replayed,
-    /// More than 2,000 messages are missing before this one: a new session is needed.
+    /// More than 2,000 messages of its chain are missing before this one.
     TooFarAhead,
     /// The peer broke the protocol.
     PeerMisbehaved,

@@ -248,7 +248,7 @@ impl Session {
         self.receiving.is_some() && matches!(self.sending, Sending::Waiting { pn: 0 })
     }
 
-    /// The number of keys kept for messages that have not come, at most [`MAX_SKIPPED`](super::MAX_SKIPPED).
+    /// The number of keys kept for messages that have not come, at most [`MAX_SKIPPED`].
     #[must_use]
     pub fn skipped(&self) -> usize {
         self.skipped.len()

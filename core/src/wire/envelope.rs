@@ -87,11 +87,12 @@ pub enum Envelope<'a> {
     PairOffer(PairOffer),
     /// Pairing message 2.
     PairAnswer(PairAnswer),
-    /// A hint that the initiator gave this run up, and how many runs its code has left.
+    /// A hint that the initiator gave this run up, and how many runs its code has left; or of the responder, that it
+    /// cannot answer now.
     PairEnded {
         /// The run.
         sid: SessionStartId,
-        /// Runs left for this code; a new offer follows while it is above zero.
+        /// Runs left for this code; a new offer follows while it is above zero. From the responder: minutes to wait.
         runs_left: u8,
     },
     /// A frame of an established session.

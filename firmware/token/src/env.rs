@@ -51,7 +51,7 @@ pub enum PresencePolicy {
     /// For what protocol.md lists.
     #[default]
     Listed,
-    /// For every command.
+    /// For every command, but for listings and what a host does while nobody is near (SPEC section 11).
     Everything,
 }
 

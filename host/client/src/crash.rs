@@ -2,7 +2,7 @@
 //!
 //! Only a build with the feature `crash-points` has them: there the environment variable `HOSTCHAT_CRASH_AT` names a
 //! point, with `HOSTCHAT_CRASH_AFTER=n` it is passed n times first. With the feature `simulation` a test can also ask for
-//! a crash of this thread's client alone ([`simulated`]). In any other build [`point`] is empty.
+//! a crash of this thread's client alone (`simulated`). In any other build [`point`] is empty.
 
 /// Every point, in the order of the work it cuts.
 pub const POINTS: &[&str] = &[

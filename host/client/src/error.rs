@@ -54,8 +54,10 @@ pub enum Exit {
     Io = 14,
     /// There is nothing to accept or to reply to.
     Nothing = 15,
+    /// A message that was accepted cannot be opened.
+    Unreadable = 16,
     /// The account has stopped until the user gives word.
-    Stopped = 16,
+    Stopped = 17,
     /// Interrupted by Ctrl-C or a signal.
     Interrupted = 130,
 }
@@ -119,6 +121,10 @@ pub const EXIT_CODES: &[(Exit, &str)] = &[
     (
         Exit::Nothing,
         "nothing to do: nobody asks, or there is no message to reply to",
+    ),
+    (
+        Exit::Unreadable,
+        "the message that you accepted cannot be opened; it was deleted",
     ),
     (
         Exit::Stopped,
@@ -374,9 +380,17 @@ pub enum Error {
     IdentityChanged(String),
     /// The identity that the sender's home relay knows is another one.
     #[error(
-        "the home relay of {0} knows another identity for that name: this request is not to be trusted"
+        "the home relay of {0} knows another identity for that name: someone else made this request"
     )]
     Binding(String),
+    /// What somebody wrote without a code cannot be opened.
+    #[error("what {from} wrote to you cannot be opened: {}", token_text(*why))]
+    Unreadable {
+        /// Who, as the request says.
+        from: String,
+        /// What the token found.
+        why: TokenError,
+    },
     /// Text that is no exported identity.
     #[error("this is not an exported identity: {0}")]
     BadExport(&'static str),
@@ -503,6 +517,7 @@ impl Error {
                 }
             }
             Self::Stopped { .. } => Exit::Stopped,
+            Self::Unreadable { .. } => Exit::Unreadable,
             Self::Nothing(_) => Exit::Nothing,
             Self::Io { .. } => Exit::Io,
             Self::Interrupted => Exit::Interrupted,

@@ -1,8 +1,8 @@
 //! Text from outside, made safe for a terminal.
 //!
 //! Invariant: what [`escape`] returns holds no control character, no character that changes the direction of text, and
-//! none that is invisible; each of these is shown as `\u{..}`. A backslash that could begin such a form is shown as
-//! `\\`, so that two different texts never look alike because of the escape itself.
+//! none that is invisible; each of these is shown as `\u{..}`. A backslash that could begin such a form, or stands before
+//! one, is shown as `\\`, so that two different texts never look alike because of the escape itself.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -37,7 +37,11 @@ fn escape_with(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     while let Some(c) = rest.next() {
         if bad(c) {
             let _ = write!(out, "\\u{{{:x}}}", c as u32);
-        } else if c == '\\' && matches!(rest.peek(), Some('u' | '\\')) {
+        } else if c == '\\'
+            && rest
+                .peek()
+                .is_some_and(|&next| matches!(next, 'u' | '\\') || bad(next))
+        {
             out.push_str("\\\\");
         } else {
             out.push(c);
@@ -137,6 +141,14 @@ mod tests {
         assert_ne!(escape("\\u{1b}"), escape("\u{1b}"));
         assert_ne!(escape("\\\\u{1b}"), escape("\\\u{1b}"));
         assert_eq!(escape("\\u{1b}"), "\\\\u{1b}");
+    }
+
+    #[test]
+    fn a_backslash_before_an_escape_is_told_from_one_that_begins_a_text() {
+        assert_eq!(escape("\\\u{1b}"), "\\\\\\u{1b}");
+        assert_ne!(escape("\\\u{1b}"), escape("\\u{1b}"));
+        assert_ne!(escape("\\\t"), escape("\\u{9}"));
+        assert_eq!(escape_lines("\\\n"), "\\\n    ");
     }
 
     #[test]

@@ -76,7 +76,9 @@ impl Error {
             Self::BadOffer { .. } => "the request is deleted: it was altered on its way, or meant for somebody else; ask the \
                                      sender for a new code"
                 .into(),
-            Self::TooManyAnswers { seconds } => format!("wait {seconds} seconds; restarting does not help"),
+            Self::TooManyAnswers { seconds } => {
+                format!("wait {seconds} seconds; restarting does not help. The sender has been told")
+            }
             Self::UnknownContact(_) => "`hostchat contacts` lists them; an address is written NAME@HOST:PORT".into(),
             Self::AmbiguousContact(_) => "write the whole address, NAME@HOST:PORT".into(),
             Self::NameInUse(_) => "choose another name".into(),
@@ -87,7 +89,10 @@ impl Error {
             Self::IdentityChanged(_) => "ask the contact by another way whether the token or computer was replaced; if so, \
                                          `hostchat accept NAME --changed`, or pair anew with `hostchat send NAME --code print --changed`"
                 .into(),
-            Self::Binding(_) => "decline it: `hostchat accept NAME --decline`".into(),
+            Self::Binding(_) => "the request was deleted; ask the contact to write or to send a code again".into(),
+            Self::Unreadable { .. } => "it was deleted; ask the sender to write again, or to begin with a code: \
+                                        `hostchat send NAME TEXT --code print`"
+                .into(),
             Self::BadExport(_) => "`hostchat whoami --export` makes one".into(),
             Self::VaultDamaged { .. } => "restore vault.db from a backup, or move it away: the keys are in the token, \
                                           but history and outbox are lost"

@@ -7,8 +7,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use hostchat_core::crypto::hash::sha256;
 use rand_core::{Infallible, TryCryptoRng, TryRng, UnwrapErr};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Where the time of day and random numbers come from.
 pub trait Surroundings: Send + Sync {
@@ -125,6 +127,28 @@ pub fn now_ms() -> u64 {
 /// Seconds since 1970.
 pub fn now_s() -> u64 {
     now_ms() / 1000
+}
+
+/// A time since the computer was started, as the software token counts ten minutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uptime {
+    /// Which start: times of different ones cannot be compared.
+    pub boot: u32,
+    /// Milliseconds, in suspend too.
+    pub ms: u64,
+}
+
+/// The time since the computer was started.
+pub fn uptime() -> Uptime {
+    let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let [a, b, c, d, ..] = sha256(&[&boot]);
+    let now = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or_default();
+    Uptime {
+        boot: u32::from_be_bytes([a, b, c, d]),
+        ms: seconds * 1000 + nanoseconds / 1_000_000,
+    }
 }
 
 /// Keeps memory out of core dumps and away from other processes of the same user.

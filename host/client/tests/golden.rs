@@ -229,7 +229,10 @@ async fn requests_and_prekeys_of_format_1_wait_on() {
         .map(|r| (r.from.name().to_string(), r.asked == Asked::First))
         .collect();
     assert_eq!(found, [("frank".into(), false), ("erin".into(), true)]);
-    assert!(requests.iter().all(|r| r.envelope.len() > 1000));
+    for request in &requests {
+        let envelope = client.vault().request_envelope(request.id).unwrap();
+        assert!(envelope.is_some_and(|envelope| envelope.len() > 1000));
+    }
     let prekeys = client.vault().prekeys().unwrap();
     assert_eq!(prekeys.len(), 1);
     assert_eq!(prekeys[0].1.kind, PrekeyKind::OneTime);

@@ -112,6 +112,9 @@ impl Pair {
         assert_eq!(self.bob.shown.texts(), self.expected, "{point:?}");
         let asking = self.bob.run(&["accept", "--json"]).ok();
         assert_eq!(asking.out, "", "{point:?}: nothing is left to accept");
+        // Receipts that still wait would be what the next cut meets.
+        self.alice.recv();
+        self.bob.recv();
     }
 
     /// Alice dies at `point`.

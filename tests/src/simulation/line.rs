@@ -153,6 +153,7 @@ fn delivered(number: u64, mail: Mail) -> Delivered {
     Delivered {
         number,
         sender: mail.sender,
+        stored_at: mail.stored_at,
         message_id: mail.message_id,
         body: mail.body,
     }

@@ -227,7 +227,27 @@ impl Run {
             (_, Reply::Failed(_)) => false,
             (Some(Command::Wipe | Command::ChangePin { .. }), Reply::Done) => true,
             (_, Reply::Code(_) | Reply::Answered(_)) => true,
-            (Some(Command::Lock | Command::Discard), _) => false,
+            // Upkeep and listings go on without a hand (SPEC section 11).
+            (
+                Some(
+                    Command::Lock
+                    | Command::Discard
+                    | Command::Commit { .. }
+                    | Command::NewPrekey { .. }
+                    | Command::DropPrekeys
+                    | Command::ForgetPrekey { .. }
+                    | Command::Generations
+                    | Command::PlanGeneration { .. }
+                    | Command::AdoptGeneration { .. }
+                    | Command::Status
+                    | Command::Prekeys
+                    | Command::NextContact { .. }
+                    | Command::Sessions { .. }
+                    | Command::FindContact { .. }
+                    | Command::Log,
+                ),
+                _,
+            ) => false,
             (Some(_), _) => everything,
             (None, _) => false,
         };

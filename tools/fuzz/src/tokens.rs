@@ -204,8 +204,10 @@ fn acquaint() -> Result<Acquainted, No> {
     let reply = seal(&mut b, 0, b"hello yourself")?;
     let read = open(&mut a, 0, &reply)?;
     commit(&mut a, read.hash)?;
-    let bundles = [bundle(&mut a)?, bundle(&mut b)?];
+    let mut bundles = [bundle(&mut a)?, bundle(&mut b)?];
     start(&mut mallory, 2, 0, &bundles[0])?;
+    // The relay gives each one-time prekey away once.
+    bundles[0].one_time = Some(prekey(&mut a, PrekeyKind::OneTime)?);
     let stranger = seal(&mut mallory, 0, b"you do not know me")?;
     Ok(Acquainted {
         flashes: [a.flash.snapshot(), b.flash.snapshot()],

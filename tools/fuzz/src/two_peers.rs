@@ -29,6 +29,9 @@ const MAX_OPENS: usize = 1_000;
 /// Steps of the root chain for which a skipped key is there for certain; SPEC forgets it after 30.
 const CERTAIN_STEPS: u32 = 25;
 
+/// Keys kept of the rest of a chain that is longer than a jump.
+const KEPT_OF_A_LONG_REST: u32 = 256;
+
 /// A frame that a side has sealed.
 struct Genuine {
     from: usize,
@@ -430,7 +433,6 @@ impl Receiver {
                 _ => Verdict::Refused,
             },
             _ if frame.n > MAX_JUMP => Verdict::Refused,
-            Some((_, next)) if frame.pn.saturating_sub(next) > MAX_JUMP => Verdict::Either,
             _ => Verdict::Opens,
         }
     }
@@ -449,7 +451,13 @@ impl Receiver {
             before => {
                 self.step += 1;
                 if let Some((chain, next)) = before {
-                    self.skip(chain, next..frame.pn);
+                    // Of a rest that is too long only the next keys are kept (SPEC section 9.5).
+                    let end = if frame.pn.saturating_sub(next) > MAX_JUMP {
+                        next.saturating_add(KEPT_OF_A_LONG_REST)
+                    } else {
+                        frame.pn
+                    };
+                    self.skip(chain, next..end);
                 }
                 0
             }

@@ -120,7 +120,8 @@ checks! {
         superseding_reaches_every_contact_and_crosses_nothing
         the_log_tells_generations_from_superseding;
     token::golden:
-        images_of_format_1_open_and_go_on;
+        images_of_format_1_open_and_go_on
+        images_of_format_2_open_and_go_on;
     token::limits:
         three_unconfirmed_answers_in_ten_minutes_over_all_senders_and_restarts
         a_confirmed_answer_is_not_charged_any_more
@@ -178,6 +179,7 @@ checks! {
     token::sessions:
         a_superseded_session_opens_what_arrives_and_is_never_current_again
         an_own_session_without_an_answer_crosses_one_that_comes_in_and_both_take_the_smaller_id
+        a_crossing_session_that_comes_after_its_answer_leaves_both_readable
         crossing_sessions_end_in_one_whatever_comes_first
         an_own_session_that_was_answered_is_superseded_by_one_that_comes_in
         an_own_session_without_an_answer_goes_before_the_last_one_that_was_answered
@@ -245,7 +247,11 @@ checks! {
         after_a_hundred_messages_the_flash_holds_no_key_of_the_past
         a_deleted_contact_and_a_used_prekey_leave_no_key
         a_lock_leaves_no_secret_in_ram
+        sessions_of_format_1_are_what_they_were_and_are_written_in_format_2
         the_application_fits_a_microcontroller;
+    units::cards:
+        what_follows_from_births_is_what_the_model_writes_down
+        births_end_before_they_would_come_again;
     units::store:
         a_cut_during_any_flash_operation_leaves_the_old_or_the_new_version
         a_cut_while_pages_move_loses_nothing

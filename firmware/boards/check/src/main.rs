@@ -36,7 +36,7 @@ mod units {
     pub(crate) use hostchat_core::wire::{
         address::tests as address, codec::tests as codec, pad::tests as pad,
     };
-    pub(crate) use hostchat_token::app::tests as app;
+    pub(crate) use hostchat_token::app::{cards_tests as cards, tests as app};
     pub(crate) use hostchat_token::flash::tests as flash;
     pub(crate) use hostchat_token::port::tests as port;
     pub(crate) use hostchat_token::presence::tests as presence;

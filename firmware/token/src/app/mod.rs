@@ -63,6 +63,9 @@ use keystore::{Keyring, PublicPin};
 use log::Requests;
 use marks::Marks;
 
+#[cfg(any(test, feature = "units"))]
+#[doc(hidden)]
+pub use cards::tests as cards_tests;
 pub use error::StartError;
 
 /// The token application on one flash.

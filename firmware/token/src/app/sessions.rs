@@ -18,7 +18,7 @@ use super::error::Failed;
 use super::session_record::{Contact, encode, tag_of_address};
 use super::{Work, apart};
 use crate::env::Env;
-use crate::records::{MAX_SESSIONS, RecordId};
+use crate::records::{MAX_SESSIONS, RecordId, SESSION_RECORDS};
 use crate::store::{Growth, SEAL_OVERHEAD, Store, StoreError};
 
 /// Slots and bytes that are not for sessions.
@@ -37,16 +37,26 @@ pub(super) enum Place {
 impl<E: Env> Work<'_, E> {
     /// Sessions that fit this flash.
     pub(super) fn sessions_max(&self) -> usize {
-        let by_slots = self.store.comfortable().saturating_sub(OTHER_SLOTS);
         let by_bytes = self.store.budget().saturating_sub(OTHER_BYTES) / TYPICAL_SESSION;
-        (by_slots.min(by_bytes) as usize).clamp(4, MAX_SESSIONS)
+        (by_bytes as usize)
+            .min(self.by_slots())
+            .clamp(4, MAX_SESSIONS)
     }
 
-    /// Checks that another session of this contact has a place.
+    fn by_slots(&self) -> usize {
+        self.store.comfortable().saturating_sub(OTHER_SLOTS) as usize
+    }
+
+    /// Checks that another session of this contact has a place. One that is known needs it to go on with a new session, so
+    /// it may have what is kept for the unforeseen; the store says when that is used up.
     pub(super) fn check_room(&self, address: &Tag) -> Result<(), Failed> {
-        let cards = &self.room.cards;
-        let goes = cards.count(address) >= icd::MAX_SESSIONS;
-        if goes || cards.len() < self.sessions_max() {
+        let (known, all) = (self.room.cards.count(address), self.room.cards.len());
+        let places = if known == 0 {
+            self.sessions_max()
+        } else {
+            self.by_slots().min(SESSION_RECORDS - 1)
+        };
+        if known >= icd::MAX_SESSIONS || all < places {
             Ok(())
         } else {
             Err(Failed(TokenError::SessionsFull))

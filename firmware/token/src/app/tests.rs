@@ -4,12 +4,14 @@ use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use hostchat_core::icd::{Command, Reply};
+use hostchat_core::icd::{Command, Reply, SessionInfo};
 use hostchat_core::wire::{Address, Bytes, PrekeyBundle, PrekeyKind};
 
+use crate::app::App;
+use crate::env::Env as _;
 use crate::records::{MAX_RECORDS, RecordId};
-use crate::store::MAX_STORED;
-use crate::testing::{Bench, TestPin, now};
+use crate::store::{Growth, MAX_STORED};
+use crate::testing::{Bench, TestEnv, TestPin, now};
 
 const PIN: TestPin = TestPin {
     prs: [1; 32],
@@ -218,12 +220,142 @@ pub fn a_lock_leaves_no_secret_in_ram() {
     assert!(room.cards.len() == 0 && app.memory.replies.last.is_empty());
 }
 
+/// Where things lie in a session record of format 2: birth and crossing behind version and flags, then the origin.
+const BIRTH: usize = 2;
+const CROSSES: usize = 6;
+const ORIGIN: usize = 10;
+
+fn put(app: &mut App<TestEnv>, id: RecordId, buffer: &mut [u8], length: usize) {
+    let (rng, master) = (
+        app.env.rng().unwrap(),
+        &app.keyring.as_ref().unwrap().master,
+    );
+    now(app
+        .store
+        .put_sealed(rng, master, id, Growth::Update, buffer, length))
+    .unwrap();
+}
+
+/// Turns the session records of a token into format 1, with these numbers in place of their births.
+fn to_format_1(bench: &mut Bench, used: impl Fn(u32) -> u32) {
+    let app = bench.app().unwrap();
+    for id in RecordId::sessions() {
+        let mut buffer = vec![0; MAX_STORED];
+        let master = &app.keyring.as_ref().unwrap().master;
+        let read = now(app.store.read_sealed(master, id, &mut buffer)).unwrap();
+        let Some(length) = read else { continue };
+        let record = &mut buffer[16..16 + length];
+        let birth = u32::from_le_bytes(*record[BIRTH..].first_chunk().unwrap());
+        let (flags, number) = ([record[1] & 3], used(birth).to_le_bytes());
+        if record[0] == 1 {
+            // Not written since the last time.
+            record[BIRTH..CROSSES].copy_from_slice(&number);
+            put(app, id, &mut buffer, length);
+            continue;
+        }
+        let origin = [1, 17, 17, 5, 21][usize::from(record[ORIGIN])];
+        let address = ORIGIN + origin + 16;
+        let address_len = usize::from(record[address]);
+        let ratchet = address + 2 + address_len + 128;
+        assert_eq!((record[0], record[ratchet]), (2, 2));
+        // No key of a skipped message is there, so that a ratchet without ages is one byte different.
+        let old = [
+            &[1][..],
+            &flags,
+            &number,
+            &record[ORIGIN..ratchet],
+            &[1],
+            &record[ratchet + 1..],
+        ];
+        let old = old.concat();
+        assert_eq!(old.len(), length - (ORIGIN - CROSSES));
+        buffer[16..16 + old.len()].copy_from_slice(&old);
+        put(app, id, &mut buffer, old.len());
+    }
+    // There was no generation record.
+    now(app.store.delete(RecordId::GENERATION)).unwrap();
+    assert!(bench.power_cycle());
+    bench.unlock(PIN).unwrap();
+}
+
+/// Own, answered, superseded, current.
+fn sessions(bench: &mut Bench, peer: &Address) -> Vec<[bool; 4]> {
+    let Ok(Reply::Sessions(sessions)) = bench.call(&Command::Sessions { peer: peer.clone() })
+    else {
+        panic!("no sessions")
+    };
+    let shape = |s: &SessionInfo| [s.own, s.answered, s.superseded, s.current];
+    sessions.iter().map(shape).collect()
+}
+
+#[cfg_attr(test, test)]
+pub fn sessions_of_format_1_are_what_they_were_and_are_written_in_format_2() {
+    let [mut a, mut b] = two();
+    to_format_1(&mut a.0, |birth| birth);
+    assert_eq!(sessions(&mut a.0, &b.1), [[true, false, false, true]]);
+    send(&mut a.0, &mut b, b"first");
+    to_format_1(&mut b.0, |birth| birth + 6);
+    assert_eq!(sessions(&mut b.0, &a.1), [[false, true, false, true]]);
+    send(&mut b.0, &mut a, b"answer");
+    to_format_1(&mut a.0, |birth| birth + 40);
+    assert_eq!(
+        sessions(&mut a.0, &b.1),
+        [[true, true, false, true]],
+        "whether it was answered follows from its ratchet"
+    );
+    // A new one is younger, whatever the number was; the highest number was the current session.
+    let Ok(Reply::Identity(identity)) = b.0.call(&Command::Identity) else {
+        panic!("no identity")
+    };
+    let start = Command::Start {
+        own: a.1.clone(),
+        peer: b.1.clone(),
+        bundle: PrekeyBundle {
+            identity,
+            last_resort: prekey(&mut b.0, PrekeyKind::LastResort),
+            one_time: None,
+        },
+        now: 1000,
+        accept_changed: false,
+    };
+    assert!(matches!(a.0.call(&start), Ok(Reply::Established { .. })));
+    let both = [[true, true, true, false], [true, false, false, true]];
+    assert_eq!(sessions(&mut a.0, &b.1), both);
+    to_format_1(&mut a.0, |birth| birth);
+    assert_eq!(sessions(&mut a.0, &b.1), both);
+    to_format_1(&mut a.0, |birth| 100 - birth);
+    assert_eq!(
+        sessions(&mut a.0, &b.1),
+        [[true, false, true, false], [true, true, false, true]]
+    );
+    // The next write is in format 2, which keeps the number.
+    send(&mut a.0, &mut b, b"on the older one");
+    let app = a.0.app().unwrap();
+    let master = &app.keyring.as_ref().unwrap().master;
+    let mut versions: Vec<_> = RecordId::sessions()
+        .filter_map(|id| {
+            let mut buffer = vec![0; MAX_STORED];
+            now(app.store.read_sealed(master, id, &mut buffer))
+                .unwrap()
+                .map(|_| buffer[16])
+        })
+        .collect();
+    versions.sort_unstable();
+    assert_eq!(versions, [1, 2]);
+    assert!(a.0.power_cycle());
+    a.0.unlock(PIN).unwrap();
+    assert_eq!(
+        sessions(&mut a.0, &b.1),
+        [[true, false, true, false], [true, true, false, true]]
+    );
+}
+
 #[cfg_attr(test, test)]
 pub fn the_application_fits_a_microcontroller() {
-    use crate::app::{App, Memory};
+    use crate::app::Memory;
 
     let memory = size_of::<Memory>();
-    let app = size_of::<App<crate::testing::TestEnv, &mut Memory>>();
+    let app = size_of::<App<TestEnv, &mut Memory>>();
     let mut bench = Bench::blank(1);
     let request = size_of_val(&bench.app().unwrap().answer(&mut []));
     #[cfg(test)]

@@ -7,7 +7,7 @@ use hostchat_core::icd::{Command, OpenedKind, TokenError};
 use hostchat_core::wire::{Bytes, PrekeyKind};
 use hostchat_token::testing::RamFlash;
 
-use super::support::{DAY, Person, TODAY, address, exchange, failed, paired, two};
+use super::support::{DAY, Person, TODAY, address, begin, exchange, failed, paired, two};
 
 const MINUTE: u64 = 60 * 1000;
 
@@ -189,16 +189,28 @@ pub(crate) fn a_full_token_refuses_another_contact_and_serves_those_it_has() {
         exchange(&mut b, &mut friend, &[round]);
         exchange(&mut friend, &mut b, &[round; 500]);
     }
+    // A conversation that needs a new session is not another contact.
+    for round in 0..4u8 {
+        let renewed = if round % 2 == 0 {
+            begin(&mut b, &mut friend, true, &[round])
+        } else {
+            begin(&mut friend, &mut b, false, &[round])
+        };
+        let reader = if round % 2 == 0 { &mut friend } else { &mut b };
+        assert_eq!(reader.read(&renewed).unwrap().content, [round]);
+        exchange(&mut b, &mut friend, &[round]);
+        exchange(&mut friend, &mut b, &[round; 500]);
+    }
+    assert_eq!(b.sessions(&friend.address).len(), 2);
     let mut late = Person::new("late", 4);
     let bundle = b.bundle(false);
     late.start(&b.address, &bundle, false).unwrap();
     let knock = late.seal(&b.address, b"me too").unwrap();
     assert_eq!(b.open(&knock, false), failed(TokenError::SessionsFull));
-    b.bench
-        .done(&Command::Forget {
-            peer: address("s1"),
-        })
-        .unwrap();
+    for peer in ["s1", "s2"] {
+        let peer = address(peer);
+        b.bench.done(&Command::Forget { peer }).unwrap();
+    }
     assert_eq!(b.read(&knock).unwrap().content, b"me too");
     assert_eq!(late.show_code(&b.address, false).map(|_| ()), Ok(()));
     assert_eq!(

@@ -64,24 +64,36 @@ pub(crate) fn an_own_session_without_an_answer_crosses_one_that_comes_in_and_bot
         [(true, false, false, false), (false, true, false, true)],
         "the own one is live; Bob has answered only in his"
     );
-    // Before Bob knows Alice's session she answers in his, and he takes that for his answer.
-    exchange(&mut a, &mut b, b"in yours");
-    assert_eq!(b.current(&a.address), Some(incoming));
+    // Each has an answer only in the other's, until the other answers there.
     b.read(&from_a).unwrap();
+    assert_eq!(b.current(&a.address), Some(own));
     let smaller = core::cmp::min(own, incoming);
-    assert_eq!(b.current(&a.address), Some(smaller));
-    // Alice learns of it by the first frame in her session, if there is one.
-    exchange(&mut b, &mut a, b"in the smaller");
+    let to_b = a.seal(&b.address, b"in yours").unwrap();
+    let to_a = b.seal(&a.address, b"in yours").unwrap();
+    a.read(&to_a).unwrap();
+    b.read(&to_b).unwrap();
     for _ in 0..3 {
+        assert_eq!(a.current(&b.address), Some(smaller));
+        assert_eq!(b.current(&a.address), Some(smaller));
         exchange(&mut a, &mut b, b"on");
         exchange(&mut b, &mut a, b"on");
     }
-    assert_eq!(
-        (a.current(&b.address), b.current(&a.address)),
-        (Some(smaller), Some(smaller))
-    );
     a.restart();
     assert_eq!(a.current(&b.address), Some(smaller));
+}
+
+#[cfg_attr(test, test)]
+pub(crate) fn a_crossing_session_that_comes_after_its_answer_leaves_both_readable() {
+    // A relay holds Alice's first frame back until Bob has her answer in his session: for him hers is a renewal.
+    let (mut a, mut b, from_a, from_b) = crossing();
+    a.read(&from_b).unwrap();
+    exchange(&mut a, &mut b, b"in yours");
+    b.read(&from_a).unwrap();
+    assert_eq!(b.current(&a.address), Some(session_of(&from_a)));
+    for round in 0..4u8 {
+        exchange(&mut b, &mut a, &[round]);
+        exchange(&mut a, &mut b, &[round]);
+    }
 }
 
 #[cfg_attr(test, test)]

@@ -4,8 +4,9 @@ use hostchat_core::wire::Address;
 use serde_json::json;
 
 use super::AcceptArgs;
-use super::output::{Output, asked_word, request_json};
+use super::output::Output;
 use super::prompt::{self, Codes};
+use super::requests::{grouped, list, waiting};
 use super::run::Context;
 use crate::client::{Client, Confirmation, Event, Observer};
 use crate::error::{Error, Result};
@@ -23,21 +24,37 @@ pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
     let gave_up = gave_up
         .iter()
         .any(|who| peer.as_ref().is_none_or(|peer| peer == who));
-    if matching(&mut client, peer.as_ref())?.is_empty() && args.wait > 0 {
+    if let Some(peer) = peer.as_ref().filter(|_| !args.decline) {
+        client.check_requests(peer).await?;
+    }
+    if waiting(&mut client, peer.as_ref())?.is_empty() && args.wait > 0 {
         client
             .await_request(peer.as_ref(), args.wait, &mut output)
             .await?;
     }
-    let requests = matching(&mut client, peer.as_ref())?;
+    let mut requests = waiting(&mut client, peer.as_ref())?;
     if requests.is_empty() && gave_up {
         return Err(Error::PairingEnded);
+    }
+    let wants_some = requests.is_empty() && !args.changed && !args.decline;
+    if let Some(peer) = peer.as_ref().filter(|_| wants_some)
+        && client.has_dropped_forged(peer)
+    {
+        return Err(Error::Binding(peer.to_string()));
     }
     let interactive = prompt::is_interactive() && !output.json;
     let chosen = match &peer {
         Some(peer) => peer.clone(),
         None if !interactive => return list(&mut client, &requests, output),
         None => match choose(context, &mut client, &requests).await? {
-            Some(chosen) => chosen,
+            Some(chosen) => {
+                client.check_requests(&chosen).await?;
+                requests = waiting(&mut client, Some(&chosen))?;
+                if requests.is_empty() && client.has_dropped_forged(&chosen) {
+                    return Err(Error::Binding(chosen.to_string()));
+                }
+                chosen
+            }
             None => return Ok(()),
         },
     };
@@ -93,9 +110,9 @@ async fn with_code(
         if client.is_changed(&request)? && !args.changed {
             return Err(Error::IdentityChanged(request.from.to_string()));
         }
+        client.check_answers(&request).await?;
         let peer = request.from.clone();
-        let question =
-            format!("Did {peer} tell you to expect a code? Type it (nothing gives up): ");
+        let question = format!("Did {peer} tell you to expect a code? Type it (Enter to cancel): ");
         let typed;
         (codes, typed) = context
             .ask(move || {
@@ -126,7 +143,7 @@ async fn with_code(
             }
             Confirmation::WrongCode { runs_left } => {
                 wrong = Some(runs_left);
-                request = client.await_offer(&peer, &mut output).await?;
+                request = client.await_offer(&request, &mut output).await?;
             }
         }
     }
@@ -138,53 +155,6 @@ async fn done(client: &mut Client, output: &mut Output) -> Result<()> {
     client.settle(output).await
 }
 
-fn matching(client: &mut Client, peer: Option<&Address>) -> Result<Vec<Request>> {
-    let requests = client.vault().requests()?;
-    Ok(requests
-        .into_iter()
-        .filter(|r| peer.is_none_or(|peer| r.from == *peer))
-        .collect())
-}
-
-fn list(client: &mut Client, requests: &[Request], output: Output) -> Result<()> {
-    for (request, count) in grouped(requests) {
-        let changed = client.is_changed(request)?;
-        let what = if request.asked == Asked::First {
-            "first message"
-        } else {
-            "code"
-        };
-        let more = if count > 1 {
-            format!(" ({count} messages)")
-        } else {
-            String::new()
-        };
-        let note = if changed { "  identity changed" } else { "" };
-        output.data(
-            &request_json(request, changed),
-            &format!("{}  {what}{more}{note}", request.from),
-        )?;
-    }
-    Ok(())
-}
-
-/// One request for each sender and kind, and how many there are.
-fn grouped(requests: &[Request]) -> Vec<(&Request, usize)> {
-    let mut groups: Vec<(&Request, usize)> = Vec::new();
-    for request in requests {
-        let same = |r: &Request| {
-            r.from == request.from
-                && r.identity == request.identity
-                && asked_word(r.asked) == asked_word(request.asked)
-        };
-        match groups.iter_mut().find(|(r, _)| same(r)) {
-            Some((_, count)) => *count += 1,
-            None => groups.push((request, 1)),
-        }
-    }
-    groups
-}
-
 async fn choose(
     context: &Context,
     client: &mut Client,
@@ -192,10 +162,10 @@ async fn choose(
 ) -> Result<Option<Address>> {
     list(client, requests, context.output)?;
     match grouped(requests).as_slice() {
-        [] => Err(Error::Nothing("nobody asks".into())),
+        [] => Err(Error::Nothing("no pending requests".into())),
         [(only, _)] => Ok(Some(only.from.clone())),
         _ => {
-            let question = "Whom do you accept? (nothing gives up) ";
+            let question = "Whom do you accept? (Enter to cancel) ";
             let typed = context.ask(move || prompt::ask(question)).await?;
             if typed.is_empty() {
                 Ok(None)

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::output::Output;
 use super::run::Context;
-use super::{ContactsAction, ContactsArgs, prompt};
+use super::{ContactsAction, ContactsArgs, prompt, requests};
 use crate::address::hex;
 use crate::client::{Client, Exported};
 use crate::error::{Error, Result};
@@ -113,6 +113,12 @@ fn list(client: &mut Client, output: Output) -> Result<()> {
             line.push_str(&format!("; {waiting} in the outbox"));
         }
         output.data(&describe(&contact, waiting), &line)?;
+    }
+    let requests = requests::waiting(client, None)?;
+    for (request, _) in requests::grouped(&requests) {
+        let changed = client.is_changed(request)?;
+        let value = requests::to_json(request, changed);
+        output.data(&value, &requests::line(request, changed))?;
     }
     Ok(())
 }

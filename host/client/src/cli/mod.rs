@@ -13,8 +13,10 @@ mod output;
 mod prompt;
 mod recv;
 mod reply;
+mod requests;
 mod run;
 mod send;
+mod stamp;
 mod token;
 mod who;
 mod whoami;
@@ -244,7 +246,8 @@ Example:
   hostchat accept alice --decline
   hostchat accept alice --changed             accepts that the identity of alice has changed
 
-Before you type a code make sure that it is from the person who asks. A code has three tries. A first message \
+Before you type a code make sure that it is from the person who asks. A code has three tries. Requests from another \
+relay are listed as \"not checked\" until you name them: only then is that relay asked who they are. A first message \
 without a code is shown after its sender's identity was compared with the sender's relay; the sender stays \
 unverified.")]
 pub struct AcceptArgs {
@@ -271,7 +274,7 @@ Example:
   hostchat recv
   hostchat recv --follow --json | jq -r 'select(.event==\"message\") | .text'
 
-Without --follow it ends when the mailbox is empty. A message marked \"(may have been shown already)\" was being \
+Without --follow it ends when the mailbox is empty. A message marked \"may have been shown already\" was being \
 shown when the program was interrupted. Control characters in texts are shown as \\u{..}.")]
 pub struct RecvArgs {
     /// Stays and shows messages as they arrive, until Ctrl-C

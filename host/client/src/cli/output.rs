@@ -6,15 +6,17 @@ use std::io::{self, Write as _};
 
 use hostchat_core::wire::Address;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::notice::{notice_json, notice_text};
+use super::prompt::{self, Codes};
+use super::{requests, stamp};
 use crate::address::hex;
-use crate::client::{Event, Observer, WaitingFor};
+use crate::client::{Event, Observer, TypedCode, WaitingFor};
 use crate::error::{Error, Result};
 use crate::escape::{escape, escape_lines};
-use crate::os;
 use crate::token::Notice;
-use crate::vault::{Asked, Direction, Message, Request, Sent};
+use crate::vault::{Direction, Message, Sent, What};
 
 /// Prints for one command.
 #[derive(Clone, Copy, Debug)]
@@ -81,9 +83,11 @@ impl Output {
             "peer": message.peer.as_str(),
             "name": name,
             "direction": if incoming { "in" } else { "out" },
-            "text": message.text.as_str(),
+            "text": text_of(message),
+            "unknown": message.what == What::Unknown,
             "sent_at": message.sent_at,
             "received_at": message.received_at,
+            "stored_at": message.stored_at,
             "message_id": hex(&message.message_id.0),
             "verified": message.verified,
             "confirmed": message.sent.map(|sent| sent == Sent::Confirmed),
@@ -94,18 +98,15 @@ impl Output {
         } else {
             format!("to {name}:")
         };
-        self.data(
-            &value,
-            &format!(
-                "[{}] {who} {}{}",
-                os::utc(message.sent_at),
-                escape_lines(&message.text),
-                message
-                    .sent
-                    .and_then(sent_word)
-                    .map_or_else(String::new, |word| format!(" ({word})"))
-            ),
-        )
+        if message.what == What::Unknown {
+            return self.data(&value, &unknown_line(message, name));
+        }
+        let text = escape_lines(&message.text);
+        let state = message
+            .sent
+            .and_then(sent_word)
+            .map_or_else(String::new, |word| format!(" ({word})"));
+        self.data(&value, &format!("[{}] {who} {text}{state}", time(message)))
     }
 }
 
@@ -121,8 +122,25 @@ impl Observer for Output {
                 maybe_repeat,
             } => line_out(&message_line(message, name, *maybe_repeat)),
             Event::Sent { .. } => line_out(&progress_line(event)),
+            // The question says it.
+            Event::CrossedCodes { asks: true, .. } => Ok(()),
             other => writeln!(io::stderr(), "{}", progress_line(other)),
         }
+    }
+
+    fn ask_code(&mut self, peer: &Address) -> Option<TypedCode> {
+        if self.json || !prompt::is_interactive() {
+            return None;
+        }
+        let question = format!(
+            "{peer} has made a code too, and one is enough. Type the code of {peer} here (Enter to wait until {peer} types \
+             yours):\n"
+        );
+        let (typed, answer) = oneshot::channel();
+        tokio::task::spawn_blocking(move || {
+            let _ = typed.send(Codes::Typed.next(&question).ok().flatten());
+        });
+        Some(answer)
     }
 }
 
@@ -155,24 +173,55 @@ fn line_out(line: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// When a message was sent, and what speaks for that.
+fn time(message: &Message) -> String {
+    match message.direction {
+        Direction::In => {
+            let stored = (message.stored_at > 0).then_some(message.stored_at);
+            stamp::received(message.sent_at, stored)
+        }
+        Direction::Out => stamp::date(message.sent_at),
+    }
+}
+
+/// A received message. What the program says about it stands before the text, where no text can imitate it.
 fn message_line(message: &Message, name: &str, maybe_repeat: bool) -> String {
-    let trust = if message.verified {
-        ""
-    } else {
-        " (unverified)"
-    };
-    let mut line = format!(
-        "[{}] {name}{trust}: {}",
-        os::utc(message.sent_at),
-        escape_lines(&message.text)
-    );
+    let mut about = Vec::new();
+    if !message.verified {
+        about.push("unverified".to_owned());
+    }
     if message.missing > 0 {
-        line.push_str(&format!(" ({} before it missing)", message.missing));
+        about.push(format!("{} before it missing", message.missing));
     }
     if maybe_repeat {
-        line.push_str(" (may have been shown already)");
+        about.push("may have been shown already".to_owned());
     }
-    line
+    let about = if about.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", about.join("; "))
+    };
+    if message.what == What::Unknown {
+        return format!("{}{about}", unknown_line(message, name));
+    }
+    let text = escape_lines(&message.text);
+    format!("[{}] {name}{about}: {text}", time(message))
+}
+
+/// A message that cannot be shown. Without a colon behind the name: no text makes such a line.
+fn unknown_line(message: &Message, name: &str) -> String {
+    format!("[{}] {name} {SENT_UNKNOWN}", time(message))
+}
+
+/// What a message that cannot be shown is called; its mark is the field `unknown`, since a text can say the same.
+const SENT_UNKNOWN: &str = "sent a message of a kind that this version does not know";
+
+fn text_of(message: &Message) -> &str {
+    if message.what == What::Unknown {
+        SENT_UNKNOWN
+    } else {
+        &message.text
+    }
 }
 
 fn progress_line(event: &Event<'_>) -> String {
@@ -189,8 +238,16 @@ fn progress_line(event: &Event<'_>) -> String {
         }
         Event::Paired { peer, .. } => format!("paired with {peer}: verified by code"),
         Event::Queued { peer, why } => format!("the message for {peer} stays in the outbox: {why}"),
-        Event::Request { request, changed } => request_line(request, *changed),
-        Event::Note { text, .. } => format!("note: {text}"),
+        Event::Request { request, changed } => requests::line(request, *changed),
+        Event::CrossedCodes { peer, .. } => format!(
+            "{peer} has made a code too, and one is enough. Wait until {peer} types yours; or, to type the code of {peer}, \
+             press Ctrl-C and run `hostchat accept {peer}`. Your message stays in the outbox and leaves after that"
+        ),
+        Event::PeerMustWait { peer, minutes } => format!(
+            "{peer} has typed too many codes and cannot type yours for about {minutes} minutes. If your code expires before \
+             that, make a new one later: your message stays in the outbox"
+        ),
+        Event::Note { text, .. } | Event::Counted { text, .. } => format!("note: {text}"),
         Event::Message {
             message,
             name,
@@ -215,22 +272,6 @@ fn waiting_line(peer: Option<&Address>, what: WaitingFor) -> String {
     }
 }
 
-fn request_line(request: &Request, changed: bool) -> String {
-    let what = match request.asked {
-        Asked::Code { .. } => "asks to pair with a code",
-        Asked::First => "writes for the first time, without a code",
-    };
-    let changed = if changed {
-        "; its identity is another one than before"
-    } else {
-        ""
-    };
-    format!(
-        "{} {what}{changed}: `hostchat accept {}`",
-        request.from, request.from
-    )
-}
-
 /// What `history` says of a sent message that is not confirmed.
 fn sent_word(sent: Sent) -> Option<&'static str> {
     match sent {
@@ -238,25 +279,6 @@ fn sent_word(sent: Sent) -> Option<&'static str> {
         Sent::Unconfirmed => Some("not confirmed"),
         Sent::Never => Some("never confirmed"),
     }
-}
-
-/// What a request asks for, in one word.
-pub(super) fn asked_word(asked: Asked) -> &'static str {
-    match asked {
-        Asked::Code { .. } => "code",
-        Asked::First => "first",
-    }
-}
-
-/// A request as JSON.
-pub(super) fn request_json(request: &Request, changed: bool) -> Value {
-    json!({
-        "event": "request",
-        "peer": request.from.as_str(),
-        "kind": asked_word(request.asked),
-        "changed": changed,
-        "received_at": request.received_at,
-    })
 }
 
 fn to_json(event: &Event<'_>) -> Value {
@@ -305,16 +327,27 @@ fn to_json(event: &Event<'_>) -> Value {
             "id": message.id,
             "peer": message.peer.as_str(),
             "name": name,
-            "text": message.text.as_str(),
+            "text": text_of(message),
+            "unknown": message.what == What::Unknown,
             "sent_at": message.sent_at,
             "received_at": message.received_at,
+            "stored_at": message.stored_at,
             "message_id": hex(&message.message_id.0),
             "verified": message.verified,
             "missing": message.missing,
             "maybe_repeat": maybe_repeat,
         }),
-        Event::Request { request, changed } => request_json(request, *changed),
         Event::Notice(notice) => notice_json(notice),
+        Event::Request { request, changed } => requests::to_json(request, *changed),
+        Event::CrossedCodes { peer, asks } => {
+            json!({"event": "crossed_codes", "peer": peer.as_str(), "asks": asks})
+        }
+        Event::PeerMustWait { peer, minutes } => {
+            json!({"event": "peer_must_wait", "peer": peer.as_str(), "minutes": minutes})
+        }
+        Event::Counted { kind, text, count } => {
+            json!({"event": "note", "kind": kind, "text": escape(text), "count": count})
+        }
         Event::Note { kind, text } => json!({"event": "note", "kind": kind, "text": escape(text)}),
     }
 }
@@ -377,13 +410,58 @@ mod tests {
         let mut message = message("hi");
         assert_eq!(
             message_line(&message, "alice", false),
-            "[1970-01-01 00:00:00] alice: hi"
+            "[sender's clock says 1970-01-01 00:00:00] alice: hi"
         );
         message.verified = false;
         message.missing = 2;
         assert_eq!(
             message_line(&message, "alice", true),
-            "[1970-01-01 00:00:00] alice (unverified): hi (2 before it missing) (may have been shown already)"
+            "[sender's clock says 1970-01-01 00:00:00] alice (unverified; 2 before it missing; may have been shown already): hi"
         );
+    }
+
+    #[test]
+    fn a_kind_that_is_not_known_is_marked_and_no_text_imitates_that() {
+        let unknown = Message {
+            what: What::Unknown,
+            ..message("")
+        };
+        let line = message_line(&unknown, "alice", false);
+        assert_eq!(
+            line,
+            "[sender's clock says 1970-01-01 00:00:00] alice sent a message of a kind that this version does not know"
+        );
+        let forged = message(SENT_UNKNOWN);
+        assert_ne!(message_line(&forged, "alice", false), line);
+        for (message, is_unknown) in [(&unknown, true), (&forged, false)] {
+            let value = to_json(&Event::Message {
+                message,
+                name: "alice",
+                maybe_repeat: false,
+            });
+            assert_eq!(value["unknown"], is_unknown);
+            assert_eq!(value["text"], SENT_UNKNOWN);
+        }
+    }
+
+    #[test]
+    fn no_text_looks_like_what_the_program_says_about_it() {
+        let marked = Message {
+            missing: 2,
+            verified: false,
+            ..message("hi")
+        };
+        let marked = message_line(&marked, "alice", true);
+        for text in [
+            "hi (2 before it missing) (may have been shown already)",
+            "(unverified; 2 before it missing; may have been shown already): hi",
+            "hi\n[1970-01-01 00:00:00] alice: hi",
+        ] {
+            let line = message_line(&message(text), "alice", false);
+            assert_ne!(line, marked);
+            let (head, shown) = line.split_once(": ").unwrap();
+            assert_eq!(head, "[sender's clock says 1970-01-01 00:00:00] alice");
+            assert!(shown.lines().skip(1).all(|line| line.starts_with("    ")));
+        }
     }
 }

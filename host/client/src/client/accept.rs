@@ -1,13 +1,14 @@
-//! Accepting: answering a code, and hearing who writes for the first time.
+//! Accepting: answering a code.
 //!
 //! ```text
 //!  request (code)  ─▶ token answers ─▶ [outbox] ─▶ initiator's mailbox ─▶ wait: message 3, or "ended" and a new offer
-//!  request (first) ─▶ the sender's relay is asked for its identity ─▶ token opens ─▶ as any message
+//!                     └─ three answers in ten minutes: the initiator is told, and no code is asked for
 //! ```
 
 use std::time::Duration;
 
 use hostchat_core::icd::TokenError;
+use hostchat_core::wire::relay::Kind;
 use hostchat_core::wire::{Address, Bytes, Envelope, PairOffer, SessionStartId, codec};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -18,7 +19,7 @@ use super::incoming::Handled;
 use super::pair::CODE_S;
 use crate::crash;
 use crate::error::{Error, Result};
-use crate::relay::Delivered;
+use crate::os;
 use crate::vault::{Asked, Payload, Request};
 
 /// What became of an answer to a code.
@@ -52,10 +53,12 @@ impl Client {
                 gave_up.push(who);
             }
         }
+        self.mailbox_drained(observer)?;
+        self.leave().await?;
         Ok(gave_up)
     }
 
-    /// Waits until somebody asks; with `from` only that one counts.
+    /// Waits until somebody asks; with `from` only that one counts, under the identity that its relay knows.
     ///
     /// # Errors
     /// `Nothing` when `seconds` are over; `Interrupted`; those of relay, token, vault.
@@ -69,11 +72,50 @@ impl Client {
         Self::waiting(from, WaitingFor::Request, observer)?;
         loop {
             let late = Error::Nothing("nobody asks".into());
-            if let Handled::Asked(who) = self.next_handled(deadline, late, observer).await?
-                && from.is_none_or(|from| *from == who)
-            {
-                return Ok(());
+            let Handled::Asked { from: who, .. } =
+                self.next_handled(deadline, late, observer).await?
+            else {
+                continue;
+            };
+            let Some(from) = from else { return Ok(()) };
+            if *from == who {
+                self.check_requests(from).await?;
+                if self.vault.requests()?.iter().any(|r| r.from == *from) {
+                    return Ok(());
+                }
             }
+        }
+    }
+
+    /// Makes sure, as far as that is known, that the token answers a code now: before somebody types one in vain. If it
+    /// does not, the sender of the request is told too.
+    ///
+    /// # Errors
+    /// `TooManyAnswers`; those of the vault.
+    pub async fn check_answers(&mut self, request: &Request) -> Result<()> {
+        let Some(seconds) = self.vault.answer_wait(os::uptime())? else {
+            return Ok(());
+        };
+        self.tell_wait(request, seconds).await;
+        Err(Error::TooManyAnswers { seconds })
+    }
+
+    /// Tells the sender of a request that no code is answered here for some time. A hint: nothing rests on it.
+    async fn tell_wait(&mut self, request: &Request, seconds: u16) {
+        let Asked::Code { sid } = request.asked else {
+            return;
+        };
+        let minutes = u8::try_from(seconds.div_ceil(60)).unwrap_or(u8::MAX);
+        let envelope = Envelope::PairEnded {
+            sid,
+            runs_left: minutes,
+        };
+        let encoded: Result<hostchat_core::wire::EnvelopeBytes, _> = codec::encode_vec(&envelope);
+        let id = Bytes(self.os.random());
+        if let (Ok(body), Ok(relay)) = (encoded, self.at(&request.from.relay()).await) {
+            let _ = relay
+                .send(request.from.name(), id, Kind::Pairing, &body)
+                .await;
         }
     }
 
@@ -88,7 +130,7 @@ impl Client {
         accept_changed: bool,
         observer: &mut dyn Observer,
     ) -> Result<SessionStartId> {
-        let offer = offer_of(request)?;
+        let offer = self.offer_of(request)?;
         if self.is_changed(request)? && !accept_changed {
             return Err(Error::IdentityChanged(request.from.to_string()));
         }
@@ -101,8 +143,16 @@ impl Client {
             .await
         {
             Ok(answered) => answered,
-            Err(error) => return Err(self.not_answered(request, error)?),
+            Err(error) => {
+                let error = self.not_answered(request, error)?;
+                if let Error::TooManyAnswers { seconds } = error {
+                    self.tell_wait(request, seconds).await;
+                }
+                return Err(error);
+            }
         };
+        self.vault
+            .note_answer(&sid, answered.answers_left, os::uptime())?;
         crash::point("code-answered");
         let envelope: hostchat_core::wire::EnvelopeBytes =
             codec::encode_vec(&Envelope::PairAnswer(answered.answer))
@@ -128,6 +178,10 @@ impl Client {
         match error {
             Error::Token(TokenError::IdentityChanged) => {
                 Ok(Error::IdentityChanged(request.from.to_string()))
+            }
+            Error::TooManyAnswers { seconds } => {
+                self.vault.note_wait(seconds, os::uptime())?;
+                Ok(error)
             }
             Error::Token(TokenError::Replayed) => {
                 if let Asked::Code { sid } = request.asked {
@@ -171,10 +225,11 @@ impl Client {
             {
                 Handled::Paired(who) if who == *peer => return Ok(Confirmation::Paired),
                 Handled::Ended {
+                    sender,
                     sid: ended,
                     runs_left,
                     ..
-                } if ended == sid => {
+                } if ended == sid && sender == *peer => {
                     tell(observer, &Event::WrongCode { peer, runs_left })?;
                     return Ok(Confirmation::WrongCode { runs_left });
                 }
@@ -183,123 +238,41 @@ impl Client {
         }
     }
 
-    /// Waits for the next offer of a peer after a wrong code.
+    /// Waits for the next offer of the same peer, under the same identity, after a wrong code.
     ///
     /// # Errors
     /// `CodeExpired` when ten minutes are over; `Interrupted`; those of relay, token, vault.
     pub async fn await_offer(
         &mut self,
-        peer: &Address,
+        answered: &Request,
         observer: &mut dyn Observer,
     ) -> Result<Request> {
+        let peer = &answered.from;
         let deadline = Instant::now() + Duration::from_secs(CODE_S);
         loop {
             let offer = self
                 .vault
                 .requests()?
                 .into_iter()
-                .rfind(|r| r.from == *peer && r.asked != Asked::First);
+                .rfind(|r| r.is_like(answered));
             if let Some(request) = offer {
                 return Ok(request);
             }
             Self::waiting(Some(peer), WaitingFor::NextOffer, observer)?;
-            while !matches!(
-                self.next_handled(deadline, Error::CodeExpired, observer)
-                    .await?,
-                Handled::Asked(_)
-            ) {}
-        }
-    }
-
-    /// Opens the first messages of a sender, after its relay was asked for its identity.
-    ///
-    /// # Errors
-    /// `Binding` if that relay knows another identity; `IdentityChanged` without `accept_changed`; `Nothing`; those of
-    /// relay, token, vault.
-    pub async fn accept_first(
-        &mut self,
-        from: &Address,
-        accept_changed: bool,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
-        let requests: Vec<Request> = self
-            .vault
-            .requests()?
-            .into_iter()
-            .filter(|r| r.from == *from && r.asked == Asked::First)
-            .collect();
-        if requests.is_empty() {
-            return Err(Error::Nothing(format!("{from} has not written")));
-        }
-        let bound = self.at(&from.relay()).await?.look_up(from.name()).await?;
-        let mut any = false;
-        for request in requests {
-            if request.identity != bound {
-                continue;
-            }
-            if self.is_changed(&request)? && !accept_changed {
-                return Err(Error::IdentityChanged(from.to_string()));
-            }
-            self.open_held(&request, accept_changed, observer).await?;
-            any = true;
-        }
-        if any {
-            Ok(())
-        } else {
-            Err(Error::Binding(from.to_string()))
-        }
-    }
-
-    async fn open_held(
-        &mut self,
-        request: &Request,
-        accept_changed: bool,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
-        let opened = self
-            .token
-            .open_message(self.address(), request.envelope.clone(), accept_changed)
-            .await;
-        match opened {
-            Ok(opened) => {
-                let session = super::incoming::session_of(&request.envelope);
-                self.take_opened(opened, session, request.received_at, observer)
+            loop {
+                let handled = self
+                    .next_handled(deadline, Error::CodeExpired, observer)
                     .await?;
-            }
-            Err(Error::Token(error)) => {
-                let keep = matches!(
-                    error,
-                    TokenError::SessionsFull
-                        | TokenError::ReplayMemoryFull
-                        | TokenError::Storage
-                        | TokenError::Random
-                        | TokenError::IdentityChanged
-                        | TokenError::BadRequest
-                        | TokenError::Uncommitted
-                );
-                if keep {
-                    return Err(match error {
-                        TokenError::IdentityChanged => {
-                            Error::IdentityChanged(request.from.to_string())
-                        }
-                        other => other.into(),
-                    });
-                }
-                // A repeat, or nothing that can ever be opened. As with a delivery it is told, and goes.
-                let delivered = Delivered {
-                    number: 0,
-                    sender: request.from.clone(),
-                    message_id: Bytes([0; 16]),
-                    stored_at: 0,
-                    body: Vec::new(),
-                };
-                if error != TokenError::Replayed {
-                    self.dropped(&delivered, &Error::Token(error).to_string(), observer)?;
+                match handled {
+                    Handled::Asked { from, identity }
+                        if from == *peer && identity == answered.identity =>
+                    {
+                        break;
+                    }
+                    _ => {}
                 }
             }
-            Err(other) => return Err(other),
         }
-        self.vault.delete_request(request.id)
     }
 
     /// Accepts that the identity of a contact has changed, by beginning a session with the new one; `false` if it has not
@@ -336,11 +309,14 @@ impl Client {
         }
         self.vault.delete_requests(from)
     }
-}
 
-fn offer_of(request: &Request) -> Result<PairOffer> {
-    match codec::decode::<Envelope<'_>>(&request.envelope) {
-        Ok(Envelope::PairOffer(offer)) => Ok(offer),
-        _ => Err(Error::Internal("not an offer")),
+    fn offer_of(&mut self, request: &Request) -> Result<PairOffer> {
+        let Some(envelope) = self.vault.request_envelope(request.id)? else {
+            return Err(Error::PairingEnded);
+        };
+        match codec::decode::<Envelope<'_>>(&envelope) {
+            Ok(Envelope::PairOffer(offer)) => Ok(offer),
+            _ => Err(Error::Internal("not an offer")),
+        }
     }
 }

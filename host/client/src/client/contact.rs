@@ -42,10 +42,13 @@ impl Exported {
             .next()
             .and_then(|word| Address::parse(word).ok())
             .ok_or(Error::BadExport("no address"))?;
-        let mut digits: String = words.collect();
-        let sum = digits.split_off(digits.len().min(256));
-        let bytes: [u8; 128] = unhex(&digits).ok_or(Error::BadExport("it is not complete"))?;
-        if sum != checksum(&address, &digits) {
+        let text: String = words.collect();
+        // A text that is cut in the middle of a character has no digits there.
+        let (digits, sum) = text
+            .split_at_checked(256)
+            .ok_or(Error::BadExport("it is not complete"))?;
+        let bytes: [u8; 128] = unhex(digits).ok_or(Error::BadExport("it is not complete"))?;
+        if sum != checksum(&address, digits) {
             return Err(Error::BadExport(
                 "its checksum does not match: it was altered or copied wrongly",
             ));

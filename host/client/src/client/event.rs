@@ -3,6 +3,8 @@
 use std::io;
 
 use hostchat_core::wire::{Address, MessageId};
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::vault::{Message, Notice, Request};
@@ -46,6 +48,20 @@ pub enum Event<'a> {
         /// Runs left for this code.
         runs_left: u8,
     },
+    /// The one who should type our code has made a code too.
+    CrossedCodes {
+        /// The other.
+        peer: &'a Address,
+        /// Whether the other's code can be typed here, now.
+        asks: bool,
+    },
+    /// The other has typed too many codes, and can type no other for some time.
+    PeerMustWait {
+        /// The other.
+        peer: &'a Address,
+        /// Minutes, about.
+        minutes: u8,
+    },
     /// A pairing with a code is complete.
     Paired {
         /// The other.
@@ -87,6 +103,15 @@ pub enum Event<'a> {
     },
     /// Something that the user has to be told once.
     Notice(&'a Notice),
+    /// Things of one kind that were not taken, or went.
+    Counted {
+        /// One word for programs.
+        kind: &'static str,
+        /// A sentence for people, escaped.
+        text: String,
+        /// How many, since it was told last.
+        count: u64,
+    },
     /// Anything else.
     Note {
         /// One word for programs.
@@ -103,7 +128,15 @@ pub trait Observer {
     /// # Errors
     /// Those of the output; the command ends then, and what was not shown is shown the next time.
     fn event(&mut self, event: &Event<'_>) -> io::Result<()>;
+
+    /// Asks for the code that `peer` has made, while other things go on. `None`: nobody can be asked.
+    fn ask_code(&mut self, _peer: &Address) -> Option<TypedCode> {
+        None
+    }
 }
+
+/// Comes when somebody has typed a code, or nothing.
+pub type TypedCode = oneshot::Receiver<Option<Zeroizing<[u8; 6]>>>;
 
 /// Nobody watches.
 #[derive(Clone, Copy, Debug, Default)]

@@ -32,9 +32,7 @@ impl Client {
     pub(super) async fn heal(&mut self, observer: &mut dyn Observer) -> Result<()> {
         self.vault.give_up_unconfirmed(self.os.now_ms())?;
         self.tell_missing()?;
-        for peer in self.vault.receipts_due()? {
-            self.vault.queue_receipts(&peer)?;
-        }
+        self.queue_receipts()?;
         let unconfirmed = self.vault.unconfirmed()?;
         let unopened = self.vault.unopened()?;
         let mut peers: BTreeSet<Address> = self.vault.renewals_due()?.into_iter().collect();
@@ -69,6 +67,14 @@ impl Client {
                     self.vault.queue_again(&sent.message)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Has the receipts that wait leave by themselves, without waiting for a message that they could go with.
+    pub(super) fn queue_receipts(&mut self) -> Result<()> {
+        for peer in self.vault.receipts_due()? {
+            self.vault.queue_receipts(&peer)?;
         }
         Ok(())
     }

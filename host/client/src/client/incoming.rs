@@ -11,19 +11,18 @@
 
 use hostchat_core::icd::{OpenedKind, TokenError};
 use hostchat_core::wire::{
-    Address, Content, Envelope, FirstHeader, Frame, IdentityClaim, MessageId, PairAnswer,
-    PairOffer, PrekeyKind, Quiet, SessionId, SessionStartId, codec,
+    Address, Content, Envelope, Frame, IdentityClaim, MessageId, PairAnswer, PrekeyKind, Quiet,
+    SessionId, SessionStartId, codec,
 };
 
 use super::Client;
+use super::drops::Kind;
 use super::event::{Event, Observer, note, tell};
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::relay::Delivered;
 use crate::token::OpenedMessage;
-use crate::vault::{
-    Added, Arrival, Arrived, Asked, Incoming, Request, Stored, Trust, What, identity_tag,
-};
+use crate::vault::{Arrival, Arrived, Incoming, Stored, Trust, What, identity_tag};
 
 /// What a delivery was, for a command that waits for something.
 #[derive(Debug)]
@@ -38,12 +37,19 @@ pub(super) enum Handled {
         number: u64,
     },
     /// Somebody asks.
-    Asked(Address),
-    /// The initiator gave a run up.
+    Asked {
+        /// Who, as our relay says too.
+        from: Address,
+        /// The identity that is claimed.
+        identity: IdentityClaim,
+    },
+    /// The other end of a run gave it up.
     Ended {
+        /// Who says so, as our relay does.
+        sender: Address,
         /// The run.
         sid: SessionStartId,
-        /// Runs left for its code.
+        /// From the initiator: runs left for its code.
         runs_left: u8,
         /// Who asked, if the request still waited.
         asked: Option<Address>,
@@ -51,6 +57,8 @@ pub(super) enum Handled {
     /// A pairing is complete at this end.
     Paired(Address),
 }
+
+const UNDECODABLE: &str = "cannot be decoded";
 
 impl Client {
     /// Deals with one delivery and acknowledges it, except an answer to a code.
@@ -61,6 +69,7 @@ impl Client {
     ) -> Result<Handled> {
         crash::point("delivered");
         let number = delivered.number;
+        self.relay_time = self.relay_time.max(delivered.stored_at);
         let handled = match codec::decode::<Envelope<'_>>(&delivered.body) {
             Ok(Envelope::PairAnswer(answer)) if self.pairing => {
                 return Ok(Handled::Answer {
@@ -70,10 +79,11 @@ impl Client {
             }
             // An answer to a code that is dead: codes do not outlive the program that showed them.
             Ok(Envelope::PairAnswer(_)) => Handled::Quiet,
-            Ok(Envelope::PairOffer(offer)) => self.take_offer(&offer, &delivered.body, observer)?,
+            Ok(Envelope::PairOffer(offer)) => self.take_offer(&offer, &delivered, observer).await?,
             Ok(Envelope::PairEnded { sid, runs_left }) => {
-                let asked = self.vault.close_run(&sid)?;
+                let asked = self.vault.end_run(&sid, &delivered.sender)?;
                 Handled::Ended {
+                    sender: delivered.sender,
                     sid,
                     runs_left,
                     asked,
@@ -82,186 +92,43 @@ impl Client {
             Ok(envelope) => {
                 let frame = envelope.frame().and_then(|frame| Frame::parse(frame).ok());
                 match (frame, &envelope) {
-                    (None, _) => self.dropped(&delivered, "it cannot be decoded", observer)?,
+                    (None, _) => self.dropped(&delivered, UNDECODABLE, observer)?,
                     (Some(frame), Envelope::First { header, .. }) => {
                         self.take_first(&delivered, frame.message_id, header, observer)
                             .await?
                     }
                     (Some(frame), _) => {
+                        if let Envelope::Confirmed { confirm, .. } = &envelope {
+                            // Before the token confirms: a crash in between must not leave a wait that is over.
+                            self.vault
+                                .answer_confirmed(&confirm.sid, crate::os::uptime())?;
+                        }
                         self.take_message(&delivered, frame.message_id, observer)
                             .await?
                     }
                 }
             }
-            Err(_) => self.dropped(&delivered, "it cannot be decoded", observer)?,
+            Err(_) => self.dropped(&delivered, UNDECODABLE, observer)?,
         };
         self.acknowledge(number).await?;
         Ok(handled)
     }
 
+    /// Counts a delivery that cannot be used: it is told with others of its kind.
     pub(super) fn dropped(
-        &self,
+        &mut self,
         delivered: &Delivered,
         why: &str,
         observer: &mut dyn Observer,
     ) -> Result<Handled> {
-        let text = format!(
-            "a delivery that is said to be from {} was dropped: {why}",
-            delivered.sender
-        );
-        note(observer, "dropped", text)?;
+        let sender = Some(&delivered.sender);
+        self.drops.count(Kind::Useless, why, sender, 1);
+        self.tell_drops_if_drained(observer)?;
         Ok(Handled::Quiet)
     }
 
-    /// Keeps an offer of a pairing for the user.
-    fn take_offer(
-        &mut self,
-        offer: &PairOffer,
-        envelope: &[u8],
-        observer: &mut dyn Observer,
-    ) -> Result<Handled> {
-        let (from, identity) = (&offer.public.initiator, &offer.public.identity);
-        let own = self.address();
-        let foreign =
-            offer.public.responder != own || *from == own || identity == self.identity.claim();
-        if foreign || identity.verify().is_err() {
-            note(
-                observer,
-                "dropped",
-                "a request to pair that is not in order was dropped",
-            )?;
-            return Ok(Handled::Quiet);
-        }
-        let asked = Asked::Code { sid: offer.sid };
-        let added = self.vault.add_request(from, identity, asked, envelope)?;
-        crash::point("request-stored");
-        // It may have come before a crash and not have been told; or it was answered, or ended, already.
-        if added != Added::New && !self.vault.requests()?.iter().any(|r| r.asked == asked) {
-            return Ok(Handled::Quiet);
-        }
-        self.tell_request(from, identity, observer)?;
-        Ok(Handled::Asked(from.clone()))
-    }
-
-    fn tell_request(
-        &mut self,
-        from: &Address,
-        identity: &IdentityClaim,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
-        let requests = self.vault.requests()?;
-        match requests
-            .iter()
-            .rfind(|r| r.from == *from && r.identity == *identity)
-        {
-            Some(request) => {
-                let changed = self.is_changed(request)?;
-                tell(observer, &Event::Request { request, changed })
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Whether a request comes under another identity than the one known for its address.
-    pub fn is_changed(&mut self, request: &Request) -> Result<bool> {
-        let contact = self.vault.contact_at(&request.from)?;
-        Ok(contact
-            .and_then(|c| c.identity.or(c.expected))
-            .is_some_and(|identity| identity != request.identity))
-    }
-
-    /// A first message: of a known contact it is opened, of others it becomes a request.
-    async fn take_first(
-        &mut self,
-        delivered: &Delivered,
-        id: MessageId,
-        header: &FirstHeader,
-        observer: &mut dyn Observer,
-    ) -> Result<Handled> {
-        if header.receiver != self.address() || header.identity.verify().is_err() {
-            return self.dropped(delivered, "it is not in order", observer);
-        }
-        if self.vault.seen(&id)? == Some(Stored::Committed) {
-            return Ok(Handled::Quiet);
-        }
-        let contact = self.vault.contact_at(&header.sender)?;
-        match contact.as_ref().and_then(|c| c.identity) {
-            Some(known) if known == header.identity => {
-                return self.take_message(delivered, id, observer).await;
-            }
-            Some(_) if !self.confirms_change(header, observer).await? => {
-                return self.dropped(
-                    delivered,
-                    "its sender's relay knows another identity for that name",
-                    observer,
-                );
-            }
-            _ => {}
-        }
-        self.hold(delivered, header, observer)
-    }
-
-    /// Keeps a first message for the user, or for later.
-    fn hold(
-        &mut self,
-        delivered: &Delivered,
-        header: &FirstHeader,
-        observer: &mut dyn Observer,
-    ) -> Result<Handled> {
-        let news = !self
-            .vault
-            .requests()?
-            .iter()
-            .any(|r| r.asked == Asked::First && r.from == header.sender);
-        let (sender, identity) = (&header.sender, &header.identity);
-        let added = self
-            .vault
-            .add_request(sender, identity, Asked::First, &delivered.body)?;
-        if added == Added::Full {
-            let why = "there are too many requests; accept or decline some";
-            return self.dropped(delivered, why, observer);
-        }
-        crash::point("request-stored");
-        if news {
-            self.tell_request(&header.sender, &header.identity, observer)?;
-        }
-        Ok(Handled::Asked(header.sender.clone()))
-    }
-
-    /// A known contact seems to write under a new identity: asks its relay. `false` if the relay says otherwise.
-    async fn confirms_change(
-        &mut self,
-        header: &FirstHeader,
-        observer: &mut dyn Observer,
-    ) -> Result<bool> {
-        let address = &header.sender;
-        let bound = match self.at(&address.relay()).await {
-            Ok(relay) => relay.look_up(address.name()).await,
-            Err(error) => Err(error),
-        };
-        match bound {
-            Ok(identity) if identity == header.identity => {
-                if let Some(mut contact) = self.vault.contact_at(address)?
-                    && contact.changed != Some(identity)
-                {
-                    contact.changed = Some(identity);
-                    self.vault.save_contact(&contact)?;
-                    note(
-                        observer,
-                        "changed",
-                        Error::IdentityChanged(address.to_string()).to_string(),
-                    )?;
-                }
-                Ok(true)
-            }
-            Ok(_) => Ok(false),
-            // Not known now: it waits as a request, and the relay is asked again when the user accepts it.
-            Err(_) => Ok(true),
-        }
-    }
-
     /// Opens, stores and commits a message.
-    async fn take_message(
+    pub(super) async fn take_message(
         &mut self,
         delivered: &Delivered,
         id: MessageId,
@@ -306,12 +173,16 @@ impl Client {
                     "the token's memory of first messages is full",
                     observer,
                 )
+                .await
             }
-            TokenError::SessionsFull => self.hold_any(
-                delivered,
-                "the token has no place for another session",
-                observer,
-            ),
+            TokenError::SessionsFull => {
+                self.hold_any(
+                    delivered,
+                    "the token has no place for another session",
+                    observer,
+                )
+                .await
+            }
             TokenError::IdentityChanged => {
                 note(
                     observer,
@@ -323,6 +194,7 @@ impl Client {
                     "the identity of its sender has changed",
                     observer,
                 )
+                .await
             }
             // Our request is in order: what the token calls bad is the envelope. Unless its id was stored it is no repeat,
             // whatever the token says.
@@ -383,7 +255,7 @@ impl Client {
     }
 
     /// Keeps what may be opened later, if it is a first message; nothing else can meet a full token.
-    fn hold_any(
+    async fn hold_any(
         &mut self,
         delivered: &Delivered,
         why: &str,
@@ -396,7 +268,7 @@ impl Client {
                     "held",
                     format!("a first message of {} waits: {why}", header.sender),
                 )?;
-                self.hold(delivered, &header, observer)
+                self.hold(delivered, &header, observer).await
             }
             _ => self.dropped(delivered, why, observer),
         }

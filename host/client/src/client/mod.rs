@@ -9,13 +9,17 @@
 mod accept;
 mod account;
 mod contact;
+mod crossing;
+mod drops;
 mod event;
 mod generation;
 mod healing;
+mod held;
 mod incoming;
 mod pair;
 mod prekeys;
 mod receive;
+mod requests;
 mod send;
 mod stop;
 
@@ -23,17 +27,18 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hostchat_core::wire::{Account, Address, Identity, RelayName};
+use hostchat_core::wire::{Account, Address, Identity, IdentityClaim, RelayName};
 use tokio::task::JoinHandle;
 
 pub use accept::Confirmation;
 pub use account::{Begun, NewAccount};
 pub use contact::Exported;
-pub use event::{Event, Observer, Unobserved, WaitingFor};
+pub use event::{Event, Observer, TypedCode, Unobserved, WaitingFor};
 pub(crate) use receive::counted;
 pub use send::{Flushed, How};
 pub use stop::Stop;
 
+use self::drops::Drops;
 use crate::address::RelayAddress;
 use crate::error::{Error, Result};
 use crate::home::{Config, Home, TokenKind};
@@ -170,6 +175,15 @@ pub struct Client {
     blocked_by: HashSet<Address>,
     /// A code is shown: answers to it are waited for.
     pairing: bool,
+    /// For whom it is shown.
+    showing_to: Option<Address>,
+    /// What relays said of addresses a while ago, `None` if nothing: the home relay and those of contacts of who asks,
+    /// others of those that the user named.
+    known_binding: HashMap<Address, Option<IdentityClaim>>,
+    /// What was not taken, until it is told.
+    drops: Drops,
+    /// The newest time of the home relay that a delivery had, in milliseconds since 1970; 0 before the first.
+    relay_time: u64,
     no_history: bool,
     stop: Stop,
 }
@@ -312,6 +326,10 @@ impl Client {
             strangers: 0,
             blocked_by: HashSet::new(),
             pairing: false,
+            showing_to: None,
+            known_binding: HashMap::new(),
+            drops: Drops::default(),
+            relay_time: 0,
             no_history,
             stop: Stop::default(),
         })

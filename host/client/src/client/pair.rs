@@ -3,6 +3,7 @@
 //! ```text
 //!  token: code ─▶ run: offer ─▶ mailbox of the other
 //!                  ◀─ answer ── own mailbox      good: paired.  bad: the other is told, next run, three at most
+//!                  the other has made a code too: crossing.rs
 //! ```
 //!
 //! Invariant: the code is in the token's RAM and on the user's screen, nowhere else. However this ends, the token
@@ -18,8 +19,10 @@ use hostchat_core::wire::{
 use tokio::time::Instant;
 
 use super::Client;
+use super::crossing::Crossing;
 use super::event::{Event, Observer, WaitingFor, note, tell};
 use super::incoming::Handled;
+use super::receive::Next;
 use super::send::is_transient;
 use crate::crash;
 use crate::error::{Error, Result};
@@ -32,7 +35,11 @@ pub(super) const CODE_S: u64 = 600;
 /// How one run ended.
 enum Run {
     Paired(IdentityClaim),
-    WrongCode { runs_left: u8 },
+    WrongCode {
+        runs_left: u8,
+    },
+    /// The peer's code, typed here, was right.
+    Joined,
 }
 
 impl Client {
@@ -63,10 +70,12 @@ impl Client {
         let text = std::str::from_utf8(code.as_slice())
             .map_err(|_| Error::Internal("a code that is none"))?;
         self.pairing = true;
+        self.showing_to = Some(address.clone());
         let result = self
             .runs(&contact, text, deadline, &mut run, observer)
             .await;
         self.pairing = false;
+        self.showing_to = None;
         if result.is_err() {
             // Both are courtesies: the token forgets a code by itself, and the other end has its own deadline.
             let _ = self.token.pair_end().await;
@@ -87,6 +96,7 @@ impl Client {
     ) -> Result<()> {
         let address = &contact.address;
         let mut shown = false;
+        let mut crossing = Crossing::default();
         loop {
             let offered = self.token.pair_offer().await?;
             let sid = offered.offer.sid;
@@ -111,7 +121,16 @@ impl Client {
                     what: WaitingFor::Code,
                 },
             )?;
-            match self.one_run(address, sid, deadline, observer).await? {
+            let run = self.one_run(address, sid, deadline, &mut crossing, observer);
+            match run.await? {
+                Run::Joined => {
+                    *current = None;
+                    // Courtesies, as when a pairing fails.
+                    let _ = self.token.pair_end().await;
+                    let _ = self.tell_ended(address, sid, 0).await;
+                    self.bound.insert(address.clone());
+                    return Ok(());
+                }
                 Run::Paired(identity) => {
                     *current = None;
                     return self.paired(contact, identity, observer);
@@ -134,31 +153,59 @@ impl Client {
         }
     }
 
-    /// Waits for the answer to one offer.
+    /// Waits for the answer to one offer, or for the end of a pairing under the peer's code.
     async fn one_run(
         &mut self,
         address: &Address,
         sid: SessionStartId,
         deadline: Instant,
+        crossing: &mut Crossing,
         observer: &mut dyn Observer,
     ) -> Result<Run> {
+        let mut told_to_wait = false;
         loop {
-            let Handled::Answer { answer, number } = self
-                .next_handled(deadline, Error::CodeExpired, observer)
-                .await?
-            else {
-                continue;
+            self.look_for_crossing(address, crossing, observer).await?;
+            let typed = crossing.typed();
+            let next = self
+                .next_handled_or(deadline, Error::CodeExpired, typed, observer)
+                .await?;
+            let handled = match next {
+                Next::Other((request, Some(code))) => {
+                    self.answer_crossing(&request, code, crossing, observer)
+                        .await?;
+                    continue;
+                }
+                Next::Other((_, None)) => continue,
+                Next::Handled(handled) => handled,
             };
-            if answer.sid != sid {
-                self.acknowledge(number).await?;
-                continue;
+            match handled {
+                Handled::Paired(who) if who == *address => return Ok(Run::Joined),
+                Handled::Ended {
+                    sender,
+                    sid: ended,
+                    runs_left,
+                    ..
+                } if sender == *address => {
+                    if crossing.has_answered(&ended) {
+                        let peer = address;
+                        tell(observer, &Event::WrongCode { peer, runs_left })?;
+                    } else if ended == sid && !std::mem::replace(&mut told_to_wait, true) {
+                        let (peer, minutes) = (address, runs_left.clamp(1, 10));
+                        tell(observer, &Event::PeerMustWait { peer, minutes })?;
+                    }
+                }
+                Handled::Answer { answer, number } if answer.sid == sid => {
+                    if let Some(run) = self.confirm(address, *answer, observer).await? {
+                        // What is lost with the connection here is only the acknowledgement: the answer is of no use any
+                        // more.
+                        let _ = self.acknowledge(number).await;
+                        return Ok(run);
+                    }
+                    self.acknowledge(number).await?;
+                }
+                Handled::Answer { number, .. } => self.acknowledge(number).await?,
+                _ => {}
             }
-            if let Some(run) = self.confirm(address, *answer, observer).await? {
-                // What is lost with the connection here is only the acknowledgement: the answer is of no use any more.
-                let _ = self.acknowledge(number).await;
-                return Ok(run);
-            }
-            self.acknowledge(number).await?;
         }
     }
 

@@ -12,6 +12,7 @@ use super::Client;
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::token::Prekeys;
+use crate::vault::Asked;
 
 /// One-time prekeys wanted at the relay: half of what a token holds, so that some may be on their way.
 const ONE_TIME: usize = 8;
@@ -102,14 +103,17 @@ impl Client {
 
     /// Ids of one-time prekeys that first messages name which wait for the user.
     fn named_prekeys(&mut self) -> Result<HashSet<u32>> {
-        let requests = self.vault.requests()?;
-        let named = requests.iter().filter_map(|request| {
-            match codec::decode::<Envelope<'_>>(&request.envelope) {
-                Ok(Envelope::First { header, .. }) => header.one_time,
-                _ => None,
+        let mut named = HashSet::new();
+        for request in self.vault.requests()? {
+            if request.asked != Asked::First {
+                continue;
             }
-        });
-        Ok(named.collect())
+            let envelope = self.vault.request_envelope(request.id)?.unwrap_or_default();
+            if let Ok(Envelope::First { header, .. }) = codec::decode::<Envelope<'_>>(&envelope) {
+                named.extend(header.one_time);
+            }
+        }
+        Ok(named)
     }
 
     /// Makes one and leaves it at the relay.

@@ -9,6 +9,9 @@
 //! Invariant: a message is marked as being shown before it is printed, and as shown after; one that was caught in
 //! between is printed again and says so.
 
+use std::convert::Infallible;
+use std::future::pending;
+use std::pin::pin;
 use std::time::Duration;
 
 use hostchat_core::wire::Address;
@@ -30,6 +33,15 @@ const RECEIPTS: Duration = Duration::from_secs(5);
 /// How often a `recv` that follows looks after its prekeys, and asks anew who blocks us.
 const UPKEEP: Duration = Duration::from_secs(3600);
 
+/// What a command that waits for two things got.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and never stored")]
+pub(super) enum Next<T> {
+    /// Something that was delivered.
+    Handled(Handled),
+    /// The other thing.
+    Other(T),
+}
+
 impl Client {
     /// Shows what has come and comes; ends when the mailbox is empty, or with `follow` when the user wants it.
     ///
@@ -50,7 +62,10 @@ impl Client {
                     failures += 1;
                     self.reconnecting(&error, &mut backoff, observer).await?;
                 }
-                other => return other,
+                other => {
+                    self.tell_drops(true, observer)?;
+                    return other;
+                }
             }
         }
     }
@@ -78,16 +93,22 @@ impl Client {
                 () = sleep_until(next), if next < upkeep => Some(None),
                 () = sleep_until(upkeep) => {
                     self.blocked_by.clear();
+                    self.known_binding.clear();
+                    self.tell_drops(true, observer)?;
                     None
                 }
             };
             match step {
                 Some(Some(delivered)) => {
-                    self.handle(delivered, observer).await?;
+                    let handled = self.handle(delivered, observer).await?;
                     self.show_new(observer)?;
-                    if follow {
+                    let paired = matches!(handled, Handled::Paired(_));
+                    if follow || paired {
                         self.flush_noting(observer).await?;
                         receipts = receipts.or(Some(Instant::now() + RECEIPTS));
+                    }
+                    if paired {
+                        self.adopt_requests(observer).await?;
                     }
                 }
                 Some(None) => {
@@ -96,7 +117,9 @@ impl Client {
                 }
                 None => {
                     receipts = None;
+                    self.mailbox_drained(observer)?;
                     self.settle_mailbox(observer).await?;
+                    self.adopt_requests(observer).await?;
                     self.look_after_prekeys(observer).await?;
                     if !follow {
                         self.tell_strangers(observer)?;
@@ -221,6 +244,22 @@ impl Client {
         late: Error,
         observer: &mut dyn Observer,
     ) -> Result<Handled> {
+        let next = self.next_handled_or(deadline, late, pending::<Infallible>(), observer);
+        match next.await? {
+            Next::Handled(handled) => Ok(handled),
+            Next::Other(never) => match never {},
+        }
+    }
+
+    /// As [`Self::next_handled`], or until `other` is there, which may be dropped at any time.
+    pub(super) async fn next_handled_or<T>(
+        &mut self,
+        deadline: Instant,
+        late: Error,
+        other: impl Future<Output = T>,
+        observer: &mut dyn Observer,
+    ) -> Result<Next<T>> {
+        let mut other = pin!(other);
         let mut backoff = Backoff::default();
         let stop = self.stop.clone();
         loop {
@@ -228,11 +267,15 @@ impl Client {
                 biased;
                 () = stop.wished() => return Err(Error::Interrupted),
                 () = sleep_until(deadline) => return Err(late),
+                other = &mut other => return Ok(Next::Other(other)),
                 step = self.next_step() => step,
             };
             let result = match step {
                 Ok(Some(delivered)) => self.handle(delivered, observer).await,
-                Ok(None) => Ok(Handled::Quiet),
+                Ok(None) => {
+                    self.mailbox_drained(observer)?;
+                    Ok(Handled::Quiet)
+                }
                 Err(error) => Err(error),
             };
             match result {
@@ -240,7 +283,7 @@ impl Client {
                 Err(error) if is_transient(&error) => {
                     self.reconnecting(&error, &mut backoff, observer).await?;
                 }
-                other => return other,
+                other => return other.map(Next::Handled),
             }
         }
     }

@@ -59,6 +59,10 @@ impl Client {
         let delivered = self.deliver(to, how, observer).await;
         self.show_notices(observer)?;
         let Err(why) = delivered else {
+            if how.with_code {
+                self.adopt_requests(observer).await?;
+                self.tell_drops(true, observer)?;
+            }
             return Ok(());
         };
         if is_unknown_name(&why) && self.forget_unknown(to, entry)? {
@@ -425,7 +429,10 @@ impl Client {
     /// # Errors
     /// Those of token and vault.
     pub async fn settle(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        self.queue_receipts()?;
         self.flush_noting(observer).await?;
+        self.adopt_requests(observer).await?;
+        self.tell_drops(true, observer)?;
         self.leave().await
     }
 

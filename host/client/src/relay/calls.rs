@@ -30,6 +30,7 @@ impl Connection {
             } => Some(Prekeys {
                 one_time: one_time.to_vec(),
                 last_resort,
+                older: Vec::new(),
             }),
             _ => None,
         })

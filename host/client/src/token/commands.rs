@@ -26,6 +26,18 @@ pub struct Prekeys {
     pub one_time: Vec<PrekeyRef>,
     /// The last-resort prekey in use.
     pub last_resort: Option<PrekeyRef>,
+    /// Last-resort prekeys of before that still open; only a token has them.
+    pub older: Vec<PrekeyRef>,
+}
+
+impl Prekeys {
+    /// Whether a first message that names these prekeys can be opened.
+    #[must_use]
+    pub fn open(&self, last_resort: u32, one_time: Option<u32>) -> bool {
+        let mut live = self.last_resort.iter().chain(&self.older);
+        live.any(|key| key.id == last_resort)
+            && one_time.is_none_or(|id| self.one_time.iter().any(|key| key.id == id))
+    }
 }
 
 /// A sealed message, ready for a mailbox.
@@ -253,10 +265,11 @@ impl Token {
             driver.command(&Command::Prekeys, |reply| match reply {
                 Reply::Prekeys {
                     one_time,
-                    last_resort,
+                    mut last_resort,
                 } => Some(Prekeys {
                     one_time: one_time.to_vec(),
-                    last_resort: last_resort.last().copied(),
+                    last_resort: last_resort.pop(),
+                    older: last_resort.to_vec(),
                 }),
                 _ => None,
             })

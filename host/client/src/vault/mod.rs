@@ -5,6 +5,7 @@
 //!                     ├─ messages   history; what is still to be shown
 //!                     ├─ outbox     what is still to go out, in order
 //!                     ├─ requests   who asks
+//!                     ├─ answers    when codes can be answered again
 //!                     ├─ arrived    marks of what has come
 //!                     ├─ sealed, unopened, receipts, conversations, generation      healing
 //!                     └─ notices    what the user has to be told once
@@ -12,6 +13,7 @@
 //!
 //! Invariant: each method is one transaction, synced before it returns.
 
+mod answers;
 mod asking;
 mod contacts;
 mod generation;
@@ -50,7 +52,7 @@ pub use messages::{Arrival, Direction, Incoming, Message, Sent, Shown, Stored, W
 pub use notices::Notice;
 pub use outbox::Outgoing;
 pub use payload::Payload;
-pub use requests::{Added, Asked, Request};
+pub use requests::{Added, Asked, Asking, Request};
 pub use seal::{Column, Sealer};
 pub use sent::Unconfirmed;
 

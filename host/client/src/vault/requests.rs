@@ -1,13 +1,22 @@
 //! Requests: offers of a pairing, and first messages of strangers, which wait for the user.
 //!
-//! Invariant: strangers can fill a bounded part of the disk only. Of offers the newest stay; of first messages those
-//! that came first, since they were acknowledged.
+//! ```text
+//!  new ─▶ same envelope, or a run that was answered?  known
+//!      ─▶ an offer: takes the place of the one with the same address and identity
+//!      ─▶ table full: the oldest request of whoever has most goes           (what nobody checked counts as one person's)
+//! ```
+//!
+//! Invariant: strangers can fill a bounded part of the disk only, and nobody's requests make those of somebody go who
+//! has fewer.
 
-use hostchat_core::wire::{Address, IdentityClaim, SessionStartId};
-use rusqlite::params;
+use std::collections::HashMap;
+
+use hostchat_core::crypto::hash::sha256;
+use hostchat_core::wire::{Address, Bytes, IdentityClaim, SessionStartId};
+use rusqlite::{OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Column, Tx, Vault};
+use super::{Column, Tx, Vault, unpad};
 use crate::error::Result;
 
 const BODY: Column = Column {
@@ -19,13 +28,15 @@ const ENVELOPE: Column = Column {
     column: "envelope",
 };
 
-/// An offer is of no use after this time.
+/// An offer is of no use after this time: the code behind it is dead.
 const OFFER_MS: u64 = 10 * 60 * 1000;
-/// Most offers kept.
-const MAX_OFFERS: usize = 32;
-/// Most first messages kept of one sender, who sends each with the prefix until it gets a reply.
-const MAX_FIRST_PER_SENDER: usize = 64;
-/// Most first messages kept in all.
+/// A first message that nobody accepted goes after 30 days, as it would at a relay.
+const FIRST_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+/// No relay delivers an offer that is older: a greater difference is a clock that was set.
+const CLOCK_SET_MS: u64 = 24 * 60 * 60 * 1000;
+/// Most offers kept: far more than a relay lets through in ten minutes from one network.
+const MAX_OFFERS: usize = 256;
+/// Most first messages kept.
 const MAX_FIRST: usize = 1024;
 
 /// What somebody asks for.
@@ -44,11 +55,33 @@ pub enum Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
     /// It is stored.
-    New,
+    New {
+        /// Nobody asked for the same from there, under this identity, until now.
+        news: bool,
+        /// Older requests that had to make room.
+        removed: u32,
+    },
     /// It is there already, or was answered before.
     Known,
-    /// There is no place for it.
-    Full,
+}
+
+/// A request on its way into the vault.
+#[derive(Clone, Copy)]
+pub struct Asking<'a> {
+    /// Who, as the envelope says.
+    pub from: &'a Address,
+    /// The identity that the envelope claims.
+    pub identity: &'a IdentityClaim,
+    /// For what.
+    pub asked: Asked,
+    /// Who was logged in as its sender, as our relay says.
+    pub sender: &'a Address,
+    /// The relay of `from` says that the identity is right.
+    pub checked: bool,
+    /// By the clock of our relay, milliseconds since 1970.
+    pub stored_at: u64,
+    /// As it came.
+    pub envelope: &'a [u8],
 }
 
 /// Somebody asks.
@@ -56,7 +89,7 @@ pub enum Added {
 pub struct Request {
     /// Number in this vault.
     pub id: i64,
-    /// Who, as the envelope says; not authenticated yet.
+    /// Who, as the envelope says; our relay says the same of its sender.
     pub from: Address,
     /// The identity that the envelope claims.
     pub identity: IdentityClaim,
@@ -64,11 +97,24 @@ pub struct Request {
     pub asked: Asked,
     /// By our clock, milliseconds since 1970.
     pub received_at: u64,
-    /// The envelope as it came.
-    pub envelope: Vec<u8>,
+    /// Who was logged in as its sender, as our relay says.
+    pub sender: Address,
+    /// The relay of `from` says that the identity is right.
+    pub checked: bool,
+    /// By the clock of our relay, milliseconds since 1970.
+    pub stored_at: u64,
 }
 
-/// As stored; append-only.
+impl Request {
+    /// Whether two ask for the same kind of thing, from one address under one identity.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.from == other.from
+            && self.identity == other.identity
+            && (self.asked == Asked::First) == (other.asked == Asked::First)
+    }
+}
+
+/// As stored until senders were checked.
 #[derive(Serialize, Deserialize)]
 struct Row {
     from: Address,
@@ -77,62 +123,81 @@ struct Row {
     received_at: u64,
 }
 
+/// As stored; append-only. No [`Row`] begins with this version: its first byte is the length of an address.
+#[derive(Serialize, Deserialize)]
+struct Row2 {
+    version: u8,
+    from: Address,
+    identity: IdentityClaim,
+    asked: Asked,
+    received_at: u64,
+    sender: Address,
+    checked: bool,
+    stored_at: u64,
+    /// SHA-256 of the envelope.
+    digest: Bytes<32>,
+}
+
+const ROW2: u8 = 2;
+
+/// A row that was opened.
+struct Kept {
+    request: Request,
+    digest: [u8; 32],
+}
+
 impl Vault {
     /// Stores a request.
     ///
     /// # Errors
     /// Those of the vault.
-    pub fn add_request(
-        &mut self,
-        from: &Address,
-        identity: &IdentityClaim,
-        asked: Asked,
-        envelope: &[u8],
-    ) -> Result<Added> {
+    pub fn add_request(&mut self, asking: &Asking<'_>) -> Result<Added> {
+        let digest = sha256(&[asking.envelope]);
         self.write(|tx| {
-            let kept = all(tx)?;
-            if kept.iter().any(|r| r.envelope == envelope) {
+            let mut kept = all(tx)?;
+            if kept.iter().any(|k| k.digest == digest) {
                 return Ok(Added::Known);
             }
-            match asked {
-                Asked::Code { sid } if tx.seen(&tx.sid_mark(&sid))?.is_some() => {
-                    return Ok(Added::Known);
-                }
-                Asked::Code { .. } => {
-                    let offers: Vec<_> = kept.iter().filter(|r| r.asked != Asked::First).collect();
-                    // A later run of the same person takes the place of the one before.
-                    for old in offers
-                        .iter()
-                        .filter(|r| r.from == *from && r.identity == *identity)
-                    {
-                        delete(tx, old.id)?;
-                    }
-                    if let (true, Some(oldest)) = (offers.len() >= MAX_OFFERS, offers.first()) {
-                        delete(tx, oldest.id)?;
-                    }
-                }
-                Asked::First => {
-                    let firsts = kept.iter().filter(|r| r.asked == Asked::First);
-                    let (mut of_sender, mut count) = (0, 0);
-                    for request in firsts {
-                        count += 1;
-                        of_sender += usize::from(request.from == *from);
-                    }
-                    if count >= MAX_FIRST || of_sender >= MAX_FIRST_PER_SENDER {
-                        return Ok(Added::Full);
-                    }
+            if let Asked::Code { sid } = asking.asked
+                && tx.seen(&tx.sid_mark(&sid))?.is_some()
+            {
+                return Ok(Added::Known);
+            }
+            let mut request = Request {
+                id: 0,
+                from: asking.from.clone(),
+                identity: *asking.identity,
+                asked: asking.asked,
+                received_at: tx.os.now_ms(),
+                sender: asking.sender.clone(),
+                checked: asking.checked,
+                stored_at: asking.stored_at,
+            };
+            let news = !kept.iter().any(|k| k.request.is_like(&request));
+            if request.asked != Asked::First {
+                // A later run of the same person takes the place of the one before.
+                for old in kept.extract_if(.., |k| k.request.is_like(&request)) {
+                    delete(tx, old.request.id)?;
                 }
             }
-            let row = Row {
-                from: from.clone(),
-                identity: *identity,
-                asked,
-                received_at: tx.os.now_ms(),
-            };
             let insert = "INSERT INTO requests (body, envelope) VALUES (zeroblob(0), zeroblob(0))";
-            let id = tx.insert(insert, [], BODY, &row)?;
-            tx.put_bytes(id, ENVELOPE, envelope)?;
-            Ok(Added::New)
+            request.id = tx.insert(insert, [], BODY, &row(&request, &digest))?;
+            tx.put_bytes(request.id, ENVELOPE, asking.envelope)?;
+            let is_first = request.asked == Asked::First;
+            let most = if is_first { MAX_FIRST } else { MAX_OFFERS };
+            let mut same: Vec<Request> = kept
+                .into_iter()
+                .map(|k| k.request)
+                .filter(|r| (r.asked == Asked::First) == is_first)
+                .collect();
+            same.push(request);
+            let mut removed = 0;
+            while same.len() > most {
+                let at = who_goes(&same);
+                delete(tx, same.remove(at).id)?;
+                removed += 1;
+            }
+            Ok(Added::New { news, removed })
         })
     }
 
@@ -141,34 +206,107 @@ impl Vault {
     /// # Errors
     /// Those of the vault.
     pub fn requests(&mut self) -> Result<Vec<Request>> {
-        self.write(|tx| {
-            let now = tx.os.now_ms();
-            let (live, over): (Vec<_>, Vec<_>) = all(tx)?.into_iter().partition(|r| {
-                // A clock that was set back must not keep an offer alive for ever, nor one set forward lose messages.
-                r.asked == Asked::First || now.abs_diff(r.received_at) < OFFER_MS
-            });
-            for request in over {
-                delete(tx, request.id)?;
-            }
-            Ok(live)
-        })
+        self.expire_requests(0)?;
+        self.read(|tx| Ok(all(tx)?.into_iter().map(|k| k.request).collect()))
     }
 
-    /// Remembers that a run was answered or given up: a repeat of its offer is no request. Gives who asked, if that request
-    /// was still there.
+    /// Deletes what is too old; `relay_now` is the newest time of our relay that is known, 0 if none is. Gives how many
+    /// first messages went.
     ///
     /// # Errors
     /// Those of the vault.
-    pub fn close_run(&mut self, sid: &SessionStartId) -> Result<Option<Address>> {
+    pub fn expire_requests(&mut self, relay_now: u64) -> Result<u32> {
+        let now = self.os.now_ms();
         self.write(|tx| {
-            tx.mark_seen(&tx.sid_mark(sid), 1)?;
-            let asked = Asked::Code { sid: *sid };
-            let mut from = None;
-            for request in all(tx)?.into_iter().filter(|r| r.asked == asked) {
-                delete(tx, request.id)?;
-                from = Some(request.from);
+            let mut expired = 0;
+            for request in all(tx)?.into_iter().map(|k| k.request) {
+                let by_relay = relay_now.saturating_sub(request.stored_at);
+                if request.asked == Asked::First {
+                    // Both clocks have to say so: one that was set wrong must not lose messages.
+                    let by_us = now.saturating_sub(request.received_at);
+                    if by_us >= FIRST_MS && by_relay >= FIRST_MS {
+                        delete(tx, request.id)?;
+                        expired += 1;
+                    }
+                    continue;
+                }
+                // A clock that was set back must not keep an offer alive for ever.
+                let by_us = now.abs_diff(request.received_at) >= OFFER_MS;
+                if by_us || (OFFER_MS..CLOCK_SET_MS).contains(&by_relay) {
+                    delete(tx, request.id)?;
+                }
             }
-            Ok(from)
+            Ok(expired)
+        })
+    }
+
+    /// The envelope of a request; `None` if that is gone.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub fn request_envelope(&mut self, id: i64) -> Result<Option<Vec<u8>>> {
+        self.read(|tx| {
+            let select = "SELECT envelope FROM requests WHERE id = ?1";
+            let sealed: Option<Vec<u8>> = tx
+                .transaction
+                .query_row(select, params![id], |row| row.get(0))
+                .optional()?;
+            sealed
+                .map(|sealed| Ok(tx.open(id, ENVELOPE, &sealed)?.to_vec()))
+                .transpose()
+        })
+    }
+
+    /// Notes what the relay of `from` says of its identity: requests under that one are checked, others are deleted.
+    /// Gives how many were deleted.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub fn bind_requests(
+        &mut self,
+        from: &Address,
+        identity: Option<&IdentityClaim>,
+    ) -> Result<u32> {
+        self.write(|tx| {
+            let mut forged = 0;
+            for Kept { request, digest } in all(tx)?.into_iter().filter(|k| k.request.from == *from)
+            {
+                if identity != Some(&request.identity) {
+                    delete(tx, request.id)?;
+                    forged += 1;
+                } else if !request.checked {
+                    let request = Request {
+                        checked: true,
+                        ..request
+                    };
+                    tx.put(request.id, BODY, &row(&request, &digest))?;
+                }
+            }
+            Ok(forged)
+        })
+    }
+
+    /// Remembers that a run was answered: a repeat of its offer is no request.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub fn close_run(&mut self, sid: &SessionStartId) -> Result<()> {
+        self.write(|tx| close(tx, sid, |_| true).map(|_| ()))
+    }
+
+    /// As [`Self::close_run`], for a run that `sender` says is over; gives who asked. What is not a request of that sender
+    /// leaves no trace: anybody can invent runs.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub fn end_run(&mut self, sid: &SessionStartId, sender: &Address) -> Result<Option<Address>> {
+        self.write(|tx| {
+            let asked = Asked::Code { sid: *sid };
+            let theirs = |r: &Request| r.asked == asked && r.sender == *sender;
+            if !all(tx)?.iter().any(|k| theirs(&k.request)) {
+                return Ok(None);
+            }
+            close(tx, sid, theirs)
         })
     }
 
@@ -198,36 +336,115 @@ impl Tx<'_> {
     pub(super) fn delete_requests(&self, from: &Address) -> Result<()> {
         all(self)?
             .iter()
-            .filter(|r| r.from == *from)
-            .try_for_each(|r| delete(self, r.id))
+            .filter(|k| k.request.from == *from)
+            .try_for_each(|k| delete(self, k.request.id))
     }
+}
+
+/// Which of these has to make room: the oldest of whoever has most. What no relay has vouched for counts together, since
+/// there a name costs nothing; among it the address with most loses first.
+fn who_goes(requests: &[Request]) -> usize {
+    let vouched = |r: &Request| r.checked.then(|| r.sender.clone());
+    let mut groups: HashMap<Option<Address>, usize> = HashMap::new();
+    let mut unvouched: HashMap<&Address, usize> = HashMap::new();
+    for request in requests {
+        *groups.entry(vouched(request)).or_default() += 1;
+        if !request.checked {
+            *unvouched.entry(&request.sender).or_default() += 1;
+        }
+    }
+    let weight = |r: &Request| {
+        let group = groups.get(&vouched(r)).copied().unwrap_or_default();
+        let own = unvouched.get(&r.sender).copied().unwrap_or_default();
+        (group, !r.checked, if r.checked { 0 } else { own })
+    };
+    let heaviest = requests.iter().map(weight).max();
+    // They are in order of age.
+    requests
+        .iter()
+        .position(|r| Some(weight(r)) == heaviest)
+        .unwrap_or_default()
+}
+
+fn close(
+    tx: &Tx<'_>,
+    sid: &SessionStartId,
+    which: impl Fn(&Request) -> bool,
+) -> Result<Option<Address>> {
+    tx.mark_seen(&tx.sid_mark(sid), 1)?;
+    let asked = Asked::Code { sid: *sid };
+    let mut from = None;
+    for request in all(tx)?.into_iter().map(|k| k.request) {
+        if request.asked == asked && which(&request) {
+            delete(tx, request.id)?;
+            from = Some(request.from);
+        }
+    }
+    Ok(from)
 }
 
 fn delete(tx: &Tx<'_>, id: i64) -> Result<()> {
     tx.transaction
-        .execute("DELETE FROM requests WHERE id = ?1", params![id])?;
+        .prepare_cached("DELETE FROM requests WHERE id = ?1")?
+        .execute(params![id])?;
     Ok(())
 }
 
-fn all(tx: &Tx<'_>) -> Result<Vec<Request>> {
-    let mut statement = tx
-        .transaction
-        .prepare_cached("SELECT id, body, envelope FROM requests ORDER BY id")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let rows: Vec<(i64, Vec<u8>, Vec<u8>)> = rows.collect::<rusqlite::Result<_>>()?;
+fn row(request: &Request, digest: &[u8; 32]) -> Row2 {
+    Row2 {
+        version: ROW2,
+        from: request.from.clone(),
+        identity: request.identity,
+        asked: request.asked,
+        received_at: request.received_at,
+        sender: request.sender.clone(),
+        checked: request.checked,
+        stored_at: request.stored_at,
+        digest: Bytes(*digest),
+    }
+}
+
+/// All requests in order of age; envelopes stay sealed, except those that were stored without a digest.
+fn all(tx: &Tx<'_>) -> Result<Vec<Kept>> {
+    let rows = tx.rows("SELECT id, body FROM requests ORDER BY id", [])?;
     rows.into_iter()
-        .map(|(id, sealed, envelope)| {
+        .map(|(id, sealed)| {
             let body = tx.open(id, BODY, &sealed)?;
+            if unpad(&body).and_then(<[u8]>::first) == Some(&ROW2) {
+                let row: Row2 = tx.open_body(&body)?;
+                let request = Request {
+                    id,
+                    from: row.from,
+                    identity: row.identity,
+                    asked: row.asked,
+                    received_at: row.received_at,
+                    sender: row.sender,
+                    checked: row.checked,
+                    stored_at: row.stored_at,
+                };
+                let digest = row.digest.0;
+                return Ok(Kept { request, digest });
+            }
             let row: Row = tx.open_body(&body)?;
-            let envelope = tx.open(id, ENVELOPE, &envelope)?.to_vec();
-            Ok(Request {
+            let select = "SELECT envelope FROM requests WHERE id = ?1";
+            let sealed: Vec<u8> = tx
+                .transaction
+                .query_row(select, params![id], |row| row.get(0))?;
+            let digest = sha256(&[&tx.open(id, ENVELOPE, &sealed)?]);
+            let request = Request {
                 id,
+                sender: row.from.clone(),
                 from: row.from,
                 identity: row.identity,
                 asked: row.asked,
                 received_at: row.received_at,
-                envelope,
-            })
+                checked: false,
+                stored_at: row.received_at,
+            };
+            Ok(Kept { request, digest })
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

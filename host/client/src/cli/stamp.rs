@@ -1,0 +1,89 @@
+//! The time of a message as people see it: the relay's, with the sender's claim only where the two differ.
+//!
+//! ```text
+//!  [2026-11-21 09:05:13] alice: ...
+//!  [2026-11-21 09:05:13, sender's clock says 2031-01-01 00:00:00] alice: ...
+//!  [sender's clock says 2026-11-21 09:05:13] alice: ...           the relay's time was not kept
+//! ```
+//!
+//! Invariant: nothing that a sender claims stands where the relay's time stands.
+
+use crate::os;
+
+/// A sender's clock that is off by no more than this is not worth a word, in milliseconds.
+const TOLERANCE_MS: u64 = 5 * 60 * 1000;
+/// The first millisecond of the year 10000: no clock that works says this.
+const YEAR_10000_MS: u64 = 253_402_300_800_000;
+
+/// The time of a received message: `claim` by its sender's clock, `stored_at` by the relay's, both in milliseconds since
+/// 1970; `None` if the relay's time is not known.
+pub(super) fn received(claim: u64, stored_at: Option<u64>) -> String {
+    match stored_at {
+        Some(stored) if claims_otherwise(claim, stored) => {
+            format!("{}, sender's clock says {}", date(stored), date(claim))
+        }
+        Some(stored) => date(stored),
+        None => format!("sender's clock says {}", date(claim)),
+    }
+}
+
+/// Whether the sender's clock differs so much from the relay's that its claim is shown.
+pub(super) fn claims_otherwise(claim: u64, stored_at: u64) -> bool {
+    claim.abs_diff(stored_at) > TOLERANCE_MS
+}
+
+/// A date in UTC; one that no working clock shows is not spelled out.
+pub(super) fn date(ms: u64) -> String {
+    if ms < YEAR_10000_MS {
+        os::utc(ms)
+    } else {
+        "a date after the year 9999".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-11-21 09:05:13.
+    const STORED: u64 = 1_795_251_913_000;
+
+    #[test]
+    fn the_relays_time_is_shown_and_a_claim_close_to_it_is_not() {
+        for claim in [STORED, STORED - TOLERANCE_MS, STORED + TOLERANCE_MS] {
+            assert_eq!(received(claim, Some(STORED)), "2026-11-21 09:05:13");
+        }
+    }
+
+    #[test]
+    fn a_claim_that_differs_is_shown_and_marked() {
+        assert_eq!(
+            received(STORED + TOLERANCE_MS + 1, Some(STORED)),
+            "2026-11-21 09:05:13, sender's clock says 2026-11-21 09:10:13"
+        );
+        assert_eq!(
+            received(0, Some(STORED)),
+            "2026-11-21 09:05:13, sender's clock says 1970-01-01 00:00:00"
+        );
+    }
+
+    #[test]
+    fn a_date_that_no_clock_shows_is_not_printed() {
+        for claim in [YEAR_10000_MS, u64::MAX] {
+            assert_eq!(
+                received(claim, Some(STORED)),
+                "2026-11-21 09:05:13, sender's clock says a date after the year 9999"
+            );
+        }
+        assert_eq!(date(YEAR_10000_MS - 1), "9999-12-31 23:59:59");
+        assert_eq!(date(YEAR_10000_MS), "a date after the year 9999");
+    }
+
+    #[test]
+    fn without_the_relays_time_the_claim_is_called_one() {
+        assert_eq!(
+            received(STORED, None),
+            "sender's clock says 2026-11-21 09:05:13"
+        );
+    }
+}

@@ -1,0 +1,229 @@
+//! What came and was not taken, counted, so that a flood of it is one line and not one line each.
+//!
+//! ```text
+//!  count ─▶ (mailbox drained) tell: the first of a kind at once ─▶ (end of the command, once an hour) tell: the rest
+//! ```
+
+use std::collections::BTreeSet;
+
+use hostchat_core::wire::Address;
+
+use super::Client;
+use super::event::{Event, Observer, tell};
+use crate::error::Result;
+
+/// Most names that are counted one by one.
+const MOST_NAMES: usize = 16;
+
+/// Why something was not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It cannot be used. The name is that of its sender, as the relay says.
+    Useless,
+    /// It came in the name of somebody else. The name is that one.
+    Forged,
+    /// An older request that had to make room. The name is that of who sent the newest one.
+    Removed,
+    /// A first message that nobody accepted for 30 days; without a name.
+    Expired,
+}
+
+struct Tally {
+    kind: Kind,
+    why: String,
+    names: BTreeSet<Address>,
+    count: u64,
+    told: u64,
+}
+
+/// Everything of this run.
+#[derive(Default)]
+pub(super) struct Drops {
+    tallies: Vec<Tally>,
+    /// The mailbox was emptied once: what comes now comes one by one.
+    drained: bool,
+}
+
+impl Drops {
+    pub(super) fn count(&mut self, kind: Kind, why: &str, name: Option<&Address>, n: u32) {
+        if n == 0 {
+            return;
+        }
+        let found = self
+            .tallies
+            .iter()
+            .position(|t| t.kind == kind && t.why == why);
+        let at = found.unwrap_or_else(|| {
+            self.tallies.push(Tally {
+                kind,
+                why: why.to_owned(),
+                names: BTreeSet::new(),
+                count: 0,
+                told: 0,
+            });
+            self.tallies.len() - 1
+        });
+        let Some(tally) = self.tallies.get_mut(at) else {
+            return;
+        };
+        tally.count += u64::from(n);
+        if tally.names.len() <= MOST_NAMES {
+            tally.names.extend(name.cloned());
+        }
+    }
+
+    /// Whether something came in the name of `name` that was not from there.
+    fn has_forged(&self, name: &Address) -> bool {
+        let mut tallies = self.tallies.iter();
+        tallies.any(|t| t.kind == Kind::Forged && t.names.contains(name))
+    }
+}
+
+impl Tally {
+    fn words(&self, n: u64) -> String {
+        let one = n == 1;
+        let some = |what: &str| {
+            if one {
+                format!("1 {what}")
+            } else {
+                format!("{n} {what}s")
+            }
+        };
+        let who = match (self.names.first(), self.names.len()) {
+            (None, _) => "nobody".to_owned(),
+            (Some(only), 1) => only.to_string(),
+            (_, more @ ..=MOST_NAMES) => format!("{more} addresses"),
+            _ => format!("more than {MOST_NAMES} addresses"),
+        };
+        match self.kind {
+            Kind::Useless => {
+                let things = some("message");
+                let why = &self.why;
+                format!("dropped {things} that your relay attributes to {who}: {why}")
+            }
+            Kind::Forged => {
+                let things = some("request");
+                let they = if one { "it does" } else { "they do" };
+                format!("dropped {things} in the name of {who}: {they} not come from there")
+            }
+            Kind::Removed => {
+                let things = some("old request");
+                format!("removed {things} because too many are waiting; accept or decline some")
+            }
+            Kind::Expired => {
+                let things = some("first message");
+                format!("removed {things} that you did not accept within 30 days")
+            }
+        }
+    }
+
+    fn word(&self) -> &'static str {
+        match self.kind {
+            Kind::Useless => "dropped",
+            Kind::Forged => "forged",
+            Kind::Removed => "removed",
+            Kind::Expired => "expired",
+        }
+    }
+}
+
+impl Client {
+    /// Whether requests in the name of `name` were dropped in this run, since somebody else had made them.
+    pub fn has_dropped_forged(&self, name: &Address) -> bool {
+        self.drops.has_forged(name)
+    }
+
+    /// The mailbox is empty: tells what was counted while it was emptied.
+    pub(super) fn mailbox_drained(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        self.drops.drained = true;
+        self.expire_requests()?;
+        self.tell_drops(false, observer)
+    }
+
+    /// Tells at once what is the first of its kind, unless a mailbox is being emptied.
+    pub(super) fn tell_drops_if_drained(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        if self.drops.drained {
+            self.tell_drops(false, observer)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Tells what was counted: what is the first of its kind, with `all` everything that was not told yet.
+    pub(super) fn tell_drops(&mut self, all: bool, observer: &mut dyn Observer) -> Result<()> {
+        for tally in &mut self.drops.tallies {
+            let news = tally.count - tally.told;
+            if news == 0 || !(all || tally.told == 0) {
+                continue;
+            }
+            let event = Event::Counted {
+                kind: tally.word(),
+                text: tally.words(news),
+                count: news,
+            };
+            tell(observer, &event)?;
+            tally.told = tally.count;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(kind: Kind, names: &[&str], count: u64) -> String {
+        let names = names.iter().map(|name| Address::parse(name).unwrap());
+        let tally = Tally {
+            kind,
+            why: "cannot be decoded".into(),
+            names: names.collect(),
+            count,
+            told: 0,
+        };
+        tally.words(count)
+    }
+
+    #[test]
+    fn a_count_is_a_sentence() {
+        assert_eq!(
+            words(Kind::Useless, &["m@h:1"], 1),
+            "dropped 1 message that your relay attributes to m@h:1: cannot be decoded"
+        );
+        assert_eq!(
+            words(Kind::Useless, &["m@h:1", "n@h:1"], 300),
+            "dropped 300 messages that your relay attributes to 2 addresses: cannot be decoded"
+        );
+        assert_eq!(
+            words(Kind::Forged, &["carol@h:1"], 1),
+            "dropped 1 request in the name of carol@h:1: it does not come from there"
+        );
+        assert_eq!(
+            words(Kind::Forged, &["carol@h:1"], 12),
+            "dropped 12 requests in the name of carol@h:1: they do not come from there"
+        );
+        assert_eq!(
+            words(Kind::Removed, &["m@h:1"], 2),
+            "removed 2 old requests because too many are waiting; accept or decline some"
+        );
+        assert_eq!(
+            words(Kind::Expired, &[], 1),
+            "removed 1 first message that you did not accept within 30 days"
+        );
+    }
+
+    #[test]
+    fn names_are_counted_up_to_a_bound() {
+        let mut drops = Drops::default();
+        for n in 0..100 {
+            let name = Address::parse(&format!("s{n}@h:1")).unwrap();
+            drops.count(Kind::Useless, "cannot be decoded", Some(&name), 1);
+        }
+        assert_eq!(drops.tallies.len(), 1);
+        let tally = drops.tallies.first().unwrap();
+        assert_eq!(
+            tally.words(tally.count),
+            "dropped 100 messages that your relay attributes to more than 16 addresses: cannot be decoded"
+        );
+    }
+}
