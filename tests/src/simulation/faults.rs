@@ -43,6 +43,11 @@ impl World {
         self.relay().lock().lies.insert(parse(who), lie);
     }
 
+    /// The relay moves every generation on from now, whatever is there: nobody learns that keys are old.
+    pub fn believe_all(&self) {
+        self.relay().lock().gullible = true;
+    }
+
     /// The relay answers truly again.
     pub fn stop_lies(&self) {
         self.relay().lock().lies.clear();
@@ -65,6 +70,12 @@ impl World {
             mail.sender = sender;
             true
         })
+    }
+
+    /// Nothing is delivered to these people until this is said of nobody.
+    pub fn hold_back(&self, who: &[&str]) {
+        let mut state = self.relay().lock();
+        state.allowance = who.iter().map(|who| (parse(who), 0)).collect();
     }
 
     /// Out of 100 deliveries, so many are any of the mailbox and not the oldest.

@@ -14,6 +14,9 @@ mod computer;
 mod copy;
 mod faults;
 mod forge;
+mod history;
+mod judge;
+mod ledger;
 mod line;
 mod relay;
 mod token;
@@ -23,10 +26,13 @@ mod world;
 pub use computer::{Clock, SimOs};
 pub use copy::{Copy, Image, Part};
 pub use forge::Forgery;
+pub use history::{PEOPLE, history, history_in};
+pub use judge::{Verdict, row};
+pub use ledger::{Ledger, Moved};
 pub use relay::{Books, Lie, Mail, SimRelay};
 pub use token::{SimFlash, SimLink};
 pub use watch::{Seen, What};
-pub use world::{Outcome, World};
+pub use world::{Outcome, Template, World};
 
 /// Stack of the thread that a world lives in: the token application computes ML-KEM there.
 const STACK: usize = 64 * 1024 * 1024;

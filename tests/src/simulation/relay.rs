@@ -16,6 +16,7 @@ use rand_core::{Rng as _, SeedableRng as _};
 use tokio::sync::Notify;
 
 use super::Clock;
+use super::ledger::{Ledger, Moved};
 
 /// Unfetched messages expire after 30 days.
 const MESSAGE_MS: u64 = 30 * 24 * 3600 * 1000;
@@ -45,6 +46,8 @@ struct Record {
     last_resort: Option<Prekey>,
     one_time: VecDeque<Prekey>,
     generation: Option<Generation>,
+    /// How often it has moved on.
+    advances: i64,
     mailbox: BTreeMap<u64, Mail>,
     last: u64,
     known: BTreeSet<(Address, [u8; 16])>,
@@ -86,6 +89,8 @@ pub(super) struct State {
     pub(super) rng: ChaCha20Rng,
     /// It cannot be reached.
     pub(super) down: bool,
+    /// It moves every generation on, whatever is there.
+    pub(super) gullible: bool,
     /// Out of 100 deliveries, so many are any of the mailbox and not the oldest.
     pub(super) reordered: u64,
     /// How many deliveries an account may still get; all, if it is not named.
@@ -95,8 +100,7 @@ pub(super) struct State {
     pub(super) sent: Vec<(Name, Mail)>,
     /// Session, ratchet key and number of every frame, with the hash of what follows: one key seals one frame.
     keys: HashMap<(Bytes<16>, Bytes<32>, u32), [u8; 32]>,
-    /// How often a key sealed another frame than before.
-    pub(super) reused: u64,
+    pub(super) ledger: Ledger,
 }
 
 /// A handle to the relay; clones share it.
@@ -115,12 +119,13 @@ impl SimRelay {
             news: Arc::new(Notify::new()),
             rng: ChaCha20Rng::seed_from_u64(seed),
             down: false,
+            gullible: false,
             reordered: 0,
             allowance: BTreeMap::new(),
             lies: BTreeMap::new(),
             sent: Vec::new(),
             keys: HashMap::new(),
-            reused: 0,
+            ledger: Ledger::default(),
         })))
     }
 
@@ -177,7 +182,14 @@ impl SimRelay {
 
     /// How often one message key sealed two frames that reached the relay.
     pub fn reused(&self) -> u64 {
-        self.lock().reused
+        self.lock().ledger.reused.len() as u64
+    }
+
+    /// How often the generation of an account has moved on, as far as its disk knows.
+    pub fn advances(&self, name: &str) -> i64 {
+        let state = self.lock();
+        let record = state.books.accounts.get(&parse(name));
+        record.map_or(0, |r| r.advances)
     }
 
     /// Every body that was ever sent to `to` under the name of `from`, as it came.
@@ -315,8 +327,8 @@ impl State {
                     .and_then(|record| record.identity)
                     .map_or(refused(Reason::UnknownName), Answer::Binding)
             }
-            Call::TakePrekeys(name) => self.bundle(name, true),
-            Call::TakeLastResort(name) => self.bundle(name, false),
+            Call::TakePrekeys(name) => self.bundle(&own, name, true),
+            Call::TakeLastResort(name) => self.bundle(&own, name, false),
             Call::Send {
                 to,
                 message_id,
@@ -361,7 +373,9 @@ impl State {
         Answer::Done
     }
 
-    fn bundle(&mut self, name: &Name, with_one_time: bool) -> Answer<'static> {
+    fn bundle(&mut self, own: &Address, name: &Name, with_one_time: bool) -> Answer<'static> {
+        let taken = (self.clock.now_ms(), own.name(), name.clone());
+        self.ledger.taken.push(taken);
         let Some(record) = self.books.accounts.get_mut(name) else {
             return refused(Reason::UnknownName);
         };
@@ -382,25 +396,47 @@ impl State {
         from: Generation,
         to: Generation,
     ) -> Answer<'static> {
-        match self.lies.remove(&own.name()) {
+        let lie = self.lies.remove(&own.name());
+        let there = match lie {
             Some(Lie::Higher) => {
                 let mut random = [0; 16];
                 self.rng.fill_bytes(&mut random);
-                return Answer::Generation(Generation {
+                Some(Generation {
                     number: to.number + 50,
                     random: Bytes(random),
-                });
+                })
             }
-            Some(Lie::Lower) => return Answer::Generation(Generation::NONE),
-            None => {}
-        }
+            Some(Lie::Lower) => Some(Generation::NONE),
+            None => self.set_generation(own, from, to),
+        };
+        let moved = Moved {
+            from,
+            to,
+            there,
+            lie: lie.is_some(),
+        };
+        self.ledger.moved.push((own.name(), moved));
+        there.map_or(Answer::Done, Answer::Generation)
+    }
+
+    /// `None` if it moved on, else what is there.
+    fn set_generation(
+        &mut self,
+        own: &Address,
+        from: Generation,
+        to: Generation,
+    ) -> Option<Generation> {
+        let gullible = self.gullible;
         let record = self.record(own);
         let there = record.generation.unwrap_or(Generation::NONE);
-        if there != from && there != to {
-            return Answer::Generation(there);
+        if there != from && there != to && !gullible {
+            return Some(there);
         }
+        record.advances += i64::from(there != to);
         record.generation = Some(to);
-        Answer::Done
+        let advances = record.advances;
+        self.ledger.advances.insert((own.name(), to), advances);
+        None
     }
 
     fn send(
@@ -418,7 +454,7 @@ impl State {
         if kind == Kind::First && record.mailbox.values().filter(same).count() >= FIRSTS {
             return refused(Reason::MailboxFull);
         }
-        self.watch_keys(body);
+        self.watch_keys(&sender, body);
         let mail = Mail {
             sender,
             message_id,
@@ -445,7 +481,7 @@ impl State {
     }
 
     /// Looks whether a message key was used before, for another frame.
-    fn watch_keys(&mut self, body: &[u8]) {
+    fn watch_keys(&mut self, sender: &Address, body: &[u8]) {
         let Ok(envelope) = codec::decode::<Envelope<'_>>(body) else {
             return;
         };
@@ -459,7 +495,9 @@ impl State {
         );
         let hash = sha256(&[&frame.message_id.0, &frame.tag, frame.ciphertext]);
         let before = *self.keys.entry(key).or_insert(hash);
-        self.reused += u64::from(before != hash);
+        if before != hash {
+            self.ledger.reused.push(sender.name());
+        }
     }
 
     fn acknowledge(&mut self, from: u64, own: &Address, number: u64) {

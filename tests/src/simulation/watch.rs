@@ -3,6 +3,7 @@
 use std::io;
 
 use hostchat::client::{Event, Observer};
+use hostchat::vault::Notice;
 
 /// Something that somebody was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub enum What {
         /// The sentence.
         text: String,
     },
+    /// What the user has to be told once.
+    Notice(Notice),
     /// Anything else, as its debug text.
     Other(String),
 }
@@ -95,6 +98,7 @@ impl Observer for Watcher {
                 kind,
                 text: text.clone(),
             },
+            Event::Notice(notice) => What::Notice((*notice).clone()),
             other => What::Other(format!("{other:?}")),
         });
         Ok(())

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hostchat::client::{Client, Confirmation, Event, How, Observer};
 use hostchat::crash::simulated;
 use hostchat::error::{Error, Result};
 use hostchat::vault::Asked;
 use hostchat_core::crypto::hash::sha256;
-use hostchat_core::wire::{Address, RelayName};
+use hostchat_core::wire::{Address, Name, RelayName};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use tokio::runtime::{Builder, Runtime};
@@ -21,7 +22,7 @@ use zeroize::Zeroizing;
 use super::copy::Around;
 use super::relay::parse;
 use super::watch::Watcher;
-use super::{Clock, Copy, Image, Seen, SimRelay, What};
+use super::{Books, Clock, Copy, Image, Mail, Seen, SimRelay, What};
 
 const RELAY: &str = "relay.example:7443";
 
@@ -63,6 +64,15 @@ pub(super) enum Power {
     Fails(u64),
     /// At this point, after it was passed so many times; once.
     FailsAt(String, Arc<AtomicUsize>),
+}
+
+/// A world as it is now, to begin others with: who made what accounts, and what they have said.
+#[derive(Clone)]
+pub struct Template {
+    people: Vec<(String, Image)>,
+    books: Books,
+    sent: Vec<(Name, Mail)>,
+    age: Duration,
 }
 
 struct Person {
@@ -118,6 +128,41 @@ impl World {
             for other in names.iter().skip(n + 1) {
                 world.befriend(one, other);
             }
+        }
+        world
+    }
+
+    /// Everything as it is now, of everybody's present copy; their programs end.
+    pub fn template(&mut self) -> Template {
+        let names: Vec<String> = self.people.keys().cloned().collect();
+        let people = names.into_iter().map(|name| {
+            self.leave(&name);
+            let image = self.image(&name);
+            (name, image)
+        });
+        Template {
+            people: people.collect(),
+            books: self.relay.books(),
+            sent: self.relay.lock().sent.clone(),
+            age: {
+                let _inside = self.runtime.enter();
+                Duration::from_millis(self.clock.uptime_ms())
+            },
+        }
+    }
+
+    /// A world that begins as another one was, and goes on by its own seed: to make accounts costs more than a history.
+    pub fn like(seed: u64, template: &Template) -> Self {
+        let mut world = Self::new(seed);
+        world.wait(template.age);
+        world.relay.restore(&template.books);
+        world.relay.lock().sent.clone_from(&template.sent);
+        for (name, image) in &template.people {
+            let person = Person {
+                copies: vec![Copy::of(0, image)],
+                active: 0,
+            };
+            world.people.insert(name.clone(), person);
         }
         world
     }
@@ -205,6 +250,13 @@ impl World {
         &mut person.copies[person.active]
     }
 
+    /// Works with this copy of a home from now on.
+    pub fn use_copy(&mut self, who: &str, number: usize) {
+        let person = self.person(who);
+        person.copies[person.active].close();
+        person.active = number;
+    }
+
     /// How many copies of their home somebody has.
     pub fn copies(&mut self, who: &str) -> usize {
         self.person(who).copies.len()
@@ -220,8 +272,8 @@ impl World {
     /// Works with the next copy of a home from now on.
     pub(super) fn next_copy(&mut self, who: &str) {
         let person = self.person(who);
-        person.copies[person.active].close();
-        person.active = (person.active + 1) % person.copies.len();
+        let next = (person.active + 1) % person.copies.len();
+        self.use_copy(who, next);
     }
 
     fn person(&mut self, who: &str) -> &mut Person {
@@ -239,6 +291,17 @@ impl World {
             relay: self.relay.clone(),
             seed: self.rng.next_u64(),
         }
+    }
+
+    /// Looks into somebody's client, which is started if it does not run; it does not crash meanwhile.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn look<T>(&mut self, who: &str, work: impl AsyncFnOnce(&mut Client) -> Result<T>) -> T {
+        let power = std::mem::replace(&mut self.power, Power::Stays);
+        let outcome = self.act(who, async |client, _| work(client).await);
+        self.power = power;
+        outcome.unwrap()
     }
 
     /// Does something with somebody's client, which is started if it does not run, and left open. It may crash.
@@ -332,18 +395,58 @@ impl World {
 
     /// A program that goes on receiving gets at most `deliveries` and does what it does then, until it waits.
     pub fn step(&mut self, who: &str, deliveries: usize) -> Outcome<()> {
+        // Time passes only when nobody can go on, so this is over when the client waits.
+        self.follow(who, deliveries, Duration::from_millis(1))
+    }
+
+    /// A program that goes on receiving gets at most `deliveries` in this time, while nobody else does anything.
+    pub fn follow(&mut self, who: &str, deliveries: usize, time: Duration) -> Outcome<()> {
         let name = parse(who);
         self.relay.lock().allowance.insert(name.clone(), deliveries);
         let outcome = self.act(who, async |client, observer| {
-            // Time passes only when nobody can go on, so this is over when the client waits.
             tokio::select! {
                 biased;
                 result = client.receive(true, observer) => result,
-                () = tokio::time::sleep(Duration::from_millis(1)) => Ok(()),
+                () = tokio::time::sleep(time) => Ok(()),
             }
         });
         self.relay.lock().allowance.remove(&name);
         outcome
+    }
+
+    /// Everybody's program runs and receives for this time, all at once; nobody crashes. Gives why a program ended before.
+    pub fn together(&mut self, time: Duration) -> BTreeMap<String, Error> {
+        let names: Vec<String> = self.people.keys().cloned().collect();
+        self.some_together(&names, time)
+    }
+
+    /// As [`Self::together`], of these people only.
+    pub fn some_together(&mut self, names: &[String], time: Duration) -> BTreeMap<String, Error> {
+        let around: Vec<Around> = names.iter().map(|_| self.around()).collect();
+        let people = self.people.iter_mut().filter(|(n, _)| names.contains(n));
+        let programs = people.zip(&around).map(async |((name, person), around)| {
+            let copy = &mut person.copies[person.active];
+            let mut watcher = Watcher::default();
+            let run = async {
+                let client = copy.client(around).await?;
+                tokio::select! {
+                    biased;
+                    result = client.receive(true, &mut watcher) => result,
+                    () = tokio::time::sleep(time) => Ok(()),
+                }
+            };
+            let result = run.await;
+            (name.clone(), copy.number, watcher, result)
+        });
+        let ended = self.runtime.block_on(join_all(programs));
+        let mut errors = BTreeMap::new();
+        for (name, copy, watcher, result) in ended {
+            self.note(&name, copy, watcher);
+            if let Err(error) = result {
+                errors.insert(name, error);
+            }
+        }
+        errors
     }
 
     /// Hears a first message, as `hostchat accept` does; the program stays open.

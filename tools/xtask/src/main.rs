@@ -47,7 +47,7 @@ enum Chore {
         #[arg(long, value_enum, conflicts_with = "only")]
         on: Option<Emulator>,
     },
-    /// Runs the tests with large counts (kills, schedules, sequences): the same code, hours instead of minutes. Then fuzzes
+    /// Runs the tests with large counts (kills, schedules, sequences, histories): the same code, hours instead of minutes. Then fuzzes
     /// each target for a minute.
     Nightly,
     /// Fuzzes one target, or each, for so long. Installs nightly Rust and cargo-fuzz if they are missing.
@@ -138,6 +138,22 @@ fn demo() -> Result<(), Failed> {
     .run()
 }
 
+/// Real clients in one process. The programs are built without the feature, so it has a run and a profile of its own.
+const SIMULATION: &[&str] = &[
+    "test",
+    "--profile",
+    "simulation",
+    "--package",
+    "hostchat-tests",
+    "--features",
+    "simulation",
+    "--test",
+    "simulation",
+    "--",
+    // The table of the histories.
+    "--show-output",
+];
+
 fn test(only: Option<&str>) -> Result<(), Failed> {
     let started = std::time::Instant::now();
     setup::c_compiler()?;
@@ -168,6 +184,22 @@ fn test(only: Option<&str>) -> Result<(), Failed> {
         )
         .env("RUSTDOCFLAGS", "-D warnings"),
     ];
+    steps.push(cargo(
+        "lints of the simulation",
+        &[
+            "clippy",
+            "--package",
+            "hostchat-tests",
+            "--features",
+            "simulation",
+            "--lib",
+            "--test",
+            "simulation",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    ));
     steps.extend(check::chips());
     // The tests start these images in their emulators.
     steps.push(cargo("emulators", &[]).with(emulators));
@@ -177,6 +209,7 @@ fn test(only: Option<&str>) -> Result<(), Failed> {
     steps.push(cargo("images", &[]).with(images));
     steps.push(cargo("programs", &["build", "--workspace", "--bins"]));
     steps.push(cargo("tests", &["test", "--workspace", "--no-fail-fast"]));
+    steps.push(cargo("simulation", SIMULATION));
     // Once more with what they print: how many vectors passed and how many invalid ones were refused.
     let vectors = [
         "test",
@@ -255,6 +288,9 @@ fn nightly() -> Result<(), Failed> {
     .env("HOSTCHAT_REQUESTS", "100000")
     .env("HOSTCHAT_INPUTS", "100")
     .run()?;
+    cargo("simulation, large counts", SIMULATION)
+        .env("HOSTCHAT_HISTORIES", "10000")
+        .run()?;
     fuzz::fuzz(None, 60)
 }
 

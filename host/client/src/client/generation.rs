@@ -74,6 +74,10 @@ impl Client {
                 Some(next) => next,
                 None => {
                     let next = following(&token.current, &self.os);
+                    // Power may have failed when the token alone had adopted it: the two must go on having a pair in common.
+                    if copy.next == Some(token.current) {
+                        copy.current = token.current;
+                    }
                     copy.next = Some(next);
                     self.vault.save_generations(&copy, None)?;
                     crash::point("generation-noted");
