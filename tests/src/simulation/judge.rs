@@ -289,23 +289,30 @@ impl Judge {
                 None if flags.old_keys || flags.old_vault => {
                     flags.cannot_know = flags.old_keys && !before.findable;
                     if !before.findable {
-                        self.undetectable.push((who, before.dated, now));
+                        self.undetectable.push((who, before.dated, m.at));
                     }
                     (flags.old_keys, flags.old_vault) = (false, false);
                 }
                 Some(there)
                     if there.number >= m.to.number.saturating_sub(1) && there != current =>
                 {
+                    let (noted, stopped) = world.look(who, async |client| {
+                        let copy = client.vault().generations()?;
+                        let at = copy.as_ref().and_then(|copy| copy.surprised_at);
+                        let stopped = copy.is_some_and(|copy| copy.stopped);
+                        Ok((stopped || at.is_some_and(|at| at >= m.at), stopped))
+                    });
+                    if !noted {
+                        // Power failed first: it will be surprised once more.
+                        continue;
+                    }
                     let wrong = !self.word && !flags.old_keys && !lied.contains(&there);
                     self.found.false_alarms += usize::from(wrong);
                     flags.old_vault = false;
-                    let stopped = world.look(who, async |client| {
-                        Ok(client.vault().generations()?.is_some_and(|g| g.stopped))
-                    });
                     if !stopped {
                         (flags.old_keys, flags.cannot_know) = (false, false);
                         if !self.word {
-                            flags.surprises.push(now);
+                            flags.surprises.push(m.at);
                         }
                     }
                 }

@@ -7,6 +7,8 @@ use hostchat_core::wire::{Generation, Name};
 /// A compare-and-set of a generation, and what came of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Moved {
+    /// When, in milliseconds since 1970.
+    pub at: u64,
     /// What the client took for the present pair.
     pub from: Generation,
     /// What it asked for.

@@ -410,6 +410,7 @@ impl State {
             None => self.set_generation(own, from, to),
         };
         let moved = Moved {
+            at: self.clock.now_ms(),
             from,
             to,
             there,

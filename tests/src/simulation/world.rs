@@ -1,7 +1,7 @@
 //! The world: people, their homes, the relay, time and chance.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use hostchat::crash::simulated;
 use hostchat::error::{Error, Result};
 use hostchat::vault::Asked;
 use hostchat_core::crypto::hash::sha256;
-use hostchat_core::wire::{Address, Name, RelayName};
+use hostchat_core::wire::{Address, Generation, Name, RelayName};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use tokio::runtime::{Builder, Runtime};
@@ -72,6 +72,8 @@ pub struct Template {
     people: Vec<(String, Image)>,
     books: Books,
     sent: Vec<(Name, Mail)>,
+    /// For the judge: which generations are how old.
+    advances: HashMap<(Name, Generation), i64>,
     age: Duration,
 }
 
@@ -140,10 +142,16 @@ impl World {
             let image = self.image(&name);
             (name, image)
         });
+        let people = people.collect();
+        let (sent, advances) = {
+            let state = self.relay.lock();
+            (state.sent.clone(), state.ledger.advances.clone())
+        };
         Template {
-            people: people.collect(),
+            people,
             books: self.relay.books(),
-            sent: self.relay.lock().sent.clone(),
+            sent,
+            advances,
             age: {
                 let _inside = self.runtime.enter();
                 Duration::from_millis(self.clock.uptime_ms())
@@ -157,6 +165,8 @@ impl World {
         world.wait(template.age);
         world.relay.restore(&template.books);
         world.relay.lock().sent.clone_from(&template.sent);
+        let advances = template.advances.clone();
+        world.relay.lock().ledger.advances = advances;
         for (name, image) in &template.people {
             let person = Person {
                 copies: vec![Copy::of(0, image)],
