@@ -14,6 +14,7 @@ mod crash_code;
 mod crash_first;
 mod crash_healing;
 mod crash_messages;
+mod crash_migration;
 mod kills;
 mod locks;
 mod nats;
@@ -30,6 +31,7 @@ fn every_crash_point_of_the_client_is_cut_by_a_test() {
         .chain(crash_first::POINTS)
         .chain(crash_code::POINTS)
         .chain(crash_healing::POINTS)
+        .chain(crash_migration::POINTS)
         .flat_map(|points| points.iter().copied())
         .collect();
     let all: BTreeSet<&str> = hostchat::crash::POINTS.iter().copied().collect();

@@ -44,6 +44,8 @@ pub const POINTS: &[&str] = &[
     "prekeys-dropped",
     "sessions-superseded",
     "unopened-stored",
+    // a vault of an older format
+    "vault-migrated",
     // init
     "config-stored",
     "token-initialised",

@@ -177,3 +177,91 @@ impl Serialize for Raw<'_> {
         tuple.end()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+    use tempfile::TempDir;
+
+    use super::super::messages::Stored;
+    use super::super::tests::{address, key};
+    use super::super::{MAX_BODY, Sealer, Vault, schema};
+    use super::*;
+    use crate::os::Os;
+
+    /// Of messages, and as many ids besides.
+    const ROWS: u32 = 20_000;
+
+    fn id_of(n: u32) -> MessageId {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&n.to_le_bytes());
+        Bytes(id)
+    }
+
+    /// A vault of format 1 with so many texts from alice.
+    fn make_old(dir: &TempDir) {
+        let mut vault = Connection::open(dir.path().join("vault.db")).unwrap();
+        schema::prepare(&vault).unwrap();
+        let sealer = Sealer::new(&key(1));
+        let tx = vault.transaction().unwrap();
+        tx.execute_batch(schema::MIGRATIONS[0]).unwrap();
+        let meta = "INSERT INTO meta (key, value) VALUES ('commitment', ?1)";
+        tx.execute(meta, params![sealer.commitment().as_slice()])
+            .unwrap();
+        let mut buffer = [0; MAX_BODY];
+        for n in 1..=ROWS {
+            let text = format!("text {n}");
+            let row = MessageRow1 {
+                direction: Direction::In,
+                peer: address("alice@relay.example:7443"),
+                message_id: id_of(n),
+                sent_at: 1,
+                received_at: u64::from(n),
+                missing: 0,
+                verified: true,
+                text: &text,
+            };
+            let plain = codec::encode(&row, &mut buffer).unwrap();
+            let sealed = sealer.seal(messages::BODY, i64::from(n), plain);
+            tx.prepare_cached("INSERT INTO messages (id, state, body) VALUES (?1, 2, ?2)")
+                .unwrap()
+                .execute(params![n, sealed])
+                .unwrap();
+            tx.prepare_cached("INSERT INTO seen (id, state, day) VALUES (?1, 1, 1)")
+                .unwrap()
+                .execute(params![id_of(n).0.as_slice()])
+                .unwrap();
+        }
+        tx.pragma_update(None, "user_version", 1).unwrap();
+        tx.commit().unwrap();
+    }
+
+    #[test]
+    fn twenty_thousand_messages_are_brought_up_and_none_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        make_old(&dir);
+        let bytes = || std::fs::metadata(dir.path().join("vault.db")).map(|file| file.len());
+        let before = bytes().unwrap();
+        let start = std::time::Instant::now();
+        let open = || Vault::open(&dir.path().join("vault.db"), &key(1), Os::default()).unwrap();
+        let mut vault = open();
+        println!("{ROWS} messages in {:?}", start.elapsed());
+        for _ in 0..2 {
+            let messages = vault.history(None, ROWS as usize + 1).unwrap();
+            assert_eq!(messages.len(), ROWS as usize);
+            for (message, n) in messages.iter().zip(1..) {
+                assert_eq!(
+                    (message.text.as_str(), message.message_id, message.stored_at),
+                    (format!("text {n}").as_str(), id_of(n), u64::from(n))
+                );
+            }
+            for n in [1, ROWS / 2, ROWS] {
+                assert_eq!(vault.seen(&id_of(n)).unwrap(), Some(Stored::Committed));
+            }
+            assert_eq!(vault.seen(&id_of(ROWS + 1)).unwrap(), None);
+            drop(vault);
+            println!("{} bytes became {}", before, bytes().unwrap());
+            vault = open();
+        }
+    }
+}

@@ -56,6 +56,7 @@ pub use requests::{Added, Asked, Asking, Request};
 pub use seal::{Column, Sealer};
 pub use sent::Unconfirmed;
 
+use crate::crash;
 use crate::error::{Error, Result};
 use crate::os::Os;
 use crate::token::StorageKey;
@@ -147,6 +148,9 @@ impl Vault {
             }
             tx.transaction
                 .pragma_update(None, "user_version", schema::VERSION)?;
+            if from > 0 {
+                crash::point("vault-migrated");
+            }
             Ok(())
         })
     }
