@@ -112,7 +112,9 @@ checks! {
         lost_sessions_are_counted_until_a_generation_is_adopted_and_a_new_one_goes_on
         a_deleted_session_is_not_missed
         without_its_generation_record_every_session_is_superseded
-        without_its_replay_marks_a_token_retires_its_last_resort_prekeys;
+        without_its_replay_marks_a_token_retires_its_last_resort_prekeys
+        without_its_count_of_prekeys_a_token_gives_no_id_twice
+        without_its_record_of_answers_a_token_makes_the_next_one_wait;
     token::generation:
         a_generation_is_planned_adopted_and_kept
         the_same_again_writes_nothing

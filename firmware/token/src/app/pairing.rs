@@ -21,7 +21,7 @@ use super::cards::Origin;
 use super::commands::{Answer, answer_with, rng};
 use super::error::Failed;
 use super::session_record::{Contact, tag_of_address, tag_of_identity};
-use super::sessions::Place;
+use super::sessions::{Found, Place, or_damaged};
 use super::{Room, Work};
 use crate::env::{Env, TouchReason, Uptime};
 use crate::records::RecordId;
@@ -254,6 +254,19 @@ impl<E: Env> Work<'_, E> {
         Ok(forgotten)
     }
 
+    /// Where the record cannot be read, the answers are gone, and the next one has to wait as if all that are possible had
+    /// just been given.
+    pub(super) async fn mend_answers(&mut self) -> Result<(), Failed> {
+        if or_damaged(pin!(self.read_answers()).await)? == Found::Sound {
+            return Ok(());
+        }
+        let (sid, at) = (Bytes([0; 16]), self.env.now());
+        let answers = &mut self.room.answers;
+        answers.clear();
+        while answers.attempts.push(Attempt { sid, at }).is_ok() {}
+        pin!(self.save_answers(Growth::Update)).await
+    }
+
     /// Counts the answers that wait, for the status.
     pub(super) async fn count_pending(&mut self) -> Result<(), Failed> {
         pin!(self.read_answers()).await?;
@@ -269,7 +282,7 @@ impl<E: Env> Work<'_, E> {
     }
 
     /// Reads the pairing record to `room.answers`.
-    async fn read_answers(&mut self) -> Result<(), Failed> {
+    async fn read_answers(&mut self) -> Result<(), StoreError> {
         self.room.answers.clear();
         let buffer = &mut self.room.record;
         let Some(length) = pin!(self.store.read_sealed(
@@ -284,7 +297,7 @@ impl<E: Env> Work<'_, E> {
         let content = buffer.get(SEAL_OVERHEAD..SEAL_OVERHEAD + length);
         let parsed = self.room.answers.parse(content.unwrap_or_default());
         buffer.zeroize();
-        Ok(parsed?)
+        parsed
     }
 
     /// Stores `room.answers` as the pairing record.

@@ -11,6 +11,7 @@ use super::Work;
 use super::commands::{Answer, answer_with, rng};
 use super::error::Failed;
 use super::fields::Fields;
+use super::sessions::or_damaged;
 use crate::env::Env;
 use crate::records::RecordId;
 use crate::store::{Growth, SEAL_OVERHEAD, StoreError};
@@ -57,6 +58,12 @@ impl Prekeys {
 
     pub(super) fn has_last_resort(&self, id: u32) -> bool {
         self.last_resort.iter().flatten().any(|card| card.id == id)
+    }
+
+    /// The highest id there is, or 0.
+    fn highest(&self) -> u32 {
+        let cards = self.one_time.iter().chain(&self.last_resort).flatten();
+        cards.map(|card| card.id).max().unwrap_or(0)
     }
 
     /// Those of one kind, by id. No sort: the general one takes more flash than all of this file.
@@ -223,7 +230,8 @@ impl<E: Env> Work<'_, E> {
         Ok(())
     }
 
-    /// Learns which prekeys there are; a damaged one is dropped.
+    /// Learns which prekeys there are; a damaged one is dropped. Without the record of their ids all one-time prekeys are, so
+    /// that no id is given to two keys.
     pub(super) async fn load_prekeys(&mut self) -> Result<(), Failed> {
         let mut prekeys = Prekeys::new();
         for (index, record) in RecordId::one_times().enumerate() {
@@ -242,21 +250,31 @@ impl<E: Env> Work<'_, E> {
                 *place = Some(card);
             }
         }
-        let mut buffer = [0; SEAL_OVERHEAD + 5];
-        if pin!(
-            self.store
-                .read_sealed(&self.keyring.master, RecordId::PREKEYS, &mut buffer)
-        )
-        .await?
-        .is_some()
-        {
-            let mut fields = Fields::new(&buffer[SEAL_OVERHEAD..]);
-            fields.version(VERSION)?;
-            prekeys.next = fields.u32()?;
-            fields.finish()?;
-        }
+        or_damaged(pin!(self.load_next_id(&mut prekeys.next)).await)?;
+        let highest = prekeys.highest();
+        let lost = prekeys.next <= highest;
+        prekeys.next = prekeys.next.max(highest.saturating_add(1));
         prekeys.reserved = prekeys.next;
         self.keyring.prekeys = prekeys;
+        if lost {
+            pin!(self.drop_prekeys()).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads which id was not given yet, if that is written down.
+    async fn load_next_id(&mut self, next: &mut u32) -> Result<(), StoreError> {
+        let mut buffer = [0; SEAL_OVERHEAD + 5];
+        let read = self
+            .store
+            .read_sealed(&self.keyring.master, RecordId::PREKEYS, &mut buffer);
+        if pin!(read).await?.is_some() {
+            let mut fields = Fields::new(&buffer[SEAL_OVERHEAD..]);
+            fields.version(VERSION)?;
+            let read = fields.u32()?;
+            fields.finish()?;
+            *next = read;
+        }
         Ok(())
     }
 

@@ -273,6 +273,7 @@ impl<E: Env> Work<'_, E> {
     /// Learns at an unlock what there is, and redoes what a power cut kept from being done.
     pub(super) async fn take_stock(&mut self) -> Result<(), Failed> {
         pin!(self.load_prekeys()).await?;
+        pin!(self.mend_answers()).await?;
         let generation = or_damaged(pin!(self.load_generation()).await)?;
         let marks = self
             .room
@@ -346,12 +347,12 @@ impl<E: Env> Work<'_, E> {
 
 /// How a record was found.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Found {
+pub(super) enum Found {
     Sound,
     Damaged,
 }
 
-fn or_damaged(read: Result<(), StoreError>) -> Result<Found, StoreError> {
+pub(super) fn or_damaged(read: Result<(), StoreError>) -> Result<Found, StoreError> {
     match read {
         Ok(()) => Ok(Found::Sound),
         Err(StoreError::Damaged) => Ok(Found::Damaged),

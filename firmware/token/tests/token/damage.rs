@@ -185,3 +185,92 @@ pub(crate) fn without_its_replay_marks_a_token_retires_its_last_resort_prekeys()
     let again = begin(&mut a, &mut b, false, b"again");
     b.read(&again).unwrap();
 }
+
+/// What stays usable when any bit of the record that `write` makes is turned over: `see` is called on each token that says
+/// it is ready, after it was unlocked.
+fn with_each_bit_damaged(
+    b: &mut Person,
+    write: impl FnOnce(&mut Person),
+    mut see: impl FnMut(Person, usize),
+) {
+    let before = b.bench.flash.snapshot().dump().to_vec();
+    write(b);
+    for at in differences(&before, b.bench.flash.snapshot().dump()) {
+        let mut bench = b.bench.fork();
+        bench.flash.lock().dump_mut()[at] ^= 1 << (at % 8);
+        assert!(bench.power_cycle());
+        if bench.hello().unwrap().lifecycle == Lifecycle::Ready {
+            assert_eq!(bench.unlock(PIN), Ok(()), "{at}");
+            let address = b.address.clone();
+            see(Person { bench, address }, at);
+        }
+    }
+}
+
+#[cfg_attr(test, test)]
+pub(crate) fn without_its_count_of_prekeys_a_token_gives_no_id_twice() {
+    let (_, mut b) = two();
+    let (mut counted, mut lost) = (0, 0);
+    let newest = |b: &mut Person| b.bundle(true).one_time.unwrap().id;
+    let mut given = 0;
+    let write = |b: &mut Person| given = newest(b);
+    let mut tokens = Vec::new();
+    with_each_bit_damaged(&mut b, write, |b, at| tokens.push((b, at)));
+    for (mut b, at) in tokens {
+        let next = newest(&mut b);
+        assert!(next > given, "{at}: {next}");
+        if next > given + 1000 {
+            assert_eq!(b.prekeys().0.len(), 1, "{at}: those of before are gone");
+            lost += 1;
+        } else {
+            counted += 1;
+        }
+        b.restart();
+        assert!(newest(&mut b) > next, "{at}");
+    }
+    assert!(lost > 20, "{lost}");
+    println!("{lost} bits took the count, {counted} did not");
+}
+
+#[cfg_attr(test, test)]
+pub(crate) fn without_its_record_of_answers_a_token_makes_the_next_one_wait() {
+    let (mut a, mut b) = two();
+    let code = a.show_code(&b.address, false).unwrap();
+    let (offer, _) = a.offer().unwrap();
+    let (mut made_to_wait, mut forgotten) = (0, 0);
+    let write = |b: &mut Person| {
+        b.answer(&offer, code, false).unwrap();
+    };
+    with_each_bit_damaged(&mut b, write, |mut b, at| {
+        if b.status().pending == 1 {
+            return;
+        }
+        let mut carol = Person::new("carol", 3);
+        let code = carol.show_code(&b.address, false).unwrap();
+        let (offer, _) = carol.offer().unwrap();
+        match b.answer(&offer, code, false) {
+            // The item that names the record is gone as a whole: nobody knows that there was one.
+            Ok(_) => forgotten += 1,
+            refused => {
+                let seconds = 600;
+                assert_eq!(
+                    refused,
+                    failed(TokenError::TooManyAnswers { seconds }),
+                    "{at}"
+                );
+                made_to_wait += 1;
+            }
+        }
+        if made_to_wait == 1 {
+            b.bench.env.control().now.ms += 600_000;
+            let code = carol.show_code(&b.address, false).unwrap();
+            let (offer, _) = carol.offer().unwrap();
+            let (answer, _) = b.answer(&offer, code, false).unwrap();
+            carol.confirm(&answer).unwrap();
+            let hello = carol.seal(&b.address, b"hello").unwrap();
+            b.read(&hello).unwrap();
+        }
+    });
+    assert!(made_to_wait > 30, "{made_to_wait}");
+    println!("{made_to_wait} bits made the next answer wait, {forgotten} were forgotten");
+}
