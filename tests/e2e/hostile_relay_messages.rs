@@ -381,7 +381,7 @@ fn who_is_blocked_does_not_ask_again_for_every_message_that_comes() {
     }
     following.stop();
     assert_eq!(asked(), before + 1);
-    assert_eq!(outbox(&scene.alice, "bob"), 1);
+    assert_eq!(outbox(&scene.alice, "bob"), 1, "receipts are no texts");
     scene.relay.behave();
     scene.alice.run(&["recv"]).ok();
     assert_eq!(outbox(&scene.alice, "bob"), 0);

@@ -28,7 +28,8 @@ pub(super) async fn status(context: &Context, _args: StatusArgs) -> Result<()> {
     let mut client = context.client().await?;
     let address = client.address();
     let generations = client.vault().generations()?;
-    let outbox = client.vault().outbox()?.len();
+    let outbox = client.vault().outbox()?;
+    let outbox = outbox.iter().filter(|entry| entry.is_text()).count();
     let unconfirmed = client.vault().unconfirmed()?.len();
     let unopened = client.vault().unopened()?.len();
     let stopped = generations.as_ref().filter(|g| g.stopped).map(|g| g.dated);
@@ -54,7 +55,7 @@ pub(super) async fn status(context: &Context, _args: StatusArgs) -> Result<()> {
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     lines.push(format!(
         "{} in the outbox, {} not confirmed",
-        counted(count(outbox), "entry", "entries"),
+        counted(count(outbox), "text", "texts"),
         counted(count(unconfirmed), "message", "messages")
     ));
     if unopened > 0 {

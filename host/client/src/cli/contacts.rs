@@ -8,7 +8,7 @@ use super::{ContactsAction, ContactsArgs, prompt, requests};
 use crate::address::hex;
 use crate::client::{Client, Exported};
 use crate::error::{Error, Result};
-use crate::vault::{Contact, Trust};
+use crate::vault::{Contact, Outgoing, Trust};
 
 pub(super) async fn run(context: &Context, args: ContactsArgs) -> Result<()> {
     let action = args.action.unwrap_or(ContactsAction::List);
@@ -97,9 +97,10 @@ pub(super) fn print_export(exported: &Exported, output: Output) -> Result<()> {
 }
 
 fn list(client: &mut Client, output: Output) -> Result<()> {
-    let outbox = client.vault().outbox()?;
+    let mut texts = client.vault().outbox()?;
+    texts.retain(Outgoing::is_text);
     for contact in client.vault().contacts()? {
-        let waiting = outbox.iter().filter(|e| e.to == contact.address).count();
+        let waiting = texts.iter().filter(|e| e.to == contact.address).count();
         let mut line = format!(
             "{}  {}  {}",
             contact.name,

@@ -137,9 +137,7 @@ impl Client {
         let mut dead: HashMap<RelayName, String> = HashMap::new();
         let mut behind: HashSet<Address> = HashSet::new();
         let entries = self.vault.outbox()?;
-        let texts = entries
-            .iter()
-            .filter(|entry| matches!(entry.payload, Payload::Note { .. }));
+        let texts = entries.iter().filter(|entry| entry.is_text());
         let texts: HashSet<Address> = texts.map(|entry| entry.to.clone()).collect();
         for mut entry in entries {
             if behind.contains(&entry.to) || self.blocked_by.contains(&entry.to) {

@@ -42,6 +42,12 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
+    /// Whether it is a text, which `hostchat outbox` lists; the rest is the program's own.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        matches!(self.payload, Payload::Note { .. })
+    }
+
     /// The session in which it is sealed.
     pub fn session(&self) -> Option<SessionId> {
         let (_, envelope) = self.sealed.as_ref()?;
