@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use hostchat_core::wire::relay::{Call, Kind, Reason};
+use hostchat_core::wire::relay::{Call, Kind, Reason, WINDOW};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -22,6 +22,9 @@ const ANSWER: Duration = Duration::from_secs(4);
 
 /// How long a receiver may wait for what is stored before it counts as lost; an election takes seconds.
 const LOST: Duration = Duration::from_secs(60);
+
+/// Messages of one sender that a mailbox takes (`sender_percent`), less what may be shown and not acknowledged.
+const SHARE: u32 = 2_500 - 2 * WINDOW as u32;
 
 /// How long senders may wait when all servers are there, and when one is missing.
 const WHOLE: Duration = Duration::from_secs(120);
@@ -46,21 +49,22 @@ async fn log_in(places: &[Place], first: usize, name: &str, seed: [u8; 32]) -> C
     unreachable!("there is always another node")
 }
 
-/// What a sender has stored so far, and whether it shall stop.
-#[derive(Default)]
-struct Stored {
-    count: AtomicU32,
+/// How far a pair is, and whether its sender shall stop.
+#[derive(Debug, Default)]
+struct Pair {
+    stored: AtomicU32,
+    shown: AtomicU32,
     stop: AtomicBool,
 }
 
 /// Sends numbered messages until told to stop; returns how many were stored and the longest wait for one.
-async fn send(places: Arc<Vec<Place>>, pair: u8, stored: Arc<Stored>) -> (u32, Duration) {
+async fn send(places: Arc<Vec<Place>>, pair: u8, state: Arc<Pair>) -> (u32, Duration) {
     let name = format!("sender{pair}");
     let to = Person::with_seed(&format!("receiver{pair}"), [100 + pair; 32]);
     let mut at = usize::from(pair);
     let mut client = log_in(&places, at, &name, [pair; 32]).await;
     let (mut next, mut longest) = (0u32, Duration::ZERO);
-    while !stored.stop.load(Ordering::Relaxed) {
+    while !state.stop.load(Ordering::Relaxed) {
         let start = Instant::now();
         loop {
             let body = next.to_be_bytes();
@@ -69,6 +73,13 @@ async fn send(places: Arc<Vec<Place>>, pair: u8, stored: Arc<Stored>) -> (u32, D
                 .await;
             match tokio::time::timeout(ANSWER, client.next()).await {
                 Ok(Got::Stored(_)) => break,
+                Ok(Got::Refused(_, refusal)) if refusal.reason == Reason::MailboxFull => {
+                    // True, if the receiver is so far behind: receiving stands still longer than sending in some elections.
+                    let behind = next - state.shown.load(Ordering::Relaxed);
+                    assert!(behind > SHARE, "sender {pair}: full with {behind}");
+                    wait(1_000).await;
+                    continue;
+                }
                 Ok(Got::Refused(_, refusal)) => {
                     assert_eq!(refusal.reason, Reason::Internal, "sender {pair}");
                 }
@@ -80,7 +91,7 @@ async fn send(places: Arc<Vec<Place>>, pair: u8, stored: Arc<Stored>) -> (u32, D
         }
         longest = longest.max(start.elapsed());
         next += 1;
-        stored.count.store(next, Ordering::Relaxed);
+        state.stored.store(next, Ordering::Relaxed);
     }
     (next, longest)
 }
@@ -89,6 +100,7 @@ async fn send(places: Arc<Vec<Place>>, pair: u8, stored: Arc<Stored>) -> (u32, D
 async fn receive(
     places: Arc<Vec<Place>>,
     pair: u8,
+    state: Arc<Pair>,
     mut wanted: tokio::sync::watch::Receiver<Option<u32>>,
 ) -> Duration {
     let name = format!("receiver{pair}");
@@ -122,6 +134,7 @@ async fn receive(
                     // As the client does: what was not acknowledged may come again and is shown once.
                     if !shown.contains(&n) {
                         shown.push(n);
+                        state.shown.store(shown.len() as u32, Ordering::Relaxed);
                         longest = longest.max(last.elapsed());
                         last = Instant::now();
                     }
@@ -157,14 +170,18 @@ fn relay_folder(nats: &[NatsServer], name: &Path, log_days: u16) -> TempDir {
 struct Cluster {
     nats: Vec<NatsServer>,
     relays: Vec<Option<Process>>,
-    stored: Vec<Arc<Stored>>,
+    pairs: Vec<Arc<Pair>>,
 }
 
 impl Cluster {
     /// Lets this time pass, and then each sender has to store another message.
     async fn go_on(&self, ms: u64) {
         wait(ms).await;
-        assert!(self.store(WHOLE).await, "nothing is stored any more");
+        assert!(
+            self.store(WHOLE).await,
+            "nothing is stored any more: {:?}",
+            self.pairs
+        );
     }
 
     /// The same while a server is missing, if the others write. nats-server 2.10.27 may lose the connection between two when
@@ -173,17 +190,20 @@ impl Cluster {
     async fn go_on_if_possible(&self, ms: u64) {
         wait(ms).await;
         if !self.store(PARTIAL).await {
-            println!("the servers that are left have written nothing");
+            println!(
+                "the servers that are left have written nothing: {:?}",
+                self.pairs
+            );
         }
     }
 
     /// Whether each sender stores another message in this time.
     async fn store(&self, limit: Duration) -> bool {
-        let count = |stored: &Arc<Stored>| stored.count.load(Ordering::Relaxed);
-        let before: Vec<u32> = self.stored.iter().map(count).collect();
+        let count = |pair: &Arc<Pair>| pair.stored.load(Ordering::Relaxed);
+        let before: Vec<u32> = self.pairs.iter().map(count).collect();
         let start = Instant::now();
         let missing = || {
-            let now = self.stored.iter().map(count);
+            let now = self.pairs.iter().map(count);
             now.zip(&before).any(|(now, before)| now == *before)
         };
         while missing() {
@@ -233,24 +253,29 @@ async fn under_load(program: &Path, log_days: u16, faults: impl AsyncFnOnce(&mut
             drop(Client::register(&places[0], &person).await);
         }
     }
-    let (mut pairs, mut all_stored) = (Vec::new(), Vec::new());
+    let (mut pairs, mut states) = (Vec::new(), Vec::new());
     for pair in 0..PAIRS {
         let (tell, wanted) = tokio::sync::watch::channel(None);
-        let stored = Arc::new(Stored::default());
-        let sender = tokio::spawn(send(Arc::clone(&places), pair, Arc::clone(&stored)));
-        all_stored.push(stored);
-        let receiver = tokio::spawn(receive(Arc::clone(&places), pair, wanted));
+        let state = Arc::new(Pair::default());
+        let sender = tokio::spawn(send(Arc::clone(&places), pair, Arc::clone(&state)));
+        let receiver = tokio::spawn(receive(
+            Arc::clone(&places),
+            pair,
+            Arc::clone(&state),
+            wanted,
+        ));
+        states.push(state);
         pairs.push((sender, receiver, tell));
     }
     let mut cluster = Cluster {
         nats,
         relays,
-        stored: all_stored,
+        pairs: states,
     };
     cluster.go_on(1_500).await;
     faults(&mut cluster).await;
-    for stored in &cluster.stored {
-        stored.stop.store(true, Ordering::Relaxed);
+    for pair in &cluster.pairs {
+        pair.stop.store(true, Ordering::Relaxed);
     }
     let (mut stored, mut sent, mut received) = (0, Duration::ZERO, Duration::ZERO);
     for (sender, receiver, tell) in pairs {

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::super::StoreError;
-use super::link::{Link, Put, Which, unavailable};
+use super::link::{LEAVE, Link, Put, Which, unavailable};
 
 /// How often a server says that it is there while nothing happens.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -139,15 +139,25 @@ async fn mark(
     }
 }
 
+/// A server may write what it is given and deliver nothing: one that lost its connection to the server of each consumer. So it
+/// is left when no consumer delivers a record, or lasts, for [`LEAVE`].
 async fn follow(link: Arc<Link>, feed: Arc<Feed>, apply: Apply) {
+    let mut failing = None;
     loop {
-        match follow_once(&link, &feed, &apply).await {
-            Ok(()) => {}
-            Err(error) => {
-                tracing::debug!(stream = ?feed.which, %error, "followed anew");
-                tokio::time::sleep(PAUSE).await;
-            }
+        let (applied, start) = (feed.applied(), Instant::now());
+        let Err(error) = follow_once(&link, &feed, &apply).await else {
+            continue;
+        };
+        tracing::debug!(stream = ?feed.which, %error, "followed anew");
+        let worked = feed.applied() > applied || start.elapsed() >= LEAVE;
+        let since = failing.get_or_insert(start);
+        if worked {
+            failing = None;
+        } else if since.elapsed() >= LEAVE {
+            failing = None;
+            link.leave().await;
         }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

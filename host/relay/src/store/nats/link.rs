@@ -26,7 +26,7 @@ pub(super) const TRY: Duration = Duration::from_secs(2);
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
 /// A server that fails for so long may be cut off from the others, but not from this node: another one is asked. Some
 /// elections take longer, but then it costs nothing.
-const LEAVE: Duration = Duration::from_secs(4);
+pub(super) const LEAVE: Duration = Duration::from_secs(4);
 /// Between two attempts to connect again, times the number of attempts, up to ten.
 const RECONNECT: Duration = Duration::from_millis(50);
 /// Compares the revision of a subject with what the writer has seen.
@@ -356,10 +356,15 @@ impl Link {
             leave
         };
         if leave {
-            tracing::warn!("NATS fails: another server is asked");
-            // What fails here is that the client has ended.
-            let _ = self.client.force_reconnect().await;
+            self.leave().await;
         }
+    }
+
+    /// Connects to another server, or to the same one.
+    pub(super) async fn leave(&self) {
+        tracing::warn!("NATS fails: another server is asked");
+        // What fails here is that the client has ended.
+        let _ = self.client.force_reconnect().await;
     }
 
     fn stream_of(&self, subject: &str) -> &Stream {
