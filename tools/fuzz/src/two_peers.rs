@@ -242,10 +242,14 @@ impl Run {
         assert!(self.ids.insert(message_id.0), "a message id comes twice");
         let is_new = self.sealed.insert((key, header.n));
         assert!(is_new || self.restored, "a chain key has sealed twice");
-        let chains = &mut self.sides[side].chains;
+        let Side {
+            chains, receiver, ..
+        } = &mut self.sides[side];
         let known = chains.iter().position(|chain| *chain == key);
         let chain = known.unwrap_or(chains.len());
         if known.is_none() {
+            // The root chain steps on for a chain of either direction.
+            receiver.step += 1;
             chains.push(key);
         }
         self.frames.push(Genuine {
