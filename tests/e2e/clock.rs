@@ -7,7 +7,7 @@ use hostchat_tests::{Ended, Home, Running, World};
 use crate::support::{code_of, pair, texts};
 
 /// Runs `hostchat` in a home with its clock off by `offset`, as `faketime` takes it. Waits go on as they are.
-fn with_clock(offset: &str, home: &Home, arguments: &[&str]) -> Ended {
+pub(crate) fn with_clock(offset: &str, home: &Home, arguments: &[&str]) -> Ended {
     let inner = home.command(arguments);
     let mut command = Command::new("faketime");
     command

@@ -55,7 +55,7 @@ impl Pair {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder");
     for entry in std::fs::read_dir(from).expect("a home").flatten() {
         let kind = entry.file_type().expect("a file");
@@ -65,13 +65,13 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn replace(home: &Path, by: &Path) {
+pub(crate) fn replace(home: &Path, by: &Path) {
     std::fs::remove_dir_all(home).expect("deleted");
     copy(by, home);
 }
 
 /// Kinds of the notes that a command printed.
-fn notes(ended: &Ended) -> Vec<String> {
+pub(crate) fn notes(ended: &Ended) -> Vec<String> {
     let notes = events(ended, "note").into_iter();
     notes
         .filter_map(|note| note["kind"].as_str().map(str::to_owned))
@@ -79,7 +79,7 @@ fn notes(ended: &Ended) -> Vec<String> {
 }
 
 /// Contents of the outbox, and what of it waits only for its receipt.
-fn unconfirmed(home: &Home) -> Vec<String> {
+pub(crate) fn unconfirmed(home: &Home) -> Vec<String> {
     events(&home.run(&["outbox", "--json"]).ok(), "outbox")
         .iter()
         .filter_map(|entry| entry["text"].as_str().map(str::to_owned))

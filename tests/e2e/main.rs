@@ -15,6 +15,8 @@ mod errors_secrets;
 mod errors_token;
 mod errors_usage;
 mod healing;
+mod healing_damage;
+mod healing_relay;
 mod hostile_codes;
 mod hostile_first;
 mod hostile_pairing;

@@ -52,3 +52,28 @@ pub(crate) fn other_code(code: &str) -> String {
 pub(crate) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
+
+/// Texts in the history of a home, each with `in`, or with what became of it: `confirmed`, `not confirmed`, `never confirmed`.
+pub(crate) fn history(home: &Home, peer: &str) -> Vec<(String, String)> {
+    let shown = home.run(&["history", peer, "--json"]).ok();
+    let events = events(&shown, "history").into_iter();
+    events
+        .map(|event| {
+            let text = event["text"].as_str().unwrap_or_default().to_owned();
+            let state = match event["state"].as_str() {
+                Some(state) => state,
+                None if event["direction"] == "in" => "in",
+                None => "confirmed",
+            };
+            (text, state.to_owned())
+        })
+        .collect()
+}
+
+/// Those texts with that state, as [`history`] gives them.
+pub(crate) fn all(state: &str, texts: &[&str]) -> Vec<(String, String)> {
+    let texts = texts.iter();
+    texts
+        .map(|text| ((*text).to_owned(), state.to_owned()))
+        .collect()
+}

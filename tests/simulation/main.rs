@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use hostchat_tests::simulation::{Template, World, run};
 
+mod forgeries;
 mod histories;
 mod world;
 

@@ -1,7 +1,9 @@
 //! Bytes that anybody can make who reads what passes the relay: no key is needed for them.
 
 use hostchat_core::wire::relay::Kind;
-use hostchat_core::wire::{Bytes, Envelope, EnvelopeBytes, Frame, MAX_FRAME, codec};
+use hostchat_core::wire::{
+    Bytes, Envelope, EnvelopeBytes, FirstHeader, Frame, MAX_FRAME, SUITE, codec,
+};
 
 use super::{Mail, World};
 
@@ -16,6 +18,8 @@ pub enum Forgery {
     UnknownSession,
     /// A first message under the identity of the sender, with a body that no key opens.
     First,
+    /// The same with an invented header, for prekeys that lie at the relay and that the receiver has.
+    Invented,
 }
 
 impl World {
@@ -46,20 +50,27 @@ impl World {
         match how {
             Forgery::BadTag => {}
             Forgery::FarAhead => header.n += 5000,
-            Forgery::UnknownSession | Forgery::First => header.session = Bytes(self.bytes()),
+            Forgery::UnknownSession | Forgery::First | Forgery::Invented => {
+                header.session = Bytes(self.bytes());
+            }
         }
         let message_id = Bytes(self.bytes());
         let mut forged: heapless::Vec<u8, MAX_FRAME> =
             codec::encode_vec(&header).expect("a header");
-        for part in [&message_id.0, &self.bytes(), frame.ciphertext] {
+        for part in [&message_id.0, &self.bytes::<16>(), frame.ciphertext] {
             forged.extend_from_slice(part).expect("a short frame");
         }
-        let envelope = match (how, &envelope) {
-            (Forgery::First, Envelope::First { header, .. }) => Envelope::First {
-                header: header.clone(),
+        let header = match (how, envelope) {
+            (Forgery::First, Envelope::First { header, .. }) => Some(header),
+            (Forgery::Invented, _) => Some(self.invented(to, from)),
+            _ => None,
+        };
+        let envelope = match header {
+            Some(header) => Envelope::First {
+                header,
                 frame: &forged,
             },
-            _ => Envelope::Message { frame: &forged },
+            None => Envelope::Message { frame: &forged },
         };
         let body: EnvelopeBytes = codec::encode_vec(&envelope).expect("an envelope");
         let mail = Mail {
@@ -73,8 +84,24 @@ impl World {
         true
     }
 
-    fn bytes(&mut self) -> [u8; 16] {
-        let mut bytes = [0; 16];
+    /// The header of a first message that `from` never wrote; no prekey is taken for it.
+    fn invented(&mut self, to: &str, from: &str) -> FirstHeader {
+        let (identity, _, _) = self.relay().public(from);
+        let (_, last_resort, one_time) = self.relay().public(to);
+        FirstHeader {
+            suite: SUITE,
+            identity,
+            sender: Self::address(from),
+            receiver: Self::address(to),
+            last_resort,
+            one_time,
+            ephemeral: Bytes(self.bytes()),
+            kem: Bytes(self.bytes()),
+        }
+    }
+
+    fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
         for part in bytes.chunks_mut(8) {
             part.copy_from_slice(&self.draw(u64::MAX).to_le_bytes());
         }

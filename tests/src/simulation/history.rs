@@ -323,7 +323,7 @@ impl History {
         let writer = self.other(away);
         self.say(&format!("{away} is away, {writer} writes"));
         self.world.leave(away);
-        let before = self.taken(writer, away);
+        let before = self.world.relay().taken(writer, away);
         for _ in 0..14 {
             self.together(&[writer], 10 * HOUR);
             let how = self.any(&FORGERIES[..3]);
@@ -332,15 +332,7 @@ impl History {
             self.text(writer, away);
             self.together(&[writer], 4 * HOUR);
         }
-        self.judge.found.away = self.taken(writer, away) - before;
-    }
-
-    fn taken(&self, by: &str, of: &str) -> usize {
-        let state = self.world.relay().lock();
-        let taken = state.ledger.taken.iter();
-        taken
-            .filter(|t| t.1.as_str() == by && t.2.as_str() == of)
-            .count()
+        self.judge.found.away = self.world.relay().taken(writer, away) - before;
     }
 
     fn forge(&mut self, to: &'static str) {

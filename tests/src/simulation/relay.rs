@@ -224,6 +224,28 @@ impl SimRelay {
         self.lock().leave(&parse(to), mail);
     }
 
+    /// How often `by` has taken prekeys of `of`, with which a session begins.
+    pub fn taken(&self, by: &str, of: &str) -> usize {
+        let (by, of, state) = (parse(by), parse(of), self.lock());
+        let taken = state.ledger.taken.iter();
+        taken.filter(|t| t.1 == by && t.2 == of).count()
+    }
+
+    /// What anybody can know of an account: its identity, and the ids of prekeys that lie there.
+    ///
+    /// # Panics
+    /// If there is no such account, or it has left no prekeys.
+    pub(super) fn public(&self, name: &str) -> (IdentityClaim, u32, Option<u32>) {
+        let state = self.lock();
+        let record = state.books.accounts.get(&parse(name));
+        let record = record.expect("an account");
+        (
+            record.identity.expect("an identity"),
+            record.last_resort.expect("prekeys").id,
+            record.one_time.front().map(|key| key.id),
+        )
+    }
+
     /// Takes all one-time prekeys of an account away.
     pub fn drain(&self, name: &str) {
         if let Some(record) = self.lock().books.accounts.get_mut(&parse(name)) {

@@ -282,6 +282,7 @@ fn nightly() -> Result<(), Failed> {
     .env("HOSTCHAT_SCHEDULES", "1000000")
     .env("HOSTCHAT_SEQUENCES", "100000")
     .env("HOSTCHAT_FRAMES", "1000000")
+    .env("HOSTCHAT_CROSSINGS", "100000")
     .env("HOSTCHAT_KILLS", "1000")
     .env("HOSTCHAT_FLIPS", "3000")
     .env("HOSTCHAT_CODES", "100000")

@@ -1,7 +1,7 @@
 //! The token as its host sees it: whole conversations, power cuts, random commands, stored images.
 //!
-//! Counts can be set: `HOSTCHAT_SEQUENCES` (random command sequences), `HOSTCHAT_FRAMES` (noisy frames), `HOSTCHAT_CUTS` (cuts at every n-th flash operation
-//! instead of every one). Most of this runs on a chip too: `firmware/boards/check` includes this file and lists what.
+//! Counts can be set: `HOSTCHAT_SEQUENCES` (random command sequences), `HOSTCHAT_FRAMES` (noisy frames), `HOSTCHAT_CROSSINGS`
+//! (crossing renewals), `HOSTCHAT_CUTS` (cuts at every n-th flash operation instead of every one). Most of this runs on a chip too: `firmware/boards/check` includes this file and lists what.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,6 +13,8 @@ extern crate alloc;
 
 pub(crate) mod contacts;
 pub(crate) mod conversation;
+#[cfg(test)]
+mod crossing;
 pub(crate) mod damage;
 pub(crate) mod generation;
 pub(crate) mod golden;

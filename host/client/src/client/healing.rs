@@ -154,16 +154,18 @@ impl Client {
 }
 
 /// While nobody answers, the wait before the next session doubles: 1 hour, 2, 4, up to 7 days. Once, a first message that
-/// was refused is followed at once by one without a one-time prekey.
+/// was refused is followed at once by one without a one-time prekey: not later, since anybody can forge what is refused, and
+/// nine sessions in 14 days are enough.
 fn may_renew(conversation: &Conversation, unanswered: bool, now: u64) -> bool {
     if !unanswered || conversation.renewals == 0 {
         return true;
     }
-    if conversation.refused_first && !conversation.renewed_alone {
-        return true;
-    }
     let doublings = u32::from(conversation.renewals - 1).min(16);
     let wait = (ANSWER_MS << doublings).min(LONGEST_WAIT_MS);
+    let is_early = wait <= LONGEST_WAIT_MS / 2;
+    if conversation.refused_first && !conversation.renewed_alone && is_early {
+        return true;
+    }
     now.saturating_sub(conversation.renewed_at) >= wait
 }
 
@@ -186,6 +188,8 @@ mod tests {
         assert!(!may_renew(&conversation, true, LONGEST_WAIT_MS));
         assert!(may_renew(&conversation, true, hour + LONGEST_WAIT_MS));
         conversation.refused_first = true;
+        assert!(!may_renew(&conversation, true, hour), "too late");
+        conversation.renewals = 7;
         assert!(may_renew(&conversation, true, hour));
         conversation.renewed_alone = true;
         assert!(!may_renew(&conversation, true, hour));

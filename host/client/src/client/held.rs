@@ -6,11 +6,13 @@
 //! ```
 
 use hostchat_core::icd::TokenError;
-use hostchat_core::wire::{Address, Envelope, Frame, codec};
+use hostchat_core::wire::{Address, Envelope, Frame, IdentityClaim, MessageId, codec};
 
 use super::Client;
 use super::drops::Kind;
 use super::event::{Observer, note};
+use super::receive::counted;
+use crate::crash;
 use crate::error::{Error, Result};
 use crate::vault::{Asked, Request};
 
@@ -20,12 +22,15 @@ enum Opening {
     Opened,
     /// It was stored before.
     Repeat,
+    /// It was written for a prekey that is gone; the request is still there.
+    Stale(MessageId),
     /// The token will never open it.
     Refused(TokenError),
 }
 
 impl Client {
-    /// Opens the first messages of a sender, after its relay was asked for its identity.
+    /// Opens the first messages of a sender, after its relay was asked for its identity. Those for a prekey that is gone are
+    /// asked for in a new session.
     ///
     /// # Errors
     /// `Binding` if that relay knows another identity; `IdentityChanged` without `accept_changed`; `Unreadable` if the token
@@ -44,6 +49,7 @@ impl Client {
         let forged = self.vault.bind_requests(from, Some(&bound))?;
         self.drops.count(Kind::Forged, "", Some(from), forged);
         let (mut any, mut opened, mut refused) = (false, false, None);
+        let mut stale = Vec::new();
         for request in requests.iter().filter(|r| r.identity == bound) {
             any = true;
             if self.is_changed(request)? && !accept_changed {
@@ -51,8 +57,15 @@ impl Client {
             }
             match self.open_held(request, accept_changed, observer).await? {
                 Opening::Opened | Opening::Repeat => opened = true,
+                Opening::Stale(id) => stale.push((request.id, id)),
                 Opening::Refused(why) => refused = Some(why),
             }
+        }
+        if !stale.is_empty() {
+            self.ensure_session_to_ask(from, &bound, accept_changed)
+                .await?;
+            self.ask_anew(from, &stale, observer)?;
+            opened = true;
         }
         match refused {
             Some(why) if !opened => Err(Error::Unreadable {
@@ -79,6 +92,10 @@ impl Client {
             }
             match self.open_held(&request, false, observer).await {
                 Ok(Opening::Opened | Opening::Repeat) => any = true,
+                Ok(Opening::Stale(id)) => {
+                    self.ask_anew(&request.from, &[(request.id, id)], observer)?;
+                    any = true;
+                }
                 Ok(Opening::Refused(why)) => self.some_refused(&request.from, why)?,
                 Err(Error::Token(error @ (TokenError::Storage | TokenError::Random))) => {
                     return Err(error.into());
@@ -96,6 +113,52 @@ impl Client {
             self.flush_noting(observer).await?;
         }
         self.tell_drops_if_drained(observer)
+    }
+
+    /// Begins a session with somebody whose first message cannot be opened, unless there is one: for the last-resort prekey
+    /// alone, since a relay that gives one prekey twice may give others twice. A crash behind it leaves the requests, which are
+    /// then those of a contact.
+    async fn ensure_session_to_ask(
+        &mut self,
+        from: &Address,
+        identity: &IdentityClaim,
+        accept_changed: bool,
+    ) -> Result<()> {
+        let contact = self.vault.contact_at(from)?;
+        let is_known = contact.is_some_and(|c| c.identity == Some(*identity));
+        if is_known && self.current_session(from).await?.is_some() {
+            return Ok(());
+        }
+        let relay = self.at(&from.relay()).await?;
+        let bundle = relay.take_last_resort(from.name()).await?;
+        if bundle.identity != *identity {
+            return Err(Error::Binding(from.to_string()));
+        }
+        let contact = self.vault.contact_or_new(from)?;
+        self.begin_with(contact, bundle, accept_changed).await
+    }
+
+    /// Asks a contact for what first messages carried whose prekey is gone, in place of the requests.
+    fn ask_anew(
+        &mut self,
+        from: &Address,
+        stale: &[(i64, MessageId)],
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        for (request, id) in stale {
+            self.vault.note_unopened(from, *id, false)?;
+            crash::point("unopened-stored");
+            self.vault.delete_request(*request)?;
+        }
+        self.vault.ask(from, self.os.now_ms())?;
+        let count = u32::try_from(stale.len()).unwrap_or(u32::MAX);
+        let text = format!(
+            "{} of {from} cannot be opened: the key that {} written for is used up. {from} is asked to send {} again",
+            counted(count, "first message", "first messages"),
+            if count == 1 { "it was" } else { "they were" },
+            if count == 1 { "it" } else { "them" }
+        );
+        note(observer, "asked_again", text)
     }
 
     fn first_messages(&mut self, from: Option<&Address>) -> Result<Vec<Request>> {
@@ -139,6 +202,10 @@ impl Client {
             Err(Error::Token(TokenError::Replayed)) if self.was_stored(&envelope)? => {
                 Opening::Repeat
             }
+            Err(Error::Token(TokenError::Prekey)) => match message_id(&envelope) {
+                Some(id) => return Ok(Opening::Stale(id)),
+                None => Opening::Refused(TokenError::Prekey),
+            },
             Err(Error::Token(TokenError::IdentityChanged)) => {
                 return Err(Error::IdentityChanged(request.from.to_string()));
             }
@@ -159,13 +226,16 @@ impl Client {
 
     /// Whether the message in an envelope is in the vault.
     fn was_stored(&mut self, envelope: &[u8]) -> Result<bool> {
-        let id = codec::decode::<Envelope<'_>>(envelope)
-            .ok()
-            .and_then(|envelope| Frame::parse(envelope.frame()?).ok())
-            .map(|frame| frame.message_id);
-        match id {
+        match message_id(envelope) {
             Some(id) => Ok(self.vault.seen(&id)?.is_some()),
             None => Ok(false),
         }
     }
+}
+
+/// The id of the message in an envelope.
+fn message_id(envelope: &[u8]) -> Option<MessageId> {
+    let envelope = codec::decode::<Envelope<'_>>(envelope).ok()?;
+    let frame = Frame::parse(envelope.frame()?).ok()?;
+    Some(frame.message_id)
 }

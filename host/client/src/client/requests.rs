@@ -107,8 +107,14 @@ impl Client {
         header: &FirstHeader,
         observer: &mut dyn Observer,
     ) -> Result<Handled> {
-        if !self.has_prekeys_of(header).await? {
-            let why = "written for keys that your token does not have";
+        // A one-time prekey that is gone was given twice: that is asked for when the user accepts it.
+        if !self
+            .token
+            .prekeys()
+            .await?
+            .has_last_resort(header.last_resort)
+        {
+            let why = "written for keys that your token does not have; it is sent again when you write there";
             return self.dropped(delivered, why, observer);
         }
         let (from, identity) = (&header.sender, &header.identity);
@@ -242,12 +248,6 @@ impl Client {
         let forged = self.vault.bind_requests(from, bound.as_ref())?;
         self.drops.count(Kind::Forged, "", Some(from), forged);
         Ok(())
-    }
-
-    /// Whether the token still has the prekeys of a first message.
-    async fn has_prekeys_of(&mut self, header: &FirstHeader) -> Result<bool> {
-        let kept = self.token.prekeys().await?;
-        Ok(kept.open(header.last_resort, header.one_time))
     }
 
     fn tell_request(

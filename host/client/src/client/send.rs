@@ -378,7 +378,9 @@ impl Client {
     ) -> Result<()> {
         let address = contact.address.clone();
         let claimed = bundle.identity;
-        let unexpected = contact.expected.is_some_and(|expected| expected != claimed);
+        // A token that lost its sessions with a contact does not know that one's identity any more.
+        let known = [contact.expected, contact.identity];
+        let unexpected = known.into_iter().flatten().any(|known| known != claimed);
         let started = if unexpected && !accept_changed {
             Err(Error::Token(TokenError::IdentityChanged))
         } else {

@@ -31,12 +31,11 @@ pub struct Prekeys {
 }
 
 impl Prekeys {
-    /// Whether a first message that names these prekeys can be opened.
+    /// Whether a last-resort prekey still opens first messages.
     #[must_use]
-    pub fn open(&self, last_resort: u32, one_time: Option<u32>) -> bool {
+    pub fn has_last_resort(&self, id: u32) -> bool {
         let mut live = self.last_resort.iter().chain(&self.older);
-        live.any(|key| key.id == last_resort)
-            && one_time.is_none_or(|id| self.one_time.iter().any(|key| key.id == id))
+        live.any(|key| key.id == id)
     }
 }
 

@@ -84,7 +84,7 @@ impl Vault {
             tx.change_conversation(peer, |c| {
                 c.renewals = c.renewals.saturating_add(1);
                 c.renewed_at = now;
-                c.renewed_alone = alone;
+                c.renewed_alone |= alone;
                 c.refused_first = false;
                 c.renew = false;
             })?;

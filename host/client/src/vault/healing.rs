@@ -116,7 +116,7 @@ pub struct Conversation {
     pub renewals: u8,
     /// When the last one was begun, milliseconds since 1970.
     pub renewed_at: u64,
-    /// The session that was begun last used no one-time prekey.
+    /// One of these sessions used no one-time prekey.
     pub renewed_alone: bool,
     /// A first message of the peer was refused for its prekey.
     pub refused_first: bool,
