@@ -306,6 +306,7 @@ fn relay(lines: &mut BTreeMap<String, String>) {
             Event::Reply { .. } => Event::Reply { id: 200, answer: Answer::Done },
             Event::Deliver(_) => Event::Deliver(Delivery {
                 number: 9, sender: address("a@h:1"), stored_at: 1_700_000_000_000, message_id: Bytes([1; 16]), body: b"body",
+                fingerprint: Some(Bytes([2; 32])),
             }),
             Event::Drained => Event::Drained,
             Event::Closing(_) => Event::Closing(refusal()),

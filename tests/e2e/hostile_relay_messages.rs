@@ -38,6 +38,7 @@ fn messages_doubled_reordered_misdelivered_and_under_false_names_are_shown_once_
                 for altered in alter::fields(&mail.body, &foreign) {
                     all.push(Mail {
                         body: altered.bytes,
+                        fingerprint: None,
                         ..mail.clone()
                     });
                 }

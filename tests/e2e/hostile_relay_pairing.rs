@@ -316,6 +316,7 @@ fn every_altered_form_of_message_3_is_passed_over_and_the_honest_one_counts_once
             let mut all: Vec<_> = altered
                 .map(|altered| Mail {
                     body: altered.bytes,
+                    fingerprint: None,
                     ..mail.clone()
                 })
                 .collect();

@@ -98,10 +98,11 @@ pub(crate) fn is_confirmed(mail: &Mail) -> bool {
     matches!(codec::decode(&mail.body), Ok(Envelope::Confirmed { .. }))
 }
 
-/// The same mail with another envelope in it.
+/// The same mail with another envelope in it, of which the relay does not say who has logged in.
 pub(crate) fn with(mail: &Mail, envelope: &Envelope<'_>) -> Mail {
     Mail {
         body: encode(envelope),
+        fingerprint: None,
         ..mail.clone()
     }
 }

@@ -28,6 +28,7 @@ mod hostile_support;
 mod requests;
 mod requests_codes;
 mod requests_flood;
+mod requests_identity;
 mod support;
 mod terminal;
 mod token;

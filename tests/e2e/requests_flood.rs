@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hostchat_core::wire::relay::{Account, Call, Kind};
-use hostchat_core::wire::{Address, Envelope};
+use hostchat_core::wire::{Address, Envelope, IdentityClaim};
 use hostchat_tests::hostile::mallory::encode;
 use hostchat_tests::hostile::{Call as Asked, Caller, Mallory};
 use hostchat_tests::{Home, Relay, World};
@@ -15,18 +15,24 @@ use hostchat_tests::{Home, Relay, World};
 use crate::hostile_support::{Scene, ended_well};
 use crate::support::{code_of, events, texts};
 
-fn address(name: &str, relay: &Relay) -> Address {
+pub(crate) fn address(name: &str, relay: &Relay) -> Address {
     Address::parse(&format!("{name}@{}", relay.host_port())).expect("an address")
 }
 
 /// A relay that limits nobody's rate or share of a mailbox, so that a flood reaches its receiver.
 fn unlimited(world: &World, name: &str) -> Relay {
+    with_limits(world, name, "sender_percent = 100\nguests_percent = 100\n")
+}
+
+/// A relay that limits nobody's rate, and the shares of a mailbox as `shares` says.
+pub(crate) fn with_limits(world: &World, name: &str, shares: &str) -> Relay {
     let mut relay = world.relay_with(name, &[]);
     relay.stop().ok();
     let rates = [
         "calls",
         "sends",
         "pairings",
+        "guest_pairings",
         "firsts",
         "prekeys_taken",
         "prekeys_given",
@@ -35,7 +41,7 @@ fn unlimited(world: &World, name: &str) -> Relay {
         .iter()
         .map(|rate| format!("{rate} = {{ burst = 1, per_minute = 0 }}\n"))
         .collect();
-    let lines = format!("{lines}sender_percent = 100\nguests_percent = 100\n");
+    let lines = lines + shares;
     std::fs::OpenOptions::new()
         .append(true)
         .open(relay.folder().join("relay.toml"))
@@ -46,12 +52,14 @@ fn unlimited(world: &World, name: &str) -> Relay {
 }
 
 /// Somebody who is logged in at bob's relay and leaves offers there, in whatever name: as many as are allowed so far.
-struct Flood {
+pub(crate) struct Flood {
     allowed: Arc<AtomicUsize>,
     sent: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// Seed of whoever leaves a flood.
+pub(crate) const FLOODER: u64 = 77;
 /// As many as the flood can send.
 const NO_END: usize = usize::MAX - 1;
 /// The flood is over.
@@ -59,11 +67,22 @@ const OVER: usize = usize::MAX;
 
 impl Flood {
     fn start(relay: &Relay, login: Account, claimed: &Address, bob: &Address) -> Self {
+        Self::start_with(relay, login, claimed, bob, None)
+    }
+
+    /// With the identity that the offers carry, if it is not that of who has logged in.
+    pub(crate) fn start_with(
+        relay: &Relay,
+        login: Account,
+        claimed: &Address,
+        bob: &Address,
+        copied: Option<IdentityClaim>,
+    ) -> Self {
         let (allowed, sent) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (limit, count) = (Arc::clone(&allowed), Arc::clone(&sent));
         let (at, claimed, bob) = (relay.host_port().to_owned(), claimed.clone(), bob.clone());
         let thread = std::thread::spawn(move || {
-            let mut mallory = Mallory::new(77);
+            let mut mallory = Mallory::new(FLOODER);
             let mut line = Caller::connect(&at);
             let signed = mallory.login(login, &line.relay, &line.challenge.0, &line.exporter);
             line.log_in(signed).expect("logged in");
@@ -73,7 +92,8 @@ impl Flood {
                     return;
                 }
                 if count.load(Ordering::SeqCst) < limit {
-                    let (_, offer) = mallory.offer(&claimed, &bob, "111111");
+                    let (_, mut offer) = mallory.offer(&claimed, &bob, "111111");
+                    offer.public.identity = copied.unwrap_or(offer.public.identity);
                     let body = encode(&Envelope::PairOffer(offer));
                     line.call(&Call::Send {
                         to: bob.name(),
@@ -95,8 +115,8 @@ impl Flood {
         flood
     }
 
-    /// Leaves some more offers: a mailbox takes 64, so only as many as leave room for others.
-    fn leave(&self, more: usize) {
+    /// Leaves some more offers: a mailbox takes 64, so only as many as leave room for others where there are no shares.
+    pub(crate) fn leave(&self, more: usize) {
         let all = self.sent.load(Ordering::SeqCst) + more;
         self.allowed.store(all, Ordering::SeqCst);
         while self.sent.load(Ordering::SeqCst) < all {
@@ -105,7 +125,7 @@ impl Flood {
         }
     }
 
-    fn end(mut self) -> usize {
+    pub(crate) fn end(mut self) -> usize {
         self.allowed.store(OVER, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the flood ends");

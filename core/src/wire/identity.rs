@@ -42,6 +42,16 @@ impl IdentityClaim {
         )?;
         Ok(Identity { claim: *self, sign })
     }
+
+    /// The fingerprint (SPEC §5.2) of the two keys, whether or not they are sound and bound to each other.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        Transcript::new()
+            .item(label::FINGERPRINT.as_bytes())
+            .item(&[SUITE])
+            .item(&self.sign.0)
+            .item(&self.dh.0)
+            .finish()
+    }
 }
 
 impl Identity {
@@ -77,12 +87,7 @@ impl Identity {
 
     /// SHA-256 over lv_cat("hostchat/1 fingerprint", suite, both public keys).
     pub fn fingerprint(&self) -> [u8; 32] {
-        Transcript::new()
-            .item(label::FINGERPRINT.as_bytes())
-            .item(&[SUITE])
-            .item(&self.claim.sign.0)
-            .item(&self.claim.dh.0)
-            .finish()
+        self.claim.fingerprint()
     }
 
     /// The 60 digits that two people compare: 30 of each fingerprint, the smaller first (SPEC §5.3).

@@ -299,6 +299,9 @@ pub struct Delivery<'a> {
     pub message_id: MessageId,
     /// An encoded envelope.
     pub body: &'a [u8],
+    /// The fingerprint (SPEC §5.2) of the identity that the sender proved when it logged in, as the relay claims; `None` if
+    /// the message was stored by a relay of version 1.
+    pub fingerprint: Option<Bytes<32>>,
 }
 
 /// What a relay answers. Append-only.

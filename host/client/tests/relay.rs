@@ -138,6 +138,7 @@ fn delivery(number: u64) -> Event<'static> {
         stored_at: 0,
         message_id: Bytes([1; 16]),
         body: b"anything",
+        fingerprint: Some(Bytes([2; 32])),
     })
 }
 

@@ -9,7 +9,7 @@ use hostchat_core::wire::relay::{
     Answer, BLOCKED_PAGE, Call, Event, Kind, PREKEY_STOCK, Reason, Refusal,
 };
 use hostchat_core::wire::{
-    Address, Generation, IdentityClaim, MAX_ENVELOPE, MessageId, Name, Prekey, PrekeyBundle,
+    Address, Bytes, Generation, IdentityClaim, MAX_ENVELOPE, MessageId, Name, Prekey, PrekeyBundle,
 };
 
 use crate::blobs;
@@ -244,7 +244,7 @@ pub(crate) async fn send(
         .take(member.caller, now)
         .map_err(relay.limited())?;
     match kind {
-        Kind::Pairing => rates.pairings.take(member.caller, now),
+        Kind::Pairing => rates.take_pairing(member.caller, &to, now),
         Kind::First => rates.firsts.take(member.caller, now),
         Kind::Message => Ok(()),
     }
@@ -254,6 +254,7 @@ pub(crate) async fn send(
         sender: member.address.clone(),
         sender_key: member.sender_key().to_owned(),
         guest: member.user.is_none(),
+        fingerprint: Some(Bytes(member.identity.fingerprint())),
         message_id,
         kind,
         body: Arc::from(body),

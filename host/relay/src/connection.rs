@@ -199,6 +199,7 @@ fn encode(message: &Message) -> Result<Encoded, Broken> {
         stored_at: message.stored_at,
         message_id: message.message_id,
         body: &message.body,
+        fingerprint: message.fingerprint,
     }))
 }
 

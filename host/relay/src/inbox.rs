@@ -146,6 +146,7 @@ mod tests {
         Arc::new(Message {
             number,
             sender: Address::parse("a@h:1").unwrap(),
+            fingerprint: None,
             stored_at: 0,
             message_id: Bytes([0; 16]),
             body: vec![0; length].into(),

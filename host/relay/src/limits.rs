@@ -28,7 +28,7 @@ pub const CONNECTION_BYTES: u64 = 160 * 1024;
 /// writes, the rest for token buckets in a flood of addresses and for what the allocator does not give back.
 pub const BASE_MIB: u32 = 96;
 /// What a message that waits on NATS takes in a node's memory, in bytes.
-pub const NATS_MESSAGE_BYTES: u64 = 400;
+pub const NATS_MESSAGE_BYTES: u64 = 440;
 /// Most writes that wait for the writer thread, over all connections: at most 8 MiB of parts of blobs.
 pub const WRITE_QUEUE: usize = 1024;
 /// Most writes in one transaction: beyond a few hundred, a larger group no longer pays for its latency.
@@ -95,7 +95,7 @@ pub const MAX_BUCKETS: usize = 65_536;
 pub const NODE_WORD_MS: u64 = 2_000;
 /// Words that a node may miss before it counts as gone: two that were lost, and a slow third.
 pub const NODE_SILENCE: u32 = 3;
-/// Most callers of one kind of rate in one word of a node about what was spent there: with ten kinds it stays below half
+/// Most callers of one kind of rate in one word of a node about what was spent there: with a dozen kinds it stays below half
 /// of what a server takes, the rest comes two seconds later.
 pub const NODE_SPENT: usize = 1_000;
 /// Longest time, in milliseconds, that a pause between two runs of the relay counts towards expiry: one day.
@@ -140,6 +140,9 @@ pub struct Limits {
     pub sends: Rate,
     /// Pairing messages sent per account: three codes of three runs each with room; guessing is no use beyond.
     pub pairings: Rate,
+    /// Pairing messages of all guests of one IP address (/64 for IPv6) to one mailbox: with the time that each of them lies
+    /// there, fewer than the share of all guests. Identities cost nothing, networks do.
+    pub guest_pairings: Rate,
     /// First messages sent per account: a person writes to few strangers; a spammer to many.
     pub firsts: Rate,
     /// Prekeys left per account, and stocks dropped: a token fills up its sixteen at once, then one for each that is used.
@@ -163,9 +166,10 @@ pub struct Limits {
     pub mailbox_pairings: u32,
     /// First messages in one mailbox: more requests of strangers than anybody reads.
     pub mailbox_firsts: u32,
-    /// Percentage of a mailbox (of each figure above) that one sender may fill: nobody locks the others out alone.
+    /// Percentage of a mailbox (of each figure above) that one sender may fill: nobody locks the others out alone. A guest is
+    /// counted by the identity proved at the login, since any guest may claim any address.
     pub sender_percent: u32,
-    /// Percentage that all guests together may fill: they may claim any address, registered users may not.
+    /// Percentage that all guests together may fill: each may make as many identities as it likes.
     pub guests_percent: u32,
     /// Days until an unfetched message expires, and for which message ids are remembered.
     pub message_days: u32,
@@ -205,6 +209,7 @@ impl Default for Limits {
             calls: rate(4_000, 60_000),
             sends: rate(2_000, 600),
             pairings: rate(30, 3),
+            guest_pairings: rate(16, 1),
             firsts: rate(60, 6),
             prekeys_put: rate(128, 12),
             generations: rate(300, 60),
@@ -301,4 +306,19 @@ impl Limits {
 
 fn mib(mib: u32) -> u64 {
     u64::from(mib) * 1024 * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairings_of_guests_of_one_network_never_fill_the_share_of_all_guests() {
+        let limits = Limits::default();
+        let Rate { burst, per_minute } = limits.guest_pairings;
+        // They lie there until the sweep after their time.
+        let lie = limits.pairing_minutes + u32::try_from(SWEEP_MS.div_ceil(60_000)).unwrap();
+        let share = limits.mailbox_pairings * limits.guests_percent / 100;
+        assert!(burst + per_minute * lie < share);
+    }
 }

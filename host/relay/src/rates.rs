@@ -25,6 +25,8 @@ pub(crate) struct Rates {
     pub(crate) calls: Buckets<Caller>,
     pub(crate) sends: Buckets<Caller>,
     pub(crate) pairings: Buckets<Caller>,
+    /// By the mailbox as well.
+    pub(crate) guest_pairings: Buckets<(Network, Name)>,
     pub(crate) firsts: Buckets<Caller>,
     pub(crate) prekeys_put: Buckets<Caller>,
     pub(crate) generations: Buckets<Caller>,
@@ -41,6 +43,7 @@ pub struct Spent {
     registrations: Vec<(Network, u32)>,
     sends: Vec<(Caller, u32)>,
     pairings: Vec<(Caller, u32)>,
+    guest_pairings: Vec<((Network, String), u32)>,
     firsts: Vec<(Caller, u32)>,
     prekeys_put: Vec<(Caller, u32)>,
     generations: Vec<(Caller, u32)>,
@@ -58,6 +61,7 @@ impl Rates {
             calls: Buckets::new(limits.calls),
             sends: Buckets::new(limits.sends),
             pairings: Buckets::new(limits.pairings),
+            guest_pairings: Buckets::new(limits.guest_pairings),
             firsts: Buckets::new(limits.firsts),
             prekeys_put: Buckets::new(limits.prekeys_put),
             generations: Buckets::new(limits.generations),
@@ -68,13 +72,31 @@ impl Rates {
         }
     }
 
+    /// Takes one pairing message to a mailbox, or says in how many milliseconds there will be one.
+    pub(crate) fn take_pairing(
+        &self,
+        caller: Caller,
+        to: &Name,
+        uptime_ms: u64,
+    ) -> Result<(), u32> {
+        self.pairings.take(caller, uptime_ms)?;
+        match caller {
+            Caller::Guest(network) => self.guest_pairings.take((network, to.clone()), uptime_ms),
+            Caller::User(_) => Ok(()),
+        }
+    }
+
     /// What was taken here that was not told yet; the rest of much comes with the next call.
     pub(crate) fn spent(&self) -> Spent {
         let given = self.prekeys_given.spent().into_iter();
+        let of_guests = self.guest_pairings.spent().into_iter();
         Spent {
             registrations: self.registrations.spent(),
             sends: self.sends.spent(),
             pairings: self.pairings.spent(),
+            guest_pairings: of_guests
+                .map(|((network, to), n)| ((network, to.to_string()), n))
+                .collect(),
             firsts: self.firsts.spent(),
             prekeys_put: self.prekeys_put.spent(),
             generations: self.generations.spent(),
@@ -90,6 +112,10 @@ impl Rates {
         self.registrations.charge(spent.registrations, uptime_ms);
         self.sends.charge(spent.sends, uptime_ms);
         self.pairings.charge(spent.pairings, uptime_ms);
+        let of_guests = spent.guest_pairings.into_iter();
+        let of_guests =
+            of_guests.filter_map(|((network, to), n)| Some(((network, Name::parse(&to).ok()?), n)));
+        self.guest_pairings.charge(of_guests, uptime_ms);
         self.firsts.charge(spent.firsts, uptime_ms);
         self.prekeys_put.charge(spent.prekeys_put, uptime_ms);
         self.generations.charge(spent.generations, uptime_ms);
@@ -109,6 +135,7 @@ impl Spent {
             registrations,
             sends,
             pairings,
+            guest_pairings,
             firsts,
             prekeys_put,
             generations,
@@ -129,6 +156,7 @@ impl Spent {
         ];
         registrations.is_empty()
             && prekeys_given.is_empty()
+            && guest_pairings.is_empty()
             && callers.iter().all(|spent| spent.is_empty())
     }
 }
@@ -149,6 +177,10 @@ mod tests {
             here.pairings.take(user, 0).unwrap();
             here.pairings.take(guest, 0).unwrap();
         }
+        for _ in 0..limits.guest_pairings.burst {
+            let to = Name::parse("carol").unwrap();
+            here.guest_pairings.take((network, to), 0).unwrap();
+        }
         for _ in 0..limits.registrations.burst {
             here.registrations.take(network, 0).unwrap();
         }
@@ -161,7 +193,10 @@ mod tests {
             assert_eq!(there.pairings.take(caller, 5_000), Err(20_000));
         }
         assert!(there.registrations.take(network, 5_000).is_err());
-        assert!(there.prekeys_given.take(name, 5_000).is_err());
+        assert!(there.prekeys_given.take(name.clone(), 5_000).is_err());
+        let to = Name::parse("carol").unwrap();
+        assert!(there.guest_pairings.take((network, to), 5_000).is_err());
+        assert_eq!(there.guest_pairings.take((network, name), 5_000), Ok(()));
         let other = Caller::User(AccountId(8));
         assert_eq!(there.pairings.take(other, 5_000), Ok(()));
         assert!(here.spent().is_empty(), "told once");

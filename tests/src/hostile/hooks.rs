@@ -1,7 +1,7 @@
 //! Where the adversary stands: between what arrives and what is kept, and between what is asked and what is answered.
 
 use hostchat_core::wire::relay::{Event, Kind, MAX_RELAY_MESSAGE};
-use hostchat_core::wire::{Address, IdentityClaim, MessageId, Name, PrekeyBundle, codec};
+use hostchat_core::wire::{Address, Bytes, IdentityClaim, MessageId, Name, PrekeyBundle, codec};
 
 /// A body on its way to a mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Mail {
     pub kind: Kind,
     /// An encoded envelope, if it is honest.
     pub body: Vec<u8>,
+    /// Of the identity that the sender proved, as the receiver is told.
+    pub fingerprint: Option<Bytes<32>>,
 }
 
 /// What a client asked, by name.

@@ -165,7 +165,7 @@ impl Mallory {
         }
     }
 
-    /// A mail in anybody's name, under a message id of its own.
+    /// A mail in anybody's name, under a message id of its own, from whoever has logged in as mallory.
     pub fn mail(&mut self, sender: &Address, to: &Address, kind: Kind, body: Vec<u8>) -> Mail {
         Mail {
             to: to.name(),
@@ -173,6 +173,7 @@ impl Mallory {
             message_id: self.bytes::<16>() as MessageId,
             kind,
             body,
+            fingerprint: Some(Bytes(self.claim().fingerprint())),
         }
     }
 }

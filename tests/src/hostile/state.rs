@@ -7,7 +7,7 @@ use hostchat_core::wire::relay::{
     Refusal, Request, WINDOW,
 };
 use hostchat_core::wire::{
-    Address, Generation, IdentityClaim, Name, Prekey, PrekeyBundle, PrekeyKind, RelayName,
+    Address, Bytes, Generation, IdentityClaim, Name, Prekey, PrekeyBundle, PrekeyKind, RelayName,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -28,6 +28,8 @@ struct Record {
 /// One connection.
 struct Connection {
     account: Option<Address>,
+    /// As proved by the login.
+    identity: Option<IdentityClaim>,
     out: UnboundedSender<Frame>,
     /// Number of the last mail that was delivered on it, if it asked for deliveries.
     delivered: Option<u64>,
@@ -154,6 +156,7 @@ impl State {
         self.next_connection += 1;
         let connection = Connection {
             account: None,
+            identity: None,
             out,
             delivered: None,
             in_flight: 0,
@@ -210,6 +213,11 @@ impl State {
                 message_id: *message_id,
                 kind: *kind,
                 body: body.to_vec(),
+                fingerprint: self
+                    .connections
+                    .get(&from)
+                    .and_then(|connection| connection.identity)
+                    .map(|identity| Bytes(identity.fingerprint())),
             }),
             (Ask::Acknowledge { number }, Some(account)) => {
                 self.acknowledge(from, &account.name(), *number)
@@ -301,6 +309,7 @@ impl State {
         };
         if let Some(connection) = self.connections.get_mut(&from) {
             connection.account = Some(account);
+            connection.identity = Some(login.identity);
         }
         Answer::Done
     }
@@ -446,6 +455,7 @@ impl Mail {
             stored_at: 1_800_000_000_000,
             message_id: self.message_id,
             body: &self.body,
+            fingerprint: self.fingerprint,
         }))
     }
 }

@@ -79,6 +79,8 @@ impl World {
             kind: Kind::Message,
             stored_at: self.now_ms(),
             body: body.to_vec(),
+            // The relay is in it, and does not say who has logged in.
+            fingerprint: None,
         };
         self.relay().leave(to, mail);
         true

@@ -145,7 +145,7 @@ impl SimLine {
         let seat = state.seats.get_mut(&self.seat)?;
         seat.delivered.insert(number);
         seat.in_flight.insert(number);
-        Some(Pushed::Deliver(delivered(number, mail)))
+        Some(Pushed::Deliver(Box::new(delivered(number, mail))))
     }
 }
 
@@ -156,6 +156,7 @@ fn delivered(number: u64, mail: Mail) -> Delivered {
         stored_at: mail.stored_at,
         message_id: mail.message_id,
         body: mail.body,
+        fingerprint: mail.fingerprint,
     }
 }
 

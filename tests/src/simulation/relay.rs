@@ -38,6 +38,8 @@ pub struct Mail {
     pub stored_at: u64,
     /// An encoded envelope, if it is honest.
     pub body: Vec<u8>,
+    /// Of the identity that the sender proved, as the receiver is told.
+    pub fingerprint: Option<Bytes<32>>,
 }
 
 #[derive(Clone, Default)]
@@ -72,6 +74,7 @@ pub enum Lie {
 #[derive(Default)]
 pub(super) struct Seat {
     pub(super) account: Option<Address>,
+    identity: Option<IdentityClaim>,
     pub(super) receiving: bool,
     pub(super) delivered: BTreeSet<u64>,
     pub(super) in_flight: BTreeSet<u64>,
@@ -311,6 +314,7 @@ impl State {
         };
         if let Some(seat) = self.seats.get_mut(&seat) {
             seat.account = Some(account);
+            seat.identity = Some(login.identity);
         }
         Answer::Done
     }
@@ -356,7 +360,19 @@ impl State {
                 message_id,
                 kind,
                 body,
-            } => self.send(own, to, *message_id, *kind, body),
+            } => {
+                let proved = self.seats.get(&from).and_then(|seat| seat.identity);
+                let fingerprint = proved.map(|identity| Bytes(identity.fingerprint()));
+                let mail = Mail {
+                    sender: own,
+                    message_id: *message_id,
+                    kind: *kind,
+                    stored_at: self.clock.now_ms(),
+                    body: body.to_vec(),
+                    fingerprint,
+                };
+                self.send(to, mail)
+            }
             Call::Acknowledge { number } => {
                 self.acknowledge(from, &own, *number);
                 Answer::Done
@@ -462,31 +478,17 @@ impl State {
         None
     }
 
-    fn send(
-        &mut self,
-        sender: Address,
-        to: &Name,
-        message_id: MessageId,
-        kind: Kind,
-        body: &[u8],
-    ) -> Answer<'static> {
+    fn send(&mut self, to: &Name, new: Mail) -> Answer<'static> {
         let Some(record) = self.books.accounts.get(to) else {
             return refused(Reason::UnknownName);
         };
-        let same = |mail: &&Mail| mail.kind == Kind::First && mail.sender == sender;
-        if kind == Kind::First && record.mailbox.values().filter(same).count() >= FIRSTS {
+        let same = |mail: &&Mail| mail.kind == Kind::First && mail.sender == new.sender;
+        if new.kind == Kind::First && record.mailbox.values().filter(same).count() >= FIRSTS {
             return refused(Reason::MailboxFull);
         }
-        self.watch_keys(&sender, body);
-        let mail = Mail {
-            sender,
-            message_id,
-            kind,
-            stored_at: self.clock.now_ms(),
-            body: body.to_vec(),
-        };
-        self.sent.push((to.clone(), mail.clone()));
-        self.leave(to, mail);
+        self.watch_keys(&new.sender, &new.body);
+        self.sent.push((to.clone(), new.clone()));
+        self.leave(to, new);
         Answer::Stored
     }
 

@@ -212,7 +212,7 @@ impl Client {
             .get_mut(&home)
             .ok_or(Error::Internal("no connection"))?;
         match connection.next().await? {
-            Pushed::Deliver(delivered) => Ok(Some(delivered)),
+            Pushed::Deliver(delivered) => Ok(Some(*delivered)),
             Pushed::Drained => {
                 self.drained = true;
                 Ok(None)
@@ -231,7 +231,7 @@ impl Client {
         self.at(&home).await?.ping().await?;
         while let Some(pushed) = self.connections.get_mut(&home).and_then(|c| c.try_next()) {
             if let Pushed::Deliver(delivered) = pushed {
-                self.handle(delivered, observer).await?;
+                self.handle(*delivered, observer).await?;
             }
         }
         Ok(())

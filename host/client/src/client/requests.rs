@@ -1,7 +1,7 @@
 //! Who asks: offers of a pairing, and first messages of people without a session, which wait for the user.
 //!
 //! ```text
-//!  delivery ─▶ in order? ─▶ from whom it says, as our relay authenticated it? ─▶ identity?
+//!  delivery ─▶ in order? ─▶ from whom it says, under the identity proved to our relay? ─▶ identity of the address?
 //!                                   address at our relay: it says, at once ─┤ another: dropped
 //!                                   a contact's elsewhere: as well
 //!                                   any other address: its relay is asked when the user names it; until then "not checked"
@@ -35,6 +35,13 @@ enum Binding {
     Wrong,
     /// That relay was not asked, or did not say.
     Open,
+}
+
+/// Whether the sender of a delivery proved this identity to our relay, as far as our relay says. An identity is public, so
+/// that anybody may copy one into an offer.
+fn proves(delivered: &Delivered, identity: &IdentityClaim) -> bool {
+    let proved = delivered.fingerprint;
+    proved.is_none_or(|fingerprint| fingerprint.0 == identity.fingerprint())
 }
 
 impl Client {
@@ -84,6 +91,9 @@ impl Client {
         if self.vault.seen(&id)? == Some(Stored::Committed) {
             return Ok(Handled::Quiet);
         }
+        if !proves(delivered, &header.identity) {
+            return self.forged(&header.sender, observer);
+        }
         let contact = self.vault.contact_at(&header.sender)?;
         match contact.as_ref().and_then(|c| c.identity) {
             Some(known) if known == header.identity => {
@@ -131,7 +141,7 @@ impl Client {
         asked: Asked,
         observer: &mut dyn Observer,
     ) -> Result<Handled> {
-        if delivered.sender != *from {
+        if delivered.sender != *from || !proves(delivered, identity) {
             return self.forged(from, observer);
         }
         let checked = match self.binding_of(from, identity).await? {

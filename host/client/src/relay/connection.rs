@@ -54,13 +54,15 @@ pub struct Delivered {
     pub message_id: MessageId,
     /// An encoded envelope, or anything.
     pub body: Vec<u8>,
+    /// The fingerprint of the identity that its sender proved to the relay, as the relay claims; `None` if it does not say.
+    pub fingerprint: Option<Bytes<32>>,
 }
 
 /// What comes without being asked for.
 #[derive(Debug)]
 pub enum Pushed {
     /// One body from the mailbox.
-    Deliver(Delivered),
+    Deliver(Box<Delivered>),
     /// Everything that lay in the mailbox has been delivered.
     Drained,
 }
@@ -442,7 +444,7 @@ async fn read<S>(
                 }
                 continue;
             }
-            Ok(Event::Deliver(delivery)) => Pushed::Deliver(owned(&delivery)),
+            Ok(Event::Deliver(delivery)) => Pushed::Deliver(Box::new(owned(&delivery))),
             Ok(Event::Drained) => Pushed::Drained,
             Ok(Event::Closing(refusal)) => return end(&shared, Gone::Refused(refusal)),
             Ok(Event::Challenge { .. }) => return end(&shared, Gone::Broke("a second challenge")),
@@ -465,6 +467,7 @@ fn owned(delivery: &Delivery<'_>) -> Delivered {
         stored_at: delivery.stored_at,
         message_id: delivery.message_id,
         body: delivery.body.to_vec(),
+        fingerprint: delivery.fingerprint,
     }
 }
 

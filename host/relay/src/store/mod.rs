@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 
 use hostchat_core::wire::relay::{BlobId, Kind};
 use hostchat_core::wire::{
-    Address, Generation, IdentityClaim, MessageId, Name, Prekey, PrekeyBundle, PrekeyRef,
+    Address, Bytes, Generation, IdentityClaim, MessageId, Name, Prekey, PrekeyBundle, PrekeyRef,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -65,6 +65,8 @@ pub struct NewMessage {
     pub sender_key: String,
     /// Whether the sender is an account of another relay.
     pub guest: bool,
+    /// Fingerprint (SPEC §5.2) of the identity that the sender proved; `None` for a message that a version before stored.
+    pub fingerprint: Option<Bytes<32>>,
     /// Drawn by the sender.
     pub message_id: MessageId,
     /// For limits and expiry.
@@ -80,6 +82,8 @@ pub struct Message {
     pub number: u64,
     /// Who left it.
     pub sender: Address,
+    /// As in [`NewMessage`].
+    pub fingerprint: Option<Bytes<32>>,
     /// Wall time of the storing, milliseconds since 1970.
     pub stored_at: u64,
     /// As sent.

@@ -90,6 +90,7 @@ pub(super) fn append(tx: &mut Tx<'_>, new: &NewMessage) -> Result<Appended> {
         bytes: new.body.len() as u64,
         sender: new.sender.as_str(),
         guest: new.guest,
+        fingerprint: new.fingerprint.map(|f| f.0),
     };
     let limits = tx.limits;
     let refusal = if !tx.room {
@@ -109,7 +110,7 @@ pub(super) fn append(tx: &mut Tx<'_>, new: &NewMessage) -> Result<Appended> {
         Kind::First | Kind::Message => limits.message_ms(),
     };
     let (number, stored_at) = (tx.next_number()?, tx.age.wall_ms());
-    tx.prepare("INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?
+    tx.prepare("INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?
         .execute((
             number.cast_signed(),
             mailbox.0,
@@ -120,6 +121,7 @@ pub(super) fn append(tx: &mut Tx<'_>, new: &NewMessage) -> Result<Appended> {
             stored_at.cast_signed(),
             now.saturating_add(life).cast_signed(),
             &*new.body,
+            new.fingerprint.map(|f| f.0),
         ))?;
     tx.usage(mailbox)?.add(&parcel);
     if tx.log_ms > 0 {
@@ -128,6 +130,7 @@ pub(super) fn append(tx: &mut Tx<'_>, new: &NewMessage) -> Result<Appended> {
     let message = Message {
         number,
         sender: new.sender.clone(),
+        fingerprint: new.fingerprint,
         stored_at,
         message_id: new.message_id,
         body: Arc::clone(&new.body),
@@ -138,7 +141,8 @@ pub(super) fn append(tx: &mut Tx<'_>, new: &NewMessage) -> Result<Appended> {
 
 pub(super) fn acknowledge(tx: &mut Tx<'_>, mailbox: AccountId, number: u64) -> Result<()> {
     let mut delete = tx.connection.prepare_cached(
-        "DELETE FROM message WHERE number = ?1 AND mailbox = ?2 RETURNING kind, length(body), sender, guest",
+        "DELETE FROM message WHERE number = ?1 AND mailbox = ?2
+         RETURNING kind, length(body), sender, guest, iif(guest, fingerprint, NULL)",
     )?;
     let mut rows = delete.query((number.cast_signed(), mailbox.0))?;
     if let Some(row) = rows.next()? {
@@ -147,6 +151,7 @@ pub(super) fn acknowledge(tx: &mut Tx<'_>, mailbox: AccountId, number: u64) -> R
             bytes: row.get::<_, i64>(1)?.cast_unsigned(),
             sender: row.get_ref(2)?.as_str()?,
             guest: row.get(3)?,
+            fingerprint: row.get(4)?,
         };
         tx.cache.remove(mailbox, &parcel);
     }

@@ -149,12 +149,14 @@ CREATE TABLE blob_gone (
 ";
 
 /// The generation of an account's keys (see generation.rs); none for an account that never had one. `number` is unsigned.
+/// With a message, the fingerprint of the identity that its sender proved; NULL for one that was stored before.
 const V6: &str = "
 CREATE TABLE generation (
     account INTEGER PRIMARY KEY,
     number  INTEGER NOT NULL CHECK (number <> 0),
     random  BLOB NOT NULL CHECK (length(random) = 16)
 ) STRICT;
+ALTER TABLE message ADD COLUMN fingerprint BLOB CHECK (length(fingerprint) = 32);
 ";
 
 /// A file that is ours, or new, and not newer than this program.

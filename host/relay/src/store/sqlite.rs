@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hostchat_core::wire::relay::BlobId;
-use hostchat_core::wire::{Address, Generation, IdentityClaim, MessageId, Name, Prekey};
+use hostchat_core::wire::{Address, Bytes, Generation, IdentityClaim, MessageId, Name, Prekey};
 use rusqlite::{Connection, OptionalExtension, Row};
 use tokio::sync::mpsc;
 
@@ -243,7 +243,7 @@ impl Store for Sqlite {
         let now = self.age.now_ms().cast_signed();
         self.read(move |connection| {
             let mut messages = connection.prepare_cached(
-                "SELECT number, sender, stored_at, message_id, body FROM message
+                "SELECT number, sender, stored_at, message_id, body, fingerprint FROM message
                  WHERE mailbox = ?1 AND number > ?2 AND expires > ?3 ORDER BY number LIMIT ?4",
             )?;
             let limits = (mailbox.0, after.cast_signed(), now, count as i64);
@@ -439,6 +439,7 @@ fn message_from(row: &Row<'_>) -> rusqlite::Result<Arc<Message>> {
         stored_at: row.get::<_, i64>(2)?.cast_unsigned(),
         message_id: MessageId::from(row.get::<_, [u8; 16]>(3)?),
         body: row.get_ref(4)?.as_blob()?.into(),
+        fingerprint: row.get::<_, Option<[u8; 32]>>(5)?.map(Bytes),
     }))
 }
 

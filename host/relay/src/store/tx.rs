@@ -121,8 +121,11 @@ impl Tx<'_> {
 
     fn count_usage(&self, mailbox: AccountId) -> rusqlite::Result<Usage> {
         let mut usage = Usage::default();
-        let mut select = self
-            .prepare("SELECT kind, length(body), sender, guest FROM message WHERE mailbox = ?1")?;
+        // The fingerprint lies behind the body, so that it is read only where it counts.
+        let mut select = self.prepare(
+            "SELECT kind, length(body), sender, guest, iif(guest, fingerprint, NULL)
+             FROM message WHERE mailbox = ?1",
+        )?;
         let mut rows = select.query([mailbox.0])?;
         while let Some(row) = rows.next()? {
             usage.add(&Parcel {
@@ -130,6 +133,7 @@ impl Tx<'_> {
                 bytes: row.get::<_, i64>(1)?.cast_unsigned(),
                 sender: row.get_ref(2)?.as_str()?,
                 guest: row.get(3)?,
+                fingerprint: row.get(4)?,
             });
         }
         Ok(usage)

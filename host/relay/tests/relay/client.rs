@@ -18,7 +18,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
@@ -57,6 +57,10 @@ impl Person {
             key,
             claim,
         }
+    }
+
+    pub fn fingerprint(&self) -> Option<[u8; 32]> {
+        Some(self.claim.fingerprint())
     }
 
     pub fn prekey(&self, kind: PrekeyKind, id: u32) -> Prekey {
@@ -120,6 +124,7 @@ pub struct Delivered {
     pub stored_at: u64,
     pub message_id: [u8; 16],
     pub body: Vec<u8>,
+    pub fingerprint: Option<[u8; 32]>,
 }
 
 /// One connection.
@@ -349,6 +354,7 @@ fn owned(bytes: &[u8]) -> Got {
             stored_at: d.stored_at,
             message_id: d.message_id.0,
             body: d.body.to_vec(),
+            fingerprint: d.fingerprint.map(|f| f.0),
         }),
         Event::Reply { id, answer } => match answer {
             Answer::Done => Got::Done(id),
@@ -401,7 +407,9 @@ pub async fn tls(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
-    let tcp = TcpStream::connect(place.dial).await?;
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((place.from, 0).into())?;
+    let tcp = socket.connect(place.dial).await?;
     tcp.set_nodelay(true)?;
     let host = ServerName::try_from(place.name.host().to_owned()).unwrap();
     TlsConnector::from(Arc::new(config))

@@ -143,6 +143,12 @@ async fn serves(golden: &Path) {
     assert_eq!(bodies, expected);
     assert!(delivered.is_sorted_by_key(|d| d.number));
     assert_eq!(delivered[4].sender.as_str(), "mallory@elsewhere.example:1");
+    // Who has proved what came with 6; of what was stored before it is not known.
+    let known = |person: &Person| person.fingerprint().filter(|_| schema >= 6);
+    let stranger = Person::with_seed("mallory", [4; 32]);
+    assert_eq!(delivered[0].fingerprint, known(&alice));
+    assert_eq!(delivered[4].fingerprint, known(&stranger));
+    assert_eq!(delivered[5].fingerprint, alice.fingerprint());
 
     // A one-time prekey that was given is not given again.
     let stock = to.call(Call::PrekeyStock).await;

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -81,6 +81,8 @@ pub struct Place {
     pub name: RelayName,
     pub fingerprint: String,
     pub dial: SocketAddr,
+    /// Of this machine's addresses, that from which clients come.
+    pub from: Ipv4Addr,
 }
 
 impl Place {
@@ -90,6 +92,15 @@ impl Place {
             dial: dial.unwrap_or_else(|| name.parse().unwrap()),
             name: RelayName::parse(name).unwrap(),
             fingerprint: fingerprint.to_owned(),
+            from: Ipv4Addr::UNSPECIFIED,
+        }
+    }
+
+    /// The same, for clients of another network.
+    pub fn from(&self, last: u8) -> Self {
+        Self {
+            from: Ipv4Addr::new(127, 0, 0, last),
+            ..self.clone()
         }
     }
 }

@@ -5,7 +5,7 @@ use hostchat_relay::{Config, Rate};
 
 use crate::blobs::File;
 use crate::client::{Client, Got, Person, message};
-use crate::harness::{TestRelay, also_on_nats};
+use crate::harness::{Place, TestRelay, also_on_nats};
 
 async fn people(relay: &TestRelay, names: [&str; 3]) -> [(Person, Client); 3] {
     let [a, b, c] = names.map(Person::new);
@@ -26,6 +26,7 @@ also_on_nats!(
     bytes_count_as_well,
     one_sender_or_all_guests_cannot_fill_a_mailbox_alone,
     pairing_and_first_messages_have_their_own_quota,
+    a_guest_under_the_address_of_another_fills_only_its_own_share,
 );
 
 #[tokio::test]
@@ -97,18 +98,113 @@ async fn one_sender_or_all_guests_cannot_fill_a_mailbox_alone() {
         alice.send(&bob, 2, b"x").await.reason(),
         Some(Reason::MailboxFull)
     );
-    let mut stored = 0;
-    for n in 0..6u32 {
-        let eve = Person::new("eve");
-        let address = format!("eve{n}@elsewhere.example:1");
-        let mut guest = Client::guest(&relay.place, &eve, &address).await;
-        stored += u32::from(guest.send(&bob, 1, b"x").await.is_stored());
+    for (others, most) in [
+        (0, 2), // one identity, whatever addresses it claims
+        (1, 4), // half of the mailbox, whatever identities guests make
+    ] {
+        let mut stored = 0;
+        for n in 0..6 {
+            let eve = Person::with_seed("eve", [100 + n * others; 32]);
+            let address = format!("eve{n}@elsewhere.example:1");
+            let mut guest = Client::guest(&relay.place, &eve, &address).await;
+            stored += u32::from(guest.send(&bob, 1, b"x").await.is_stored());
+        }
+        assert_eq!(stored, most);
     }
-    assert_eq!(
-        stored, 4,
-        "half of the mailbox, whatever addresses guests claim"
-    );
     assert!(carol.send(&bob, 1, b"x").await.is_stored());
+}
+
+const CAROL: &str = "carol@elsewhere.example:1";
+
+/// Offers to a mailbox under carol's address, from whoever proves to be `person`; how many were stored, and the last word.
+async fn flood(place: &Place, person: &Person, bob: &Person, count: u128) -> (u32, Option<Reason>) {
+    let mut guest = Client::guest(place, person, CAROL).await;
+    let (mut stored, mut last) = (0, None);
+    for _ in 0..count {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).unwrap();
+        let offer = message(bob, u128::from_be_bytes(id), Kind::Pairing, b"an offer");
+        let got = guest.call(offer).await;
+        stored += u32::from(got.is_stored());
+        last = got.reason();
+    }
+    (stored, last)
+}
+
+#[tokio::test]
+async fn a_guest_under_the_address_of_another_fills_only_its_own_share() {
+    let change = |config: &mut Config| {
+        config.limits.pairings = rate(1, 0);
+        config.limits.guest_pairings = rate(1, 0);
+    };
+    let relay = TestRelay::start(change).await;
+    let [_, (bob, to), _] = people(&relay, ["alice", "bob", "dave"]).await;
+    let (carol, forger) = (Person::new("carol"), Person::new("forger"));
+    let full = Some(Reason::MailboxFull);
+    assert_eq!(flood(&relay.place, &forger, &bob, 100).await, (16, full));
+    assert_eq!(flood(&relay.place, &carol, &bob, 1).await, (1, None));
+    drop(to);
+    // It is counted anew from what is kept.
+    let clock = relay.clock.clone();
+    let relay = TestRelay::start_in(relay.stop().await, clock, change).await;
+    assert_eq!(flood(&relay.place, &forger, &bob, 2).await, (0, full));
+    assert_eq!(flood(&relay.place, &carol, &bob, 14).await, (14, None));
+    // Carol has a share as well, and whoever makes another identity another one, until it is that of all guests.
+    let another = Person::new("another");
+    assert_eq!(flood(&relay.place, &another, &bob, 20).await, (1, full));
+    assert_eq!(flood(&relay.place, &carol, &bob, 1).await, (0, full));
+
+    let mut to = Client::login(&relay.place, &bob).await;
+    let delivered = to.drain(true).await;
+    assert!(delivered.iter().all(|d| d.sender.as_str() == CAROL));
+    for (person, count) in [(&forger, 16), (&carol, 15), (&another, 1)] {
+        let of = delivered.iter();
+        let of = of.filter(|d| d.fingerprint == person.fingerprint());
+        assert_eq!(of.count(), count, "{}", person.name);
+    }
+    // What was fetched makes room in the share that it was of.
+    assert_eq!(flood(&relay.place, &forger, &bob, 17).await, (16, full));
+    assert_eq!(flood(&relay.place, &carol, &bob, 1).await, (1, None));
+}
+
+#[tokio::test]
+async fn guests_of_one_network_leave_others_room_whatever_identities_they_make() {
+    let relay = TestRelay::start(|config| {
+        config.limits.pairings = rate(1, 0);
+        config.limits.idle_seconds = u32::MAX;
+    });
+    let relay = relay.await;
+    let [(alice, _), (bob, mut to), _] = people(&relay, ["alice", "bob", "dave"]).await;
+    let forgers = relay.place.from(2);
+    let mut stored = 0;
+    let mut last = None;
+    for seed in 0..40 {
+        let forger = Person::with_seed("forger", [100 + seed; 32]);
+        let (more, word) = flood(&forgers, &forger, &bob, 1).await;
+        (stored, last) = (stored + more, word);
+    }
+    assert_eq!((stored, last), (16, Some(Reason::RateLimited)));
+    // Another mailbox, and another network.
+    let forger = Person::new("forger");
+    assert_eq!(flood(&forgers, &forger, &alice, 1).await, (1, None));
+    let carol = Person::new("carol");
+    assert_eq!(flood(&relay.place, &carol, &bob, 1).await, (1, None));
+    // As long as offers lie there, the forgers never have the share of all guests.
+    let mut also = 0;
+    for minute in 0..9 {
+        relay.clock.advance(60_000);
+        let forger = Person::with_seed("forger", [150 + minute; 32]);
+        also += flood(&forgers, &forger, &bob, 3).await.0;
+    }
+    assert_eq!(also, 9);
+    assert_eq!(flood(&relay.place, &carol, &bob, 1).await, (1, None));
+    assert_eq!(to.drain(true).await.len(), 16 + 9 + 2);
+    // Users are no guests.
+    let mut from = Client::login(&forgers, &alice).await;
+    for id in 0..16 {
+        let offer = message(&bob, id, Kind::Pairing, b"x");
+        assert!(from.call(offer).await.is_stored());
+    }
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ fn bodies(delivered: &[Delivered]) -> Vec<String> {
 #[tokio::test]
 async fn a_message_arrives_is_acknowledged_and_does_not_come_again() {
     let relay = TestRelay::start(|_| {}).await;
-    let (_, bob, mut from, mut to) = two(&relay).await;
+    let (alice, bob, mut from, mut to) = two(&relay).await;
     assert_eq!(to.drain(true).await, []);
 
     assert!(from.send(&bob, 1, b"one").await.is_stored());
@@ -54,6 +54,7 @@ async fn a_message_arrives_is_acknowledged_and_does_not_come_again() {
         delivery.sender.as_str(),
         format!("alice@{}", relay.place.name)
     );
+    assert_eq!(delivery.fingerprint, alice.fingerprint());
     // On NATS it is the servers' time.
     assert_eq!(delivery.stored_at == crate::harness::WALL, !on_nats());
     let number = delivery.number;

@@ -59,6 +59,8 @@ async fn look(place: &Place, after: u64) -> u64 {
     assert_eq!(bodies(&waiting), [&b"waits"[..], b"from afar"]);
     assert_eq!(waiting[0].stored_at, WALL);
     assert_eq!(waiting[1].sender.as_str(), "carol@else.example:1");
+    assert_eq!(waiting[0].fingerprint, alice.fingerprint());
+    assert_eq!(waiting[1].fingerprint, carol().fingerprint());
     // A given key is known as given; the others are there.
     to.call(Call::PutPrekey(bob.prekey(PrekeyKind::OneTime, 1)))
         .await;
@@ -93,6 +95,11 @@ async fn look(place: &Place, after: u64) -> u64 {
     number
 }
 
+/// The guest.
+fn carol() -> Person {
+    Person::with_seed("carol", [3; 32])
+}
+
 fn people() -> (Person, Person) {
     (
         Person::with_seed("alice.b", [1; 32]),
@@ -125,7 +132,7 @@ fn a_store_moves_to_nats_and_back() {
             from.send(&bob, 1, b"delivered").await;
             let last = to.drain(true).await[0].number;
             from.send(&bob, 2, b"waits").await;
-            let carol = Person::new("carol");
+            let carol = carol();
             let mut guest = Client::guest(&relay.place, &carol, "carol@else.example:1").await;
             guest.send(&bob, 1, b"from afar").await;
             drop((from, to, guest));

@@ -67,6 +67,7 @@ fn new(to: &Person, id: u128, body: &[u8]) -> NewMessage {
         sender: Address::parse("alice@relay.example:1").unwrap(),
         sender_key: "alice".to_owned(),
         guest: false,
+        fingerprint: Some(Bytes([9; 32])),
         message_id: Bytes(id.to_be_bytes()),
         kind: Kind::Message,
         body: Arc::from(body),

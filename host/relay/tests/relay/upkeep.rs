@@ -258,6 +258,10 @@ async fn a_check_finds_what_does_not_hold_together() {
             "1 generations of accounts",
             "INSERT INTO generation VALUES (99, 1, zeroblob(16))",
         ),
+        (
+            "CHECK constraint failed in message",
+            "PRAGMA ignore_check_constraints = 1; UPDATE message SET fingerprint = x'00'",
+        ),
         ("1 missing or surplus", "DELETE FROM counter"),
         ("accounts with numbers", "DELETE FROM sqlite_sequence"),
     ] {

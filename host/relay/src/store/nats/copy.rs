@@ -7,7 +7,9 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hostchat_core::wire::relay::Kind;
-use hostchat_core::wire::{Address, Generation, MessageId, Name, PrekeyKind, codec};
+use hostchat_core::wire::{
+    Address, Bytes as FixedBytes, Generation, MessageId, Name, PrekeyKind, codec,
+};
 use rusqlite::Connection;
 use tokio::task::JoinSet;
 
@@ -223,7 +225,7 @@ async fn copy_generations(file: &Connection, node: &Node) -> Result<(), StoreErr
 
 async fn copy_messages(file: &Connection, node: &Node) -> Result<(), StoreError> {
     let mut messages = file.prepare(
-        "SELECT message.kind, sender, guest, message_id, stored_at, body, mailbox, name
+        "SELECT message.kind, sender, guest, message_id, stored_at, body, mailbox, name, fingerprint
          FROM message JOIN account ON account.id = mailbox ORDER BY number",
     )?;
     let mut rows = messages.query([])?;
@@ -240,6 +242,7 @@ async fn copy_messages(file: &Connection, node: &Node) -> Result<(), StoreError>
             },
             sender,
             guest,
+            fingerprint: row.get::<_, Option<[u8; 32]>>(8)?.map(FixedBytes),
             message_id: MessageId::from(row.get::<_, [u8; 16]>(3)?),
             kind: ops::kind_from(row.get(0)?),
             body: row.get::<_, Vec<u8>>(5)?.into(),
@@ -422,7 +425,7 @@ async fn fill(path: &Path, node: &Node) -> Result<(), StoreError> {
                     .saturating_sub(node.now_ms());
                 number = number.max(at);
                 tx.execute(
-                    "INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                    "INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                     (
                         at.cast_signed(),
                         id,
@@ -433,6 +436,7 @@ async fn fill(path: &Path, node: &Node) -> Result<(), StoreError> {
                         waiting.stored_at.cast_signed(),
                         left.cast_signed(),
                         &*message.body,
+                        waiting.fingerprint,
                     ),
                 )?;
                 let seen = "INSERT OR IGNORE INTO seen VALUES (?1, ?2, ?3, ?4)";

@@ -24,7 +24,7 @@
 //!   made: a crash between them costs one use.
 //!
 //! Every node follows the streams from the beginning (headers only, until it has caught up) and keeps a view of what
-//! waits in memory: some 400 bytes for each message that waits, 24 for each part of a blob. Deliveries come from the
+//! waits in memory: some 440 bytes for each message that waits, 24 for each part of a blob. Deliveries come from the
 //! stream, in its order, whichever node stored them, and the number of a message is its place there: the same at every
 //! replica, which servers before 2.10 do not hold to after a partition. What a client may have been told by another node is
 //! read after a mark: a record written through the stream that comes back once all before it has. So a message

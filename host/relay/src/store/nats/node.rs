@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use hostchat_core::wire::relay::Kind;
-use hostchat_core::wire::{IdentityClaim, MessageId, Name};
+use hostchat_core::wire::{Bytes as FixedBytes, IdentityClaim, MessageId, Name};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -518,6 +518,7 @@ fn message_of(number: u64, waiting: Waiting, body: &Bytes) -> Message {
     Message {
         number,
         sender: waiting.sender,
+        fingerprint: waiting.fingerprint.map(FixedBytes),
         stored_at: waiting.stored_at,
         message_id: waiting.message_id,
         body: Arc::from(&body[..]),

@@ -14,6 +14,8 @@ const GONE: &str = "Gone";
 const FROM: &str = "From";
 pub(super) const KIND: &str = "Kind";
 const GUEST: &str = "Guest";
+/// Of the identity that the sender of a message proved; not there on what earlier versions wrote.
+const FINGERPRINT: &str = "Fingerprint";
 pub(super) const AT: &str = "At";
 const ID: &str = "Id";
 const IDENTITY: &str = "Identity";
@@ -159,6 +161,7 @@ impl Subjects {
             sender: Address::parse(text(headers, FROM)?).ok()?,
             kind: ops::kind_from(number(headers, KIND)?),
             guest: text(headers, GUEST).is_some(),
+            fingerprint: read_fingerprint(headers),
             at: number(headers, AT),
             size: number(headers, SIZE),
         })
@@ -221,6 +224,10 @@ impl Subjects {
 }
 
 /// A record of the mail stream.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, between the stream and the view"
+)]
 pub(super) enum Mail {
     Mark,
     Message {
@@ -230,6 +237,8 @@ pub(super) enum Mail {
         sender: Address,
         kind: Kind,
         guest: bool,
+        /// Of the identity that the sender proved, if that is known.
+        fingerprint: Option<[u8; 32]>,
         /// Wall time of the storing, if it was elsewhere.
         at: Option<u64>,
         /// Of the body, where the server left it out.
@@ -346,10 +355,18 @@ pub(super) fn message_headers(new: &NewMessage, at: Option<u64>) -> HeaderMap {
     if new.guest {
         headers.insert(GUEST, "1");
     }
+    if let Some(fingerprint) = &new.fingerprint {
+        headers.insert(FINGERPRINT, hex(&fingerprint.0));
+    }
     if let Some(at) = at {
         headers.insert(AT, at.to_string());
     }
     headers
+}
+
+/// What cannot be read is as good as nothing: the message stays.
+fn read_fingerprint(headers: &HeaderMap) -> Option<[u8; 32]> {
+    unhex(text(headers, FINGERPRINT)?)?.try_into().ok()
 }
 
 /// Whether a record stands for something deleted.
@@ -529,6 +546,28 @@ mod tests {
             headers.insert(BLOCKED, wrong);
             let read = subjects.read_book("$KV.hostchat-book.block.1", &headers);
             assert!(read.is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_that_is_missing_or_spoilt_costs_no_message() {
+        let subjects = Subjects::new("hostchat");
+        let subject = "hostchat.mail.7.alice.00112233445566778899aabbccddeeff";
+        let spoilt = "x".repeat(64);
+        for (text, read) in [
+            (Some("5a".repeat(32)), Some([0x5a; 32])),
+            (Some("5a".repeat(31)), None),
+            (Some(spoilt), None),
+            (None, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(FROM, "alice@relay.example:7443");
+            headers.insert(KIND, "0");
+            if let Some(text) = text {
+                headers.insert(FINGERPRINT, text);
+            }
+            let mail = subjects.read_mail(subject, &headers);
+            assert!(matches!(mail, Some(Mail::Message { fingerprint, .. }) if fingerprint == read));
         }
     }
 

@@ -18,6 +18,8 @@ pub(super) struct Waiting {
     pub(super) sender: Address,
     pub(super) sender_key: String,
     pub(super) guest: bool,
+    /// Of the identity that the sender proved, if that is known.
+    pub(super) fingerprint: Option<[u8; 32]>,
     pub(super) kind: Kind,
     pub(super) bytes: u64,
     /// Wall time of the storing, milliseconds since 1970.
@@ -34,6 +36,7 @@ impl Waiting {
             bytes: self.bytes,
             sender: self.sender.as_str(),
             guest: self.guest,
+            fingerprint: self.fingerprint,
         }
     }
 
@@ -100,6 +103,7 @@ impl MailView {
                 sender,
                 kind,
                 guest,
+                fingerprint,
                 at,
                 size,
             } => {
@@ -107,6 +111,7 @@ impl MailView {
                     sender,
                     sender_key,
                     guest,
+                    fingerprint,
                     kind,
                     bytes: size.unwrap_or(body),
                     stored_at: at.unwrap_or(time),
@@ -188,6 +193,7 @@ impl MailView {
             bytes: new.body.len() as u64,
             sender: new.sender.as_str(),
             guest: new.guest,
+            fingerprint: new.fingerprint.map(|f| f.0),
         };
         match self.boxes.get(&account) {
             Some(mailbox) => mailbox.usage.is_full(&parcel, limits),
