@@ -1,6 +1,7 @@
 //! Flash that has forgotten: what a token does about a record that it cannot read.
 
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use hostchat_core::icd::link::Lifecycle;
 use hostchat_core::icd::{Command, TokenError};
@@ -212,12 +213,10 @@ pub(crate) fn without_its_count_of_prekeys_a_token_gives_no_id_twice() {
     let (_, mut b) = two();
     let (mut counted, mut lost) = (0, 0);
     let newest = |b: &mut Person| b.bundle(true).one_time.unwrap().id;
-    let mut given = 0;
-    let write = |b: &mut Person| given = newest(b);
-    let mut tokens = Vec::new();
-    with_each_bit_damaged(&mut b, write, |b, at| tokens.push((b, at)));
-    for (mut b, at) in tokens {
-        let next = newest(&mut b);
+    let given = Cell::new(0);
+    let write = |b: &mut Person| given.set(newest(b));
+    with_each_bit_damaged(&mut b, write, |mut b, at| {
+        let (given, next) = (given.get(), newest(&mut b));
         assert!(next > given, "{at}: {next}");
         if next > given + 1000 {
             assert_eq!(b.prekeys().0.len(), 1, "{at}: those of before are gone");
@@ -227,7 +226,7 @@ pub(crate) fn without_its_count_of_prekeys_a_token_gives_no_id_twice() {
         }
         b.restart();
         assert!(newest(&mut b) > next, "{at}");
-    }
+    });
     assert!(lost > 20, "{lost}");
     println!("{lost} bits took the count, {counted} did not");
 }
