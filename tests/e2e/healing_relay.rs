@@ -279,3 +279,58 @@ fn a_first_message_that_no_sender_knows_of_is_accepted_without_an_end_of_questio
     carol.run(&["send", "bob", "what was that?"]).ok();
     assert_eq!(texts(&receive(&scene.bob)), ["what was that?"]);
 }
+
+fn set_registration(relay: &mut Relay, registration: &str) {
+    relay.stop().ok();
+    let path = relay.folder().join("relay.toml");
+    let text = std::fs::read_to_string(&path).expect("a configuration");
+    let lines = text.lines().map(|line| {
+        if line.starts_with("registration = ") {
+            format!("registration = \"{registration}\"\n")
+        } else {
+            format!("{line}\n")
+        }
+    });
+    std::fs::write(&path, lines.collect::<String>()).expect("written");
+    relay.start();
+}
+
+#[test]
+fn accounts_that_a_relay_has_forgotten_are_registered_again_and_what_is_written_then_arrives() {
+    let world = World::new();
+    let mut relay = world.relay();
+    let backup = world.path("backup.db");
+    relay_command(&relay, &["backup", "--to"], &backup).ok();
+    let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
+    pair(&world, &alice, &bob);
+    receive(&alice);
+    receive(&bob);
+    alice.run(&["send", "bob", "of before"]).ok();
+    restore(&mut relay, &backup);
+
+    set_registration(&mut relay, "closed");
+    for home in [&alice, &bob] {
+        let refused = ended_well(home.run(&["recv"]));
+        refused.refused(7, "has forgotten your account: registration is closed");
+    }
+    let kept = ended_well(alice.run(&["send", "bob", "of now"]));
+    kept.refused(8, "has forgotten your account");
+    set_registration(&mut relay, "open");
+
+    let first = receive(&alice);
+    assert_eq!(notes(&first), ["registered_again", "outbox"], "{first}");
+    // Bob has no account yet: what is for him waits.
+    let bobs = receive(&bob);
+    assert_eq!(notes(&bobs), ["registered_again"], "{bobs}");
+    alice.run(&["recv"]).ok();
+    let bobs = receive(&bob);
+    assert_eq!(texts(&bobs), ["of now"], "{bobs}");
+    assert_eq!(notes(&bobs), ["missing"], "{bobs}");
+    assert_eq!(notes(&receive(&alice)), NONE);
+    assert_eq!(unconfirmed(&alice), ["of before"]);
+    // Strangers find their keys again as well.
+    let carol = world.home("carol", &relay);
+    carol.run(&["send", "bob", "hello"]).ok();
+    let accepted = bob.run(&["accept", "carol", "--json"]).ok();
+    assert_eq!(texts(&accepted), ["hello"]);
+}

@@ -204,6 +204,15 @@ pub enum Error {
         refusal: Refusal,
     },
 
+    /// The home relay does not know this account any more, and does not register it again.
+    #[error("the relay {relay} has forgotten your account: {}", reason_text(refusal.reason))]
+    AccountForgotten {
+        /// The relay.
+        relay: String,
+        /// Why it does not register it.
+        refusal: Refusal,
+    },
+
     /// The message stays in the outbox.
     #[error("not sent yet, kept in the outbox: {0}")]
     Queued(#[source] Box<Error>),
@@ -372,7 +381,7 @@ impl Error {
             | Self::RelayVersion { .. }
             | Self::RelayProtocol { .. }
             | Self::RelayGone { .. } => Exit::Relay,
-            Self::RelayRefused { .. } => Exit::Refused,
+            Self::RelayRefused { .. } | Self::AccountForgotten { .. } => Exit::Refused,
             Self::Queued(_) => Exit::Queued,
             Self::CodeDead
             | Self::WrongCode { .. }

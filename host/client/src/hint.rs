@@ -65,6 +65,18 @@ impl Error {
             Self::RelayProtocol { .. } => "do not trust this relay; tell its operator".into(),
             Self::RelayGone { .. } => "try again; what was not acknowledged is still there".into(),
             Self::RelayRefused { refusal, .. } => refusal_hint(*refusal),
+            Self::AccountForgotten { relay, refusal } => match refusal.reason {
+                Reason::NameTaken => {
+                    "somebody else has your name there now. Keys, contacts and history are still here; make an account on \
+                     another relay (another --home), and tell your contacts"
+                        .into()
+                }
+                Reason::RegistrationClosed => format!(
+                    "keys, contacts and history are still here. Ask the operator of {relay} to open registration for a moment, \
+                     and repeat the command: it registers you again"
+                ),
+                _ => refusal_hint(*refusal),
+            },
             Self::Queued(why) => format!("it leaves with the next `hostchat send` or `recv`; {}", why.hint()),
             Self::CodeDead => "make sure that you talk to the right person, then make a new code with \
                                `hostchat send NAME --code print`"

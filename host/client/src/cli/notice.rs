@@ -47,6 +47,11 @@ pub(super) fn notice_text(notice: &Notice) -> String {
             counted(*count, "message", "messages"),
             if *count == 1 { "has" } else { "have" }
         ),
+        Notice::RegisteredAgain => {
+            "your relay had forgotten your account, which is registered there again. What lay there for you may be lost: \
+             `recv` says what has not arrived"
+                .into()
+        }
     }
 }
 
@@ -68,6 +73,7 @@ pub(super) fn notice_json(notice: &Notice) -> Value {
             ("never_confirmed", Some(peer), Some(u64::from(*count)), None)
         }
         Notice::Missing { peer, count } => ("missing", Some(peer), Some(*count), None),
+        Notice::RegisteredAgain => ("registered_again", None, None, None),
     };
     let text = notice_text(notice);
     json!({"event": "note", "kind": kind, "peer": peer.map(Address::as_str), "count": count, "since": since, "text": text})

@@ -240,11 +240,20 @@ impl Client {
     /// `Nothing` if the account has not stopped; those of relay, token, vault.
     pub async fn resume(&mut self) -> Result<()> {
         let Some(mut copy) = self.vault.generations()?.filter(|copy| copy.stopped) else {
-            return Err(Error::Nothing("this account has not stopped".into()));
+            let text = "this home has not stopped: use it, or run this in the copy that has";
+            return Err(Error::Nothing(text.into()));
         };
+        // Without the relay nothing changes.
+        let home = self.home_relay();
+        self.connect(&home).await?;
         copy.stopped = false;
         copy.surprised_at = None;
         self.vault.save_generations(&copy, None)?;
+        for (id, notice) in self.vault.notices()? {
+            if matches!(notice, Notice::Stopped { .. }) {
+                self.vault.drop_notice(id)?;
+            }
+        }
         self.prepare_keys().await
     }
 }

@@ -27,6 +27,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use hostchat_core::wire::relay::Reason;
 use hostchat_core::wire::{Account, Address, Identity, IdentityClaim, RelayName};
 use tokio::task::JoinHandle;
 
@@ -45,7 +46,7 @@ use crate::home::{Config, Home, TokenKind};
 use crate::os::Os;
 use crate::relay::{Connection, Dial, Dialled, Login, Network};
 use crate::token::{OnNotice, Pin, Place, Token};
-use crate::vault::Vault;
+use crate::vault::{Notice, Vault};
 
 /// What is given besides the command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -173,6 +174,8 @@ pub struct Client {
     strangers: u32,
     /// Contacts that block us, as their relay said a while ago: not asked again for every message that comes in.
     blocked_by: HashSet<Address>,
+    /// For whom texts stay in the outbox, and what the user was told of it in this run.
+    told_to_stay: HashMap<Address, String>,
     /// A code is shown: answers to it are waited for.
     pairing: bool,
     /// For whom it is shown.
@@ -325,6 +328,7 @@ impl Client {
             heard: HashSet::new(),
             strangers: 0,
             blocked_by: HashSet::new(),
+            told_to_stay: HashMap::new(),
             pairing: false,
             showing_to: None,
             known_binding: HashMap::new(),
@@ -385,7 +389,29 @@ impl Client {
         } else {
             Account::Guest(self.address())
         };
-        self.connect_as(relay, account).await
+        match self.connect_as(relay, account).await {
+            Err(Error::RelayRefused { refusal, .. })
+                if is_home && self.config.registered && refusal.reason == Reason::UnknownName =>
+            {
+                self.register_again(relay).await
+            }
+            other => other,
+        }
+    }
+
+    /// Registers an account that the home relay has forgotten: it was restored from a copy, or its operator made a mistake.
+    async fn register_again(&mut self, relay: &RelayName) -> Result<()> {
+        let account = Account::Register {
+            name: self.config.name.clone(),
+            invitation: heapless::Vec::new(),
+        };
+        match self.connect_as(relay, account).await {
+            Err(Error::RelayRefused { relay, refusal }) => {
+                Err(Error::AccountForgotten { relay, refusal })
+            }
+            Ok(()) => self.vault.add_notice(&Notice::RegisteredAgain),
+            other => other,
+        }
     }
 
     async fn connect_as(&mut self, relay: &RelayName, account: Account) -> Result<()> {

@@ -439,13 +439,16 @@ impl Client {
     /// Sends what is due in the course of receiving; what cannot leave is noted and stays.
     pub(super) async fn flush_noting(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let flushed = self.flush(observer).await?;
+        self.told_to_stay
+            .retain(|peer, _| flushed.left.contains_key(peer));
         for (peer, why) in flushed.left {
-            if !matches!(why, Error::NoSession(_)) {
-                note(
-                    observer,
-                    "outbox",
-                    format!("messages for {peer} stay in the outbox: {why}"),
-                )?;
+            if matches!(why, Error::NoSession(_)) {
+                continue;
+            }
+            let text = format!("messages for {peer} stay in the outbox: {why}");
+            let told = self.told_to_stay.insert(peer, text.clone());
+            if told.as_ref() != Some(&text) {
+                note(observer, "outbox", text)?;
             }
         }
         Ok(())

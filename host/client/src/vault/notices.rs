@@ -70,6 +70,8 @@ pub enum Notice {
         /// How many in all.
         count: u64,
     },
+    /// The home relay did not know this account any more; it is registered again.
+    RegisteredAgain,
 }
 
 impl Vault {
