@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use hostchat_core::wire::relay::Kind;
-use hostchat_core::wire::{Envelope, PrekeyBundle, codec};
+use hostchat_core::wire::{Bytes, Envelope, PrekeyBundle, codec};
 use hostchat_tests::hostile::mallory::encode;
 use hostchat_tests::hostile::{Call, Mallory};
 use hostchat_tests::{Ended, Home, Relay, Running, World, program};
@@ -241,7 +241,7 @@ fn a_first_message_that_no_sender_knows_of_is_accepted_without_an_end_of_questio
         scene.relay.address_of("carol"),
         scene.relay.address_of("bob"),
     );
-    // Anybody can write this header: carol's identity, and a one-time prekey that never was.
+    // Anybody can write this header: carol's identity, and a one-time prekey that never was. The relay says that it is hers.
     let bundle = scene
         .relay
         .with(|state| state.take_bundle(&bob_at.name()))
@@ -251,15 +251,14 @@ fn a_first_message_that_no_sender_knows_of_is_accepted_without_an_end_of_questio
     let Ok(Envelope::First { mut header, frame }) = codec::decode(&sealed) else {
         unreachable!("a first message")
     };
-    header.identity = scene
-        .relay
-        .with(|state| state.identity("carol"))
-        .expect("carol");
+    let identity = scene.relay.with(|state| state.identity("carol"));
+    header.identity = identity.expect("carol");
+    let fingerprint = header.identity.fingerprint();
     header.one_time = Some(4_000_000);
     let body = encode(&Envelope::First { header, frame });
-    scene
-        .relay
-        .leave(mallory.mail(&carol_at, &bob_at, Kind::First, body));
+    let mut mail = mallory.mail(&carol_at, &bob_at, Kind::First, body);
+    mail.fingerprint = Some(Bytes(fingerprint));
+    scene.relay.leave(mail);
     assert_eq!(requests(&receive(&scene.bob)), ["carol"]);
     let accepted = ended_well(scene.bob.run(&["accept", "carol", "--json"])).ok();
     assert_eq!(notes(&accepted), ["asked_again"], "{accepted}");
