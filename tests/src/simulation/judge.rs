@@ -390,7 +390,7 @@ impl Judge {
                 | Notice::Missing { peer, .. } => losses.push((who, peer.name(), at)),
                 // Told once a day, so it speaks for the day after it too.
                 Notice::UnknownTo { peer, .. } => losses.push((who, peer.name(), at + DAY_MS)),
-                Notice::SessionsLost { .. } => {}
+                Notice::SessionsLost { .. } | Notice::RegisteredAgain => {}
             }
         }
         let covered = |periods: &[(&str, u64, u64)], who: &str, at: u64| {
