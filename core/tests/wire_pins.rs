@@ -246,6 +246,7 @@ fn hosts(lines: &mut BTreeMap<String, String>) {
         pin!(lines, Fate {
             Fate::Again => Fate::Again, Fate::Delivered => Fate::Delivered, Fate::NothingToShow => Fate::NothingToShow,
             Fate::Lost => Fate::Lost, Fate::Unknown => Fate::Unknown,
+            Fate::Confirmed { .. } => Fate::Confirmed { content: Bytes([1; 16]) },
         });
     }
 }

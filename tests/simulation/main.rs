@@ -9,6 +9,7 @@ use hostchat_tests::simulation::{Template, World, run};
 
 mod forgeries;
 mod histories;
+mod lost;
 mod world;
 
 /// Three people who know each other.

@@ -63,6 +63,10 @@ pub enum Content<'a> {
 
 /// What the programs at both ends tell each other. Append-only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "no allocator; the encoded form is what is kept"
+)]
 pub enum Quiet {
     /// Contents that have come so far.
     Receipts {
@@ -101,7 +105,7 @@ pub enum Receipt {
 pub enum Fate {
     /// It is sealed again.
     Again,
-    /// It was delivered in another frame.
+    /// It was delivered in another frame; of older programs, in place of `Confirmed`.
     Delivered,
     /// Nothing that people see, and nothing that has to be repeated.
     NothingToShow,
@@ -109,6 +113,11 @@ pub enum Fate {
     Lost,
     /// The sender of this answer never sealed such a frame, as far as it knows.
     Unknown,
+    /// A receipt has confirmed it.
+    Confirmed {
+        /// Which content it was: its receiver may have lost it since, with a home that was restored from a copy.
+        content: ContentId,
+    },
 }
 
 fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'de str, D::Error> {

@@ -46,6 +46,8 @@ pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-hostchat-1-login";
 pub const SUBPROTOCOL: &str = "hostchat.1";
 /// Path of the WebSocket.
 pub const PATH: &str = "/hostchat";
+/// Header of the answer to the upgrade: the relay's time, milliseconds since 1970, decimal (SPEC section 12).
+pub const TIME_HEADER: &str = "hostchat-time";
 
 /// One call of a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -314,11 +314,11 @@ pub enum Error {
 
     /// The keys of this account are used elsewhere too, or the relay lies.
     #[error(
-        "this account has stopped: a second copy of its keys is in use, or the relay lies; this home goes back to {} UTC",
-        crate::os::utc(*since)
+        "this account has stopped: a second copy of its keys is in use, or the relay lies; {}",
+        goes_back(*since)
     )]
     Stopped {
-        /// To when this home goes back, milliseconds since 1970.
+        /// To when this home goes back, milliseconds since 1970; 0 if that is not known.
         since: u64,
     },
     /// Nobody asks.
@@ -339,6 +339,14 @@ pub enum Error {
     /// A fault of this program.
     #[error("internal fault: {0}")]
     Internal(&'static str),
+}
+
+/// To when a home goes back, milliseconds since 1970; 0 if its vault was made anew and does not know.
+pub(crate) fn goes_back(since: u64) -> String {
+    match since {
+        0 => "this home's history is gone, and with it the date of its keys".into(),
+        since => format!("this home goes back to {} UTC", crate::os::utc(since)),
+    }
 }
 
 impl Error {

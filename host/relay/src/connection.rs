@@ -107,7 +107,7 @@ async fn open(
         .ok()?;
     let mut challenge = [0; 32];
     getrandom::fill(&mut challenge).ok()?;
-    match http::open(&mut stream).await.ok()? {
+    match http::open(&mut stream, relay.clock.wall_ms()).await.ok()? {
         Opening::Socket(rest) => {
             let socket = Socket::new(stream, rest, Arc::clone(&relay.clock)).await;
             let binding = Binding {

@@ -1,6 +1,6 @@
 //! The one HTTP request that begins a connection: a WebSocket upgrade, or a look at the health.
 
-use hostchat_core::wire::relay::{PATH, SUBPROTOCOL};
+use hostchat_core::wire::relay::{PATH, SUBPROTOCOL, TIME_HEADER};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::handshake::machine::TryParse;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, create_response, write_response};
@@ -65,9 +65,10 @@ pub(crate) async fn read_head<S: AsyncRead + AsyncWrite + Unpin, R, E>(
     }
 }
 
-/// Reads one request head and answers everything but a health check.
+/// Reads one request head and answers everything but a health check; `now_ms` is the relay's time, milliseconds since 1970.
 pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
+    now_ms: u64,
 ) -> std::io::Result<Opening> {
     let head = read_head(stream, MAX_HTTP_HEAD, Request::try_parse).await?;
     let Some(Head { request, rest }) = head else {
@@ -75,7 +76,7 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     };
     match request.uri().path() {
         HEALTH if request.method() == Method::GET => Ok(Opening::Health),
-        PATH => upgrade(stream, &request, rest).await,
+        PATH => upgrade(stream, &request, rest, now_ms).await,
         _ => {
             let hint = "this is a hostchat relay: dial it with the hostchat program\n";
             respond(stream, "404 Not Found", TEXT, hint).await?;
@@ -88,6 +89,7 @@ async fn upgrade<S: AsyncWrite + Unpin>(
     stream: &mut S,
     request: &Request,
     rest: Vec<u8>,
+    now_ms: u64,
 ) -> std::io::Result<Opening> {
     let offered = request.headers().get_all("sec-websocket-protocol");
     let ours = offered
@@ -116,6 +118,7 @@ async fn upgrade<S: AsyncWrite + Unpin>(
         "sec-websocket-protocol",
         HeaderValue::from_static(SUBPROTOCOL),
     );
+    headers.insert(TIME_HEADER, HeaderValue::from(now_ms));
     let mut bytes = Vec::new();
     write_response(&mut bytes, &response).map_err(std::io::Error::other)?;
     stream.write_all(&bytes).await?;

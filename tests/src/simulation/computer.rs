@@ -14,6 +14,7 @@ const BEGIN_MS: u64 = 1_800_000_000_000;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     begin: Instant,
+    ahead_ms: i64,
 }
 
 impl Clock {
@@ -21,7 +22,13 @@ impl Clock {
     pub fn start() -> Self {
         Self {
             begin: Instant::now(),
+            ahead_ms: 0,
         }
+    }
+
+    /// The clock of a computer on which it is set wrong.
+    pub(super) fn ahead(self, ahead_ms: i64) -> Self {
+        Self { ahead_ms, ..self }
     }
 
     /// Milliseconds since the world began.
@@ -34,7 +41,7 @@ impl Clock {
 
     /// Milliseconds since 1970.
     pub fn now_ms(&self) -> u64 {
-        BEGIN_MS + self.uptime_ms()
+        (BEGIN_MS + self.uptime_ms()).saturating_add_signed(self.ahead_ms)
     }
 }
 

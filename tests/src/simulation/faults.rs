@@ -83,6 +83,11 @@ impl World {
         self.relay().lock().reordered = percent;
     }
 
+    /// The clocks of the computers whose programs start from now on are set so many milliseconds ahead, or back.
+    pub fn clocks_ahead(&mut self, ahead_ms: i64) {
+        self.ahead_ms = ahead_ms;
+    }
+
     /// At each crash point somebody's power fails, with this many in a million; 0 for never.
     pub fn crash(&mut self, in_a_million: u64) {
         self.power = match in_a_million {

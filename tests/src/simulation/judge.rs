@@ -387,6 +387,7 @@ impl Judge {
                 Notice::LostFrom { peer, .. }
                 | Notice::LostTo { peer, .. }
                 | Notice::NeverConfirmed { peer, .. }
+                | Notice::GoneFrom { peer, .. }
                 | Notice::Missing { peer, .. } => losses.push((who, peer.name(), at)),
                 // Told once a day, so it speaks for the day after it too.
                 Notice::UnknownTo { peer, .. } => losses.push((who, peer.name(), at + DAY_MS)),

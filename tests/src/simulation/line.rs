@@ -87,7 +87,10 @@ impl Dialled for Fresh {
                     relay: name.to_string(),
                     refusal,
                 }),
-                _ => Ok(Connection::over(name, Box::new(line))),
+                _ => {
+                    let relay_time = line.relay.lock().clock.now_ms();
+                    Ok(Connection::over(name, Box::new(line)).at_time(Some(relay_time)))
+                }
             }
         })
     }

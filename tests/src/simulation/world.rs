@@ -90,6 +90,7 @@ pub struct World {
     relay: SimRelay,
     people: BTreeMap<String, Person>,
     pub(super) power: Power,
+    pub(super) ahead_ms: i64,
     seen: Vec<Seen>,
 }
 
@@ -113,6 +114,7 @@ impl World {
             relay,
             people: BTreeMap::new(),
             power: Power::Stays,
+            ahead_ms: 0,
             seen: Vec::new(),
         }
     }
@@ -297,7 +299,7 @@ impl World {
 
     fn around(&mut self) -> Around {
         Around {
-            clock: self.clock,
+            clock: self.clock.ahead(self.ahead_ms),
             relay: self.relay.clone(),
             seed: self.rng.next_u64(),
         }

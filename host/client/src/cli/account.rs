@@ -5,8 +5,7 @@ use serde_json::json;
 use super::run::Context;
 use super::{AccountAction, AccountArgs, StatusArgs};
 use crate::client::counted;
-use crate::error::Result;
-use crate::os;
+use crate::error::{Result, goes_back};
 
 pub(super) async fn run(context: &Context, args: AccountArgs) -> Result<()> {
     match args.action {
@@ -47,8 +46,8 @@ pub(super) async fn status(context: &Context, _args: StatusArgs) -> Result<()> {
     let mut lines = vec![format!("you are {address}")];
     if let Some(since) = stopped {
         lines.push(format!(
-            "stopped: a second copy of these keys is in use, or the relay lies; this home goes back to {} UTC",
-            os::utc(since)
+            "stopped: a second copy of these keys is in use, or the relay lies; {}",
+            goes_back(since)
         ));
         lines.push("`hostchat account resume` goes on with this home".into());
     }
@@ -61,7 +60,11 @@ pub(super) async fn status(context: &Context, _args: StatusArgs) -> Result<()> {
     if unopened > 0 {
         lines.push(format!(
             "{} could not be opened yet; the senders are asked",
-            counted(count(unopened), "message", "messages")
+            counted(
+                count(unopened),
+                "message or receipt",
+                "messages or receipts"
+            )
         ));
     }
     if forged > 0 {
@@ -72,8 +75,8 @@ pub(super) async fn status(context: &Context, _args: StatusArgs) -> Result<()> {
     }
     if strangers > 0 {
         lines.push(format!(
-            "{} came from people unknown to these keys",
-            counted(strangers, "message", "messages")
+            "{} so far could not be opened and came from nobody who is a contact",
+            counted(strangers, "message or receipt", "messages or receipts")
         ));
     }
     context.output.data(&value, &lines.join("\n"))

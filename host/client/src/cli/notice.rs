@@ -4,6 +4,7 @@ use hostchat_core::wire::Address;
 use serde_json::{Value, json};
 
 use crate::client::counted;
+use crate::error::goes_back;
 use crate::os;
 use crate::vault::Notice;
 
@@ -11,16 +12,16 @@ use crate::vault::Notice;
 pub(super) fn notice_text(notice: &Notice) -> String {
     match notice {
         Notice::KeysOld { since } => format!(
-            "these keys are older than keys that were used: this home goes back to {} UTC. Messages since then may be missing here; new sessions are begun with all contacts",
-            os::utc(*since)
+            "these keys are older than keys that were used: {}. Messages since then may be missing here; new sessions are begun with all contacts",
+            goes_back(*since)
         ),
         Notice::HistoryOld { since } => format!(
             "the history goes back to {} UTC: what was shown since then is missing here; the keys are in order",
             os::utc(*since)
         ),
         Notice::Stopped { since } => format!(
-            "stopped: a second copy of this home is in use, or the relay lies; this home goes back to {} UTC",
-            os::utc(*since)
+            "stopped: a second copy of this home is in use, or the relay lies; {}",
+            goes_back(*since)
         ),
         Notice::SessionsLost { count } => format!(
             "{} of the token had to be dropped because of damage; new ones are begun",
@@ -39,18 +40,28 @@ pub(super) fn notice_text(notice: &Notice) -> String {
             counted(*count, "message", "messages")
         ),
         Notice::NeverConfirmed { peer, count } => format!(
-            "{peer} has not confirmed {} within 45 days",
+            "{peer} has not confirmed {} within 45 days; `hostchat history` says which, if it is kept",
             counted(*count, "message", "messages")
         ),
         Notice::Missing { peer, count } => format!(
-            "{} from {peer} {} not arrived",
+            "{} from {peer} {} missing here: not arrived yet, or shown before this home was restored",
             counted(*count, "message", "messages"),
-            if *count == 1 { "has" } else { "have" }
+            if *count == 1 { "is" } else { "are" }
         ),
         Notice::RegisteredAgain => {
             "your relay had forgotten your account, which is registered there again. What lay there for you may be lost: \
              `recv` says what has not arrived"
                 .into()
+        }
+        Notice::GoneFrom { peer, count } => {
+            let one = *count == 1;
+            format!(
+                "{} from {peer} {} not here: this home was restored from a backup, or a copy of it has {}. Ask {peer} to repeat {}",
+                counted(*count, "message", "messages"),
+                if one { "is" } else { "are" },
+                if one { "it" } else { "them" },
+                if one { "it" } else { "them" },
+            )
         }
     }
 }
@@ -74,6 +85,9 @@ pub(super) fn notice_json(notice: &Notice) -> Value {
         }
         Notice::Missing { peer, count } => ("missing", Some(peer), Some(*count), None),
         Notice::RegisteredAgain => ("registered_again", None, None, None),
+        Notice::GoneFrom { peer, count } => {
+            ("gone_from", Some(peer), Some(u64::from(*count)), None)
+        }
     };
     let text = notice_text(notice);
     json!({"event": "note", "kind": kind, "peer": peer.map(Address::as_str), "count": count, "since": since, "text": text})

@@ -213,6 +213,8 @@ fn unknown_line(message: &Message, name: &str) -> String {
     format!("[{}] {name} {SENT_UNKNOWN}", time(message))
 }
 
+/// So much of a text tells which one it is, in characters.
+const EXCERPT: usize = 60;
 /// What a message that cannot be shown is called; its mark is the field `unknown`, since a text can say the same.
 const SENT_UNKNOWN: &str = "sent a message of a kind that this version does not know";
 
@@ -253,9 +255,29 @@ fn progress_line(event: &Event<'_>) -> String {
             name,
             maybe_repeat,
         } => message_line(message, name, *maybe_repeat),
-        Event::Sent { peer, .. } => format!("sent to {peer}, not confirmed yet"),
+        Event::Sent {
+            peer,
+            again,
+            waited,
+            ..
+        } => {
+            let again = if *again { " again" } else { "" };
+            let which = waited.map(|text| format!(": {}", excerpt(text)));
+            format!(
+                "sent to {peer}{again}, not confirmed yet{}",
+                which.unwrap_or_default()
+            )
+        }
         Event::Notice(notice) => format!("note: {}", notice_text(notice)),
     }
+}
+
+/// The beginning of a text, in one line.
+fn excerpt(text: &str) -> String {
+    let mut chars = text.chars();
+    let begin: String = chars.by_ref().take(EXCERPT).collect();
+    let more = if chars.next().is_some() { "..." } else { "" };
+    format!("{}{more}", escape(&begin))
 }
 
 fn waiting_line(peer: Option<&Address>, what: WaitingFor) -> String {
@@ -311,10 +333,19 @@ fn to_json(event: &Event<'_>) -> Value {
         Event::Sent {
             peer,
             message_id,
+            content,
+            again,
             verified,
-        } => {
-            json!({"event": "sent", "peer": peer.as_str(), "message_id": hex(&message_id.0), "verified": verified, "confirmed": false})
-        }
+            ..
+        } => json!({
+            "event": "sent",
+            "peer": peer.as_str(),
+            "message_id": hex(&message_id.0),
+            "content": hex(&content.0),
+            "again": again,
+            "verified": verified,
+            "confirmed": false,
+        }),
         Event::Queued { peer, why } => {
             json!({"event": "queued", "peer": peer.as_str(), "reason": why.to_string()})
         }

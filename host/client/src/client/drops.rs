@@ -26,6 +26,10 @@ pub(super) enum Kind {
     Removed,
     /// A first message that nobody accepted for 30 days; without a name.
     Expired,
+    /// It cannot be opened, and is from nobody who is a contact. The name is that of its sender, as the relay says.
+    Unknown,
+    /// As that, and its sender has a request that waits.
+    Asking,
 }
 
 struct Tally {
@@ -110,6 +114,27 @@ impl Tally {
                 let things = some("old request");
                 format!("removed {things} because too many are waiting; accept or decline some")
             }
+            Kind::Unknown | Kind::Asking => {
+                let things = if one {
+                    "1 message or receipt".to_owned()
+                } else {
+                    format!("{n} messages or receipts")
+                };
+                let them = self.names.first().filter(|_| self.names.len() == 1);
+                let them = them.map_or("NAME", Address::as_str);
+                let advice = if self.kind == Kind::Asking {
+                    format!(
+                        "they belong to sessions that these keys do not have. `hostchat accept {them}` asks for what has not arrived"
+                    )
+                } else {
+                    format!(
+                        "you have no such contact here. If you know who that is, write to them (`hostchat send {them}`): what has not arrived is then sent again"
+                    )
+                };
+                format!(
+                    "{things} that your relay attributes to {who} could not be opened: {advice}"
+                )
+            }
             Kind::Expired => {
                 let things = some("first message");
                 format!("removed {things} that you did not accept within 30 days")
@@ -123,6 +148,7 @@ impl Tally {
             Kind::Forged => "forged",
             Kind::Removed => "removed",
             Kind::Expired => "expired",
+            Kind::Unknown | Kind::Asking => "strangers",
         }
     }
 }
@@ -205,6 +231,14 @@ mod tests {
         assert_eq!(
             words(Kind::Removed, &["m@h:1"], 2),
             "removed 2 old requests because too many are waiting; accept or decline some"
+        );
+        assert_eq!(
+            words(Kind::Unknown, &["m@h:1"], 1),
+            "1 message or receipt that your relay attributes to m@h:1 could not be opened: you have no such contact here. If you know who that is, write to them (`hostchat send m@h:1`): what has not arrived is then sent again"
+        );
+        assert_eq!(
+            words(Kind::Asking, &["m@h:1"], 2),
+            "2 messages or receipts that your relay attributes to m@h:1 could not be opened: they belong to sessions that these keys do not have. `hostchat accept m@h:1` asks for what has not arrived"
         );
         assert_eq!(
             words(Kind::Expired, &[], 1),

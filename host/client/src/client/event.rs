@@ -2,6 +2,7 @@
 
 use std::io;
 
+use hostchat_core::wire::content::ContentId;
 use hostchat_core::wire::{Address, MessageId};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
@@ -73,8 +74,14 @@ pub enum Event<'a> {
     Sent {
         /// For whom.
         peer: &'a Address,
-        /// Its id.
+        /// The id of its frame.
         message_id: MessageId,
+        /// Its own id, which stays when it has to be sent again.
+        content: ContentId,
+        /// It was sent before, and no receipt came.
+        again: bool,
+        /// The text, if it waited in the outbox for another reason than this command.
+        waited: Option<&'a str>,
         /// Whether the receiver is verified.
         verified: bool,
     },

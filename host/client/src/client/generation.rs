@@ -136,7 +136,12 @@ impl Client {
         if token.current == Generation::NONE && token.next.is_none() {
             // A new identity has sealed nothing that is not on the list.
             copy.sealed_since = 0;
+            self.vault.save_generations(&copy, None)?;
+            return Ok(copy);
         }
+        // The vault of a token that was in use is gone: nobody knows from when its keys are.
+        copy.dated = 0;
+        self.contacts_of_token().await?;
         self.vault.save_generations(&copy, None)?;
         Ok(copy)
     }
@@ -156,8 +161,8 @@ impl Client {
         copy.current = token.current;
         copy.next = token.next;
         copy.sealed_since = self.os.now_ms();
-        self.vault.save_generations(copy, Some(&notice))?;
-        self.contacts_of_token().await
+        self.contacts_of_token().await?;
+        self.vault.save_generations(copy, Some(&notice))
     }
 
     /// The token still knows with whom it has sessions: a vault that went back gets these contacts again.

@@ -30,7 +30,7 @@ impl Client {
     /// # Errors
     /// Those of token and vault; what only concerns one contact or relay is noted.
     pub(super) async fn heal(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        self.vault.give_up_unconfirmed(self.os.now_ms())?;
+        self.vault.give_up_unconfirmed()?;
         self.tell_missing()?;
         self.queue_receipts()?;
         let unconfirmed = self.vault.unconfirmed()?;

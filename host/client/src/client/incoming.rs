@@ -69,7 +69,6 @@ impl Client {
     ) -> Result<Handled> {
         crash::point("delivered");
         let number = delivered.number;
-        self.relay_time = self.relay_time.max(delivered.stored_at);
         let handled = match codec::decode::<Envelope<'_>>(&delivered.body) {
             Ok(Envelope::PairAnswer(answer)) if self.pairing => {
                 return Ok(Handled::Answer {
@@ -248,7 +247,10 @@ impl Client {
             self.vault.note_unopened(&peer, id, refused_first)?;
             crash::point("unopened-stored");
         } else {
-            self.strangers = self.strangers.saturating_add(1);
+            let sender = &delivered.sender;
+            let asks = self.vault.requests()?.iter().any(|r| r.from == *sender);
+            let kind = if asks { Kind::Asking } else { Kind::Unknown };
+            self.drops.count(kind, "", Some(sender), 1);
             self.vault.count_stranger()?;
         }
         Ok(Handled::Quiet)

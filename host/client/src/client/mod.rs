@@ -170,10 +170,10 @@ pub struct Client {
     drained: bool,
     /// Contacts of whom something came since the user was last told what is missing.
     heard: HashSet<Address>,
-    /// Frames of people unknown to these keys, since the program began.
-    strangers: u32,
     /// Contacts that block us, as their relay said a while ago: not asked again for every message that comes in.
     blocked_by: HashSet<Address>,
+    /// The entry of the outbox that the running command has made.
+    sending: Option<i64>,
     /// For whom texts stay in the outbox, and what the user was told of it in this run.
     told_to_stay: HashMap<Address, String>,
     /// A code is shown: answers to it are waited for.
@@ -185,8 +185,6 @@ pub struct Client {
     known_binding: HashMap<Address, Option<IdentityClaim>>,
     /// What was not taken, until it is told.
     drops: Drops,
-    /// The newest time of the home relay that a delivery had, in milliseconds since 1970; 0 before the first.
-    relay_time: u64,
     no_history: bool,
     stop: Stop,
 }
@@ -326,14 +324,13 @@ impl Client {
             ready: None,
             drained: false,
             heard: HashSet::new(),
-            strangers: 0,
+            sending: None,
             blocked_by: HashSet::new(),
             told_to_stay: HashMap::new(),
             pairing: false,
             showing_to: None,
             known_binding: HashMap::new(),
             drops: Drops::default(),
-            relay_time: 0,
             no_history,
             stop: Stop::default(),
         })
@@ -458,6 +455,11 @@ impl Client {
             visible,
         };
         let connection = dialled.log_in(login).await?;
+        if *relay == self.config.relay.name
+            && let Some(relay_time) = connection.relay_time()
+        {
+            self.vault.set_relay_clock(relay_time);
+        }
         self.connections.insert(relay.clone(), connection);
         Ok(())
     }

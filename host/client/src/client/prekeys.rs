@@ -69,7 +69,7 @@ impl Client {
         let Some(mut copy) = self.vault.generations()? else {
             return Ok(());
         };
-        let now = self.os.now_ms();
+        let now = self.vault.settled_now();
         let before = copy.given.clone();
         copy.given
             .retain(|(key, _)| own.one_time.contains(key) && !there.one_time.contains(key));

@@ -50,7 +50,6 @@ impl Client {
     pub async fn receive(&mut self, follow: bool, observer: &mut dyn Observer) -> Result<()> {
         let mut backoff = Backoff::default();
         let mut failures = 0;
-        self.vault.prune_seen()?;
         loop {
             let was_receiving = self.receiving;
             match self.receive_once(follow, &mut backoff, observer).await {
@@ -117,12 +116,14 @@ impl Client {
                 }
                 None => {
                     receipts = None;
+                    // The relay's time is known by now.
+                    self.vault.prune_seen()?;
+                    self.vault.prune_sealed()?;
                     self.mailbox_drained(observer)?;
                     self.settle_mailbox(observer).await?;
                     self.adopt_requests(observer).await?;
                     self.look_after_prekeys(observer).await?;
                     if !follow {
-                        self.tell_strangers(observer)?;
                         return self.leave().await;
                     }
                     upkeep = Instant::now() + UPKEEP;
@@ -136,22 +137,6 @@ impl Client {
         self.heal(observer).await?;
         self.show_notices(observer)?;
         self.flush_noting(observer).await
-    }
-
-    /// Tells, once, how many frames came from people unknown to these keys.
-    fn tell_strangers(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        match std::mem::take(&mut self.strangers) {
-            0 => Ok(()),
-            count => note(
-                observer,
-                "strangers",
-                format!(
-                    "{} could not be opened, and you have no contact that sent {}",
-                    counted(count, "message", "messages"),
-                    if count == 1 { "it" } else { "them" }
-                ),
-            ),
-        }
     }
 
     /// Shows what the user has to be told once.

@@ -324,7 +324,7 @@ impl Client {
 
     /// Deletes requests that are too old, and counts the first messages among them.
     pub(super) fn expire_requests(&mut self) -> Result<()> {
-        let expired = self.vault.expire_requests(self.relay_time)?;
+        let expired = self.vault.expire_requests()?;
         self.drops.count(Kind::Expired, "", None, expired);
         Ok(())
     }

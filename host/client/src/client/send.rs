@@ -56,6 +56,7 @@ impl Client {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let entry = self.queue_text(to, text)?;
+        self.sending = Some(entry);
         let delivered = self.deliver(to, how, observer).await;
         self.show_notices(observer)?;
         let Err(why) = delivered else {
@@ -216,14 +217,19 @@ impl Client {
         let identity = contact.as_ref().and_then(|c| c.identity);
         let identity = identity.as_ref().map(identity_tag);
         self.vault
-            .sent(entry, identity, self.keeps_history(), self.os.now_ms())?;
+            .sent(entry, identity, self.keeps_history(), self.vault.now())?;
         crash::point("sent-marked");
         match &entry.payload {
-            Payload::Note { .. } => tell(
+            Payload::Note {
+                id, again, text, ..
+            } => tell(
                 observer,
                 &Event::Sent {
                     peer: &entry.to,
                     message_id,
+                    content: *id,
+                    again: *again,
+                    waited: (self.sending != Some(entry.id)).then_some(text.as_str()),
                     verified: contact.is_some_and(|c| c.trust.is_verified()),
                 },
             ),
@@ -253,7 +259,7 @@ impl Client {
             sealed.message_id,
             sealed.envelope,
             identity_tag(&identity),
-            self.os.now_ms(),
+            self.vault.now(),
         )?;
         crash::point("frame-stored");
         Ok(())

@@ -71,6 +71,7 @@ pub enum Pushed {
 pub struct Connection {
     relay: RelayName,
     line: Box<dyn Line>,
+    relay_time: Option<u64>,
 }
 
 /// The line of a WebSocket.
@@ -192,7 +193,21 @@ impl Connection {
 
     /// Calls over a line that is logged in.
     pub fn over(relay: RelayName, line: Box<dyn Line>) -> Self {
-        Self { relay, line }
+        Self {
+            relay,
+            line,
+            relay_time: None,
+        }
+    }
+
+    /// Notes what the relay's clock showed when the connection was made, milliseconds since 1970.
+    pub fn at_time(self, relay_time: Option<u64>) -> Self {
+        Self { relay_time, ..self }
+    }
+
+    /// What the relay's clock showed when the connection was made, milliseconds since 1970; `None` if it did not say.
+    pub fn relay_time(&self) -> Option<u64> {
+        self.relay_time
     }
 
     /// The relay.

@@ -13,7 +13,7 @@ use hostchat_core::wire::relay::Call;
 use super::{Connection, Login, Pushed};
 use crate::address::RelayAddress;
 use crate::error::Result;
-use crate::transport::websocket::{self, Socket};
+use crate::transport::websocket::{self, Opened};
 
 /// A line that is logged in; dropping it closes it.
 pub trait Line: Send + Sync {
@@ -66,30 +66,28 @@ pub struct Network;
 
 struct Fresh {
     relay: RelayAddress,
-    socket: Socket,
-    exporter: [u8; 32],
+    opened: Opened,
 }
 
 impl Dial for Network {
     fn connect(&self, relay: RelayAddress) -> BoxFuture<'static, Result<Box<dyn Dialled>>> {
         Box::pin(async move {
-            let (socket, exporter) = websocket::connect(&relay).await?;
-            Ok(Box::new(Fresh {
-                relay,
-                socket,
-                exporter,
-            }) as Box<dyn Dialled>)
+            let opened = websocket::connect(&relay).await?;
+            Ok(Box::new(Fresh { relay, opened }) as Box<dyn Dialled>)
         })
     }
 }
 
 impl Dialled for Fresh {
     fn log_in<'a>(self: Box<Self>, login: Login<'a>) -> BoxFuture<'a, Result<Connection>> {
-        Box::pin(Connection::login(
-            self.relay.name,
-            self.socket,
-            self.exporter,
-            login,
-        ))
+        Box::pin(async move {
+            let Opened {
+                socket,
+                exporter,
+                relay_time,
+            } = self.opened;
+            let connection = Connection::login(self.relay.name, socket, exporter, login).await?;
+            Ok(connection.at_time(relay_time))
+        })
     }
 }

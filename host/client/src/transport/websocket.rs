@@ -4,7 +4,9 @@ use std::io;
 use std::time::Duration;
 
 use hostchat_core::wire::RelayName;
-use hostchat_core::wire::relay::{EXPORTER_LABEL, MAX_RELAY_MESSAGE, PATH, SUBPROTOCOL};
+use hostchat_core::wire::relay::{
+    EXPORTER_LABEL, MAX_RELAY_MESSAGE, PATH, SUBPROTOCOL, TIME_HEADER,
+};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -14,6 +16,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::http::HeaderMap;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::tls;
@@ -24,21 +27,31 @@ use crate::escape::escape;
 /// How long making a connection may take in all, short of the login.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A connection that nobody has logged in on yet.
+/// A stream of messages.
 pub type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
-/// Connects, and gives the TLS exporter value that a login is bound to.
+/// A connection that nobody has logged in on yet.
+pub struct Opened {
+    /// The messages.
+    pub socket: Socket,
+    /// The TLS exporter value, to which a login is bound.
+    pub exporter: [u8; 32],
+    /// The relay's time, milliseconds since 1970; `None` if it does not say.
+    pub relay_time: Option<u64>,
+}
+
+/// Connects.
 ///
 /// # Errors
 /// `RelayUnreachable`, `RelayCertificate`, `RelayVersion`.
-pub async fn connect(relay: &RelayAddress) -> Result<(Socket, [u8; 32])> {
+pub async fn connect(relay: &RelayAddress) -> Result<Opened> {
     match timeout(CONNECT_TIMEOUT, connect_unbounded(relay)).await {
         Ok(connected) => connected,
         Err(_) => Err(unreachable(&relay.name, "no answer in time")),
     }
 }
 
-async fn connect_unbounded(relay: &RelayAddress) -> Result<(Socket, [u8; 32])> {
+async fn connect_unbounded(relay: &RelayAddress) -> Result<Opened> {
     let name = &relay.name;
     let config = tls::config(relay.pin).map_err(|error| tls_error(relay, &error))?;
     let server = ServerName::try_from(name.host().to_owned())
@@ -72,11 +85,20 @@ async fn connect_unbounded(relay: &RelayAddress) -> Result<(Socket, [u8; 32])> {
         .parse()
         .map_err(|_| unreachable(name, "not a host name"))?;
     let request = ClientRequestBuilder::new(uri).with_sub_protocol(SUBPROTOCOL);
-    let (socket, _) =
+    let (socket, response) =
         tokio_tungstenite::client_async_with_config(request, tls, Some(socket_config()))
             .await
             .map_err(|error| upgrade_error(name, error))?;
-    Ok((socket, exporter))
+    Ok(Opened {
+        socket,
+        exporter,
+        relay_time: time(response.headers()),
+    })
+}
+
+/// What the relay's clock shows, as its answer to the upgrade says.
+fn time(headers: &HeaderMap) -> Option<u64> {
+    headers.get(TIME_HEADER)?.to_str().ok()?.parse().ok()
 }
 
 /// Small buffers, and caps that hold before anything is kept.
@@ -135,4 +157,26 @@ fn unreachable(name: &RelayName, why: &str) -> Error {
 
 fn io_text(why: &io::Error) -> String {
     crate::error::plain(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_tungstenite::tungstenite::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_and_anything_else_is_none() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(time(&headers), None);
+        for (text, wanted) in [
+            ("1795251913000", Some(1_795_251_913_000)),
+            ("-1", None),
+            ("yesterday", None),
+            ("99999999999999999999", None),
+        ] {
+            headers.insert(TIME_HEADER, HeaderValue::from_static(text));
+            assert_eq!(time(&headers), wanted, "{text}");
+        }
+    }
 }

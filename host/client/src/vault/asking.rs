@@ -22,6 +22,7 @@ const RECENT_MS: u64 = 30 * 24 * 3600 * 1000;
 
 /// A quiet content that arrived.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and never stored")]
 pub enum Arrived {
     /// What was in these frames?
     Unreadable {
@@ -176,7 +177,7 @@ impl Tx<'_> {
             }
         }
         Ok(match self.is_confirmed(peer, content)? {
-            true => Fate::Delivered,
+            true => Fate::Confirmed { content },
             false => Fate::Lost,
         })
     }
@@ -200,6 +201,15 @@ impl Tx<'_> {
             u32::try_from(fates.filter(|(_, fate)| *fate == wanted).count()).unwrap_or(u32::MAX)
         };
         let (lost, unknown) = (count(Fate::Lost), count(Fate::Unknown));
+        let mut gone = 0u32;
+        for (id, fate) in fates {
+            if let Fate::Confirmed { content } = fate
+                && asked.contains(id)
+                && self.seen(&self.content_mark(peer, *content))?.is_none()
+            {
+                gone = gone.saturating_add(1);
+            }
+        }
         self.drop_unopened(|row| {
             row.peer == *peer && fates.iter().any(|(id, _)| *id == row.message_id)
         })?;
@@ -208,6 +218,12 @@ impl Tx<'_> {
             self.add_notice(&Notice::LostFrom {
                 peer: peer(),
                 count: lost,
+            })?;
+        }
+        if gone > 0 {
+            self.add_notice(&Notice::GoneFrom {
+                peer: peer(),
+                count: gone,
             })?;
         }
         if unknown == 0 {

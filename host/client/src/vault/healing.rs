@@ -317,7 +317,8 @@ impl Vault {
     ///
     /// # Errors
     /// Those of the vault.
-    pub fn prune_sealed(&mut self, now: u64) -> Result<()> {
+    pub fn prune_sealed(&mut self) -> Result<()> {
+        let now = self.settled_now();
         self.write(|tx| {
             let mut statement = tx
                 .transaction

@@ -1,6 +1,6 @@
 //! What is kept, confirmed, asked for and answered, over restarts.
 
-use hostchat_core::wire::content::{ContentId, Fate, Receipt};
+use hostchat_core::wire::content::{ContentId, Fate, MAX_IDS, Receipt};
 use hostchat_core::wire::{Bytes, MessageId, Quiet, codec};
 
 use super::tests::{TAG, address, identity, incoming, key, open, text};
@@ -10,6 +10,11 @@ const OTHER: IdentityTag = Bytes([4; 16]);
 
 /// Queues a text, seals it as frame `frame` and has the relay store it; gives its content id.
 fn sent(vault: &mut Vault, to: &str, frame: u8, history: bool) -> ContentId {
+    sent_at(vault, to, frame, history, 1000)
+}
+
+/// As [`sent`], at a time in milliseconds.
+fn sent_at(vault: &mut Vault, to: &str, frame: u8, history: bool, at: u64) -> ContentId {
     let to = address(to);
     let payload = text("hello");
     let Payload::Note { id, .. } = payload else {
@@ -18,9 +23,9 @@ fn sent(vault: &mut Vault, to: &str, frame: u8, history: bool) -> ContentId {
     vault.queue(&to, payload).unwrap();
     let mut entry = vault.outbox().unwrap().pop().unwrap();
     vault
-        .store_envelope(&mut entry, Bytes([frame; 16]), vec![frame], TAG, 1000)
+        .store_envelope(&mut entry, Bytes([frame; 16]), vec![frame], TAG, at)
         .unwrap();
-    vault.sent(&entry, Some(TAG), history, 1000).unwrap();
+    vault.sent(&entry, Some(TAG), history, at).unwrap();
     id
 }
 
@@ -162,7 +167,11 @@ fn an_answer_seals_again_only_what_no_receipt_has_confirmed_and_only_for_the_sam
         .unwrap();
     assert_eq!(
         fates(&mut vault),
-        [Fate::Delivered, Fate::Again, Fate::Unknown]
+        [
+            Fate::Confirmed { content: confirmed },
+            Fate::Again,
+            Fate::Unknown
+        ]
     );
     let queued: Vec<_> = vault.unconfirmed().unwrap();
     assert!(queued.len() == 1 && queued[0].queued);
@@ -173,6 +182,89 @@ fn an_answer_seals_again_only_what_no_receipt_has_confirmed_and_only_for_the_sam
     let notes = vault.outbox().unwrap().into_iter();
     let notes = notes.filter(|e| matches!(e.payload, Payload::Note { .. }));
     assert_eq!(notes.count(), 1);
+}
+
+#[test]
+fn a_receipt_for_a_later_text_has_earlier_ones_sealed_again_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let bob = address("bob@h:1");
+    let mut vault = open(&dir);
+    sent_at(&mut vault, "bob@h:1", 1, true, 1000);
+    sent_at(&mut vault, "carol@h:1", 2, true, 1000);
+    let overtakes = sent_at(&mut vault, "bob@h:1", 3, false, 2000);
+    sent_at(&mut vault, "bob@h:1", 4, true, 3000);
+    vault.confirm(&bob, &OTHER, &[overtakes], true).unwrap();
+    assert!(vault.outbox().unwrap().is_empty(), "another identity's");
+    vault.confirm(&bob, &TAG, &[overtakes], true).unwrap();
+    let queued = |vault: &mut Vault| -> Vec<u8> {
+        let unconfirmed = vault.unconfirmed().unwrap();
+        let queued = unconfirmed.iter().filter(|u| u.queued);
+        queued.map(|u| u.message.message_id.0[0]).collect()
+    };
+    assert_eq!(queued(&mut vault), [1], "not what is newer, nor another's");
+    let mut entry = vault.outbox().unwrap().pop().unwrap();
+    vault
+        .store_envelope(&mut entry, Bytes([5; 16]), vec![5], TAG, 4000)
+        .unwrap();
+    vault.sent(&entry, Some(TAG), true, 4000).unwrap();
+    vault.confirm(&bob, &TAG, &[overtakes], true).unwrap();
+    assert_eq!(queued(&mut vault), [0; 0], "the same receipt once more");
+}
+
+#[test]
+fn the_user_is_told_of_what_these_keys_confirmed_and_this_vault_lacks() {
+    let dir = tempfile::tempdir().unwrap();
+    let bob = address("bob@h:1");
+    let mut vault = open(&dir);
+    vault.take_in(&incoming(&bob, 1, 7, "here"), true).unwrap();
+    for id in [1u8, 2, 3] {
+        let id = Bytes([50 + id; 16]);
+        vault.note_unopened(&bob, id, false).unwrap();
+    }
+    vault.ask(&bob, 5).unwrap();
+    let delivered = |content: u8| Fate::Confirmed {
+        content: Bytes([content; 16]),
+    };
+    let fates = [(51, delivered(7)), (52, delivered(8)), (60, delivered(9))];
+    let fates = fates
+        .into_iter()
+        .map(|(id, fate)| (MessageId::from([id; 16]), fate));
+    let told = Arrived::Told {
+        since: 0,
+        fates: fates.collect(),
+    };
+    for id in [20, 21] {
+        let answer = quiet(&bob, id, Some(told.clone()));
+        vault.take_in(&answer, true).unwrap();
+    }
+    let notices = vault.notices().unwrap();
+    let gone = Notice::GoneFrom {
+        peer: bob.clone(),
+        count: 1,
+    };
+    assert_eq!(
+        notices.iter().map(|(_, n)| n).collect::<Vec<_>>(),
+        [&gone],
+        "7 is here, 60 was never asked about, and a repeat says nothing new"
+    );
+    assert_eq!(vault.unopened().unwrap().len(), 1);
+}
+
+#[test]
+fn the_longest_answer_fits() {
+    let fate = Fate::Confirmed {
+        content: Bytes([0xff; 16]),
+    };
+    let fates = (0..MAX_IDS).map(|n| (Bytes([u8::try_from(n).unwrap(); 16]), fate));
+    let told = Quiet::Told {
+        since: u64::MAX,
+        fates: fates.collect(),
+    };
+    let payload = Payload::quiet(&told).unwrap();
+    let content = payload.content().unwrap();
+    let mut buffer = [0; hostchat_core::wire::MAX_CONTENT];
+    let encoded = codec::encode(&content, &mut buffer).unwrap();
+    assert_eq!(codec::decode(encoded), Ok(content));
 }
 
 #[test]
@@ -281,9 +373,12 @@ fn what_nobody_confirms_within_45_days_is_told_with_its_number() {
     let mut vault = open(&dir);
     sent(&mut vault, "bob@h:1", 1, true);
     sent(&mut vault, "bob@h:1", 2, false);
-    vault.give_up_unconfirmed(1000 + KEEP_MS).unwrap();
+    let day = 24 * 3600 * 1000;
+    vault.set_relay_clock(1000 + KEEP_MS - day);
+    vault.give_up_unconfirmed().unwrap();
     assert_eq!(vault.unconfirmed().unwrap().len(), 2);
-    vault.give_up_unconfirmed(1001 + KEEP_MS).unwrap();
+    vault.set_relay_clock(1000 + KEEP_MS + day);
+    vault.give_up_unconfirmed().unwrap();
     assert!(vault.unconfirmed().unwrap().is_empty());
     let history = vault.history(None, 9).unwrap();
     assert_eq!((history.len(), history[0].sent), (1, Some(Sent::Never)));
@@ -295,7 +390,7 @@ fn what_nobody_confirms_within_45_days_is_told_with_its_number() {
             count: 2
         }
     );
-    vault.prune_sealed(1001 + KEEP_MS).unwrap();
+    vault.prune_sealed().unwrap();
     assert_eq!(vault.sealed_frame(&Bytes([1; 16])).unwrap(), None);
 }
 

@@ -20,7 +20,6 @@ use super::healing::{Conversation, IdentityTag, row_of};
 use super::payload::Payload;
 use super::{Column, Tx, Vault};
 use crate::error::Result;
-use crate::os::Os;
 
 pub(super) const BODY: Column = Column {
     table: "messages",
@@ -218,7 +217,7 @@ impl Vault {
             tx.mark_seen(&message.message_id.0, 0)?;
             tx.confirm(message.peer, &message.identity, message.delivered, history)?;
             if let Some(quiet) = &message.quiet {
-                tx.take_quiet(message.peer, &message.identity, quiet, tx.os.now_ms())?;
+                tx.take_quiet(message.peer, &message.identity, quiet, tx.now())?;
             }
             let Some(arrival) = message.arrival else {
                 if message.reply_due && !tx.has_outgoing(message.peer)? {
@@ -233,11 +232,7 @@ impl Vault {
                 tx.queue(message.peer, Payload::Empty)?;
             }
             // The same content may come twice under different keys, if its sender had to seal it again.
-            let content = tx.sealer.mark(&[
-                b"content",
-                message.peer.as_str().as_bytes(),
-                &arrival.content.0,
-            ]);
+            let content = tx.content_mark(message.peer, arrival.content);
             if tx.seen(&content)?.is_some() {
                 return Ok(false);
             }
@@ -378,7 +373,7 @@ impl Vault {
     /// # Errors
     /// Those of the vault.
     pub fn prune_seen(&mut self) -> Result<()> {
-        let before = day(&self.os).saturating_sub(ARRIVED_DAYS);
+        let before = day(self.settled_now()).saturating_sub(ARRIVED_DAYS);
         self.write(|tx| {
             let mut statement = tx
                 .transaction
@@ -430,7 +425,7 @@ impl Tx<'_> {
     }
 
     pub(super) fn mark_seen(&self, id: &[u8; 16], state: i64) -> Result<()> {
-        self.mark_arrived_on(id, state, day(self.os))
+        self.mark_arrived_on(id, state, day(self.now()))
     }
 
     pub(super) fn mark_arrived_on(&self, id: &[u8; 16], state: i64, day: u32) -> Result<()> {
@@ -442,6 +437,12 @@ impl Tx<'_> {
             .prepare_cached(sql)?
             .execute(params![mark, state, body])?;
         Ok(())
+    }
+
+    /// Under this a content that has come is remembered, in whatever frame.
+    pub(super) fn content_mark(&self, peer: &Address, content: ContentId) -> [u8; 16] {
+        self.sealer
+            .mark(&[b"content", peer.as_str().as_bytes(), &content.0])
     }
 
     /// The relay knows ids: they are kept under a key of the vault.
@@ -544,6 +545,6 @@ fn open(tx: &Tx<'_>, id: i64, state: i64, sealed: &[u8]) -> Result<Message> {
 }
 
 /// Days since 1970.
-fn day(os: &Os) -> u32 {
-    u32::try_from(os.now_s() / 86_400).unwrap_or(u32::MAX)
+fn day(ms: u64) -> u32 {
+    u32::try_from(ms / 86_400_000).unwrap_or(u32::MAX)
 }

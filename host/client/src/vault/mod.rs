@@ -69,6 +69,8 @@ pub struct Vault {
     connection: Connection,
     sealer: Sealer,
     os: Os,
+    /// How far the home relay's clock is ahead of ours, in milliseconds, once it is known.
+    relay_ahead: Option<i64>,
     path: PathBuf,
 }
 
@@ -87,6 +89,7 @@ impl Vault {
             connection,
             sealer: Sealer::new(storage),
             os,
+            relay_ahead: None,
             path: path.into(),
         };
         match vault.prepare() {
@@ -159,6 +162,29 @@ impl Vault {
         damaged_at(&self.path, why)
     }
 
+    /// Notes what the home relay's clock shows now, in milliseconds since 1970.
+    pub fn set_relay_clock(&mut self, relay_ms: u64) {
+        self.relay_ahead = i64::try_from(i128::from(relay_ms) - i128::from(self.os.now_ms())).ok();
+    }
+
+    /// The time by which people and the program order what happens, in milliseconds since 1970: the home relay's, or ours
+    /// before it has told it.
+    pub fn now(&self) -> u64 {
+        let ours = self.os.now_ms();
+        self.relay_ahead
+            .map_or(ours, |ahead| ours.saturating_add_signed(ahead))
+    }
+
+    /// Whether the home relay has told its time.
+    pub fn knows_relay_time(&self) -> bool {
+        self.relay_ahead.is_some()
+    }
+
+    /// The earlier one of the two clocks, by which old things go: one that is set wrong must not lose anything.
+    pub fn settled_now(&self) -> u64 {
+        self.now().min(self.os.now_ms())
+    }
+
     /// Runs `work` as one transaction.
     fn write<T>(&mut self, work: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
         let transaction = self
@@ -168,6 +194,7 @@ impl Vault {
             transaction,
             sealer: &self.sealer,
             os: &self.os,
+            relay_ahead: self.relay_ahead,
             path: &self.path,
         };
         let result = work(&tx).and_then(|value| {
@@ -193,6 +220,7 @@ impl Vault {
             transaction,
             sealer: &self.sealer,
             os: &self.os,
+            relay_ahead: self.relay_ahead,
             path: &self.path,
         };
         work(&tx).map_err(|error| refine(error, &self.path))
@@ -204,12 +232,20 @@ struct Tx<'v> {
     transaction: Transaction<'v>,
     sealer: &'v Sealer,
     os: &'v Os,
+    relay_ahead: Option<i64>,
     path: &'v Path,
 }
 
 impl Tx<'_> {
     fn damaged(&self, why: &'static str) -> Error {
         damaged_at(self.path, why)
+    }
+
+    /// As [`Vault::now`].
+    fn now(&self) -> u64 {
+        let ours = self.os.now_ms();
+        self.relay_ahead
+            .map_or(ours, |ahead| ours.saturating_add_signed(ahead))
     }
 
     /// Appends a row of which all but the sealed body is given by `insert`, which leaves the body empty.

@@ -72,6 +72,13 @@ pub enum Notice {
     },
     /// The home relay did not know this account any more; it is registered again.
     RegisteredAgain,
+    /// Messages of a contact were received with these keys and are not here: the home was restored, or a copy has them.
+    GoneFrom {
+        /// The contact.
+        peer: Address,
+        /// How many.
+        count: u32,
+    },
 }
 
 impl Vault {

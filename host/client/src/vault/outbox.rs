@@ -344,7 +344,7 @@ impl Tx<'_> {
             self.transaction
                 .execute("DELETE FROM outbox WHERE id = ?1", params![entry.id])?;
             if history && !again {
-                let mut message = as_message(entry, Some(*identity), self.os.now_ms());
+                let mut message = as_message(entry, Some(*identity), self.now());
                 message.sent = Some(Sent::Confirmed);
                 messages::insert(self, messages::CONFIRMED, &message)?;
             }

@@ -8,6 +8,9 @@ use zeroize::Zeroizing;
 use super::healing::Carried;
 use crate::error::{Error, Result};
 
+/// Room for the longest quiet content in bytes: 64 message ids, each with a content id.
+const MAX_INNER: usize = 3072;
+
 /// What an entry carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
@@ -52,7 +55,7 @@ impl Payload {
     /// # Errors
     /// `Internal` if it is too long, which its bounds exclude.
     pub fn quiet(quiet: &Quiet) -> Result<Self> {
-        let inner: heapless::Vec<u8, 2048> =
+        let inner: heapless::Vec<u8, MAX_INNER> =
             codec::encode_vec(quiet).map_err(|_| Error::Internal("quiet content too long"))?;
         Ok(Self::Quiet {
             inner: inner.to_vec(),

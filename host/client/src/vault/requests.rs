@@ -206,17 +206,22 @@ impl Vault {
     /// # Errors
     /// Those of the vault.
     pub fn requests(&mut self) -> Result<Vec<Request>> {
-        self.expire_requests(0)?;
+        self.expire_requests()?;
         self.read(|tx| Ok(all(tx)?.into_iter().map(|k| k.request).collect()))
     }
 
-    /// Deletes what is too old; `relay_now` is the newest time of our relay that is known, 0 if none is. Gives how many
-    /// first messages went.
+    /// Deletes what is too old, and gives how many first messages went.
     ///
     /// # Errors
     /// Those of the vault.
-    pub fn expire_requests(&mut self, relay_now: u64) -> Result<u32> {
+    pub fn expire_requests(&mut self) -> Result<u32> {
         let now = self.os.now_ms();
+        // Nothing is old by a clock that is not known.
+        let relay_now = if self.knows_relay_time() {
+            self.now()
+        } else {
+            0
+        };
         self.write(|tx| {
             let mut expired = 0;
             for request in all(tx)?.into_iter().map(|k| k.request) {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  (outbox: sent) ─▶ unconfirmed ─▶ confirm          or after 45 days: never confirmed
-//!                       └─▶ queue_again ─▶ outbox    a new session, or the receiver could not open the frame
+//!                       └─▶ queue_again ─▶ outbox    a new session; the receiver could not open the frame; a receipt came
+//!                                                    for something that was sealed later
 //! ```
 //!
 //! Invariant: what a receipt has confirmed is never queued again.
@@ -71,7 +72,8 @@ impl Vault {
     ///
     /// # Errors
     /// Those of the vault.
-    pub fn give_up_unconfirmed(&mut self, now: u64) -> Result<()> {
+    pub fn give_up_unconfirmed(&mut self) -> Result<()> {
+        let now = self.settled_now();
         self.write(|tx| {
             let mut counts: Vec<(Address, u32)> = Vec::new();
             for message in unconfirmed(tx)? {
@@ -111,21 +113,55 @@ impl Tx<'_> {
         if ids.is_empty() {
             return Ok(());
         }
-        for message in unconfirmed(self)? {
-            let named = message.peer == *peer && ids.contains(&message.content);
-            if named && message.identity == Some(*identity) {
-                self.remember_receipt(peer, message.content)?;
-                self.transaction.execute(
-                    "UPDATE messages SET state = ?2 WHERE id = ?1 AND state = ?3",
-                    params![message.id, CONFIRMED, UNCONFIRMED],
-                )?;
-                self.transaction.execute(
-                    "DELETE FROM messages WHERE id = ?1 AND state = ?2",
-                    params![message.id, KEPT],
-                )?;
+        let of_peer =
+            |message: &Message| message.peer == *peer && message.identity == Some(*identity);
+        // A receipt that comes after 45 days is one all the same.
+        for message in given_up(self)?.iter().filter(|m| of_peer(m)) {
+            if ids.contains(&message.content) {
+                self.confirm_row(message)?;
             }
         }
-        self.confirm_queued(peer, identity, ids, history)
+        let waiting: Vec<Message> = unconfirmed(self)?.into_iter().filter(of_peer).collect();
+        let (named, others): (Vec<_>, Vec<_>) = waiting
+            .into_iter()
+            .partition(|message| ids.contains(&message.content));
+        let mut newest = None;
+        for message in &named {
+            self.confirm_row(message)?;
+            newest = newest.max(self.sealed_at(message)?);
+        }
+        self.confirm_queued(peer, identity, ids, history)?;
+        self.seal_overtaken_again(&others, newest)
+    }
+
+    fn confirm_row(&self, message: &Message) -> Result<()> {
+        self.remember_receipt(&message.peer, message.content)?;
+        self.transaction.execute(
+            "UPDATE messages SET state = ?2 WHERE id = ?1 AND state IN (?3, ?4)",
+            params![message.id, CONFIRMED, UNCONFIRMED, NEVER],
+        )?;
+        self.transaction.execute(
+            "DELETE FROM messages WHERE id = ?1 AND state = ?2",
+            params![message.id, KEPT],
+        )?;
+        Ok(())
+    }
+
+    /// Mailboxes keep their order, and so do receipts: what was sealed before something that has a receipt, and has none, was
+    /// lost on the way, or its receipt was. It is sealed again, once for each receipt that overtakes it.
+    fn seal_overtaken_again(&self, others: &[Message], newest: Option<u64>) -> Result<()> {
+        for message in others {
+            if self.sealed_at(message)?.is_some_and(|at| Some(at) < newest) {
+                self.queue_again(message)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// When a sent message was sealed last; `None` if that is forgotten.
+    fn sealed_at(&self, message: &Message) -> Result<Option<u64>> {
+        let frame = self.sealed_frame(&message.message_id)?;
+        Ok(frame.map(|frame| frame.at))
     }
 
     /// Remembers a receipt for as long as the frame that it is for may be asked about.
@@ -180,6 +216,15 @@ impl Tx<'_> {
     }
 }
 
+/// Sent messages that were given up after 45 days.
+fn given_up(tx: &Tx<'_>) -> Result<Vec<Message>> {
+    messages::all(
+        tx,
+        "SELECT id, state, body FROM messages WHERE state = 5 ORDER BY id",
+    )
+}
+
+/// Sent messages that wait for their receipts.
 pub(super) fn unconfirmed(tx: &Tx<'_>) -> Result<Vec<Message>> {
     messages::all(
         tx,

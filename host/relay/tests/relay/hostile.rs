@@ -81,7 +81,11 @@ async fn other_http_requests_get_an_answer_and_the_end() {
         (format!("GET /healthz HTTP/1.1\r\n{long}"), "4"),
     ] {
         let answer = if status == "101" {
-            first_line(&relay.place, &request).await
+            let head = upgraded(&relay.place, &request).await;
+            let time = head.split("\r\nhostchat-time: ").nth(1).unwrap_or("");
+            let time = time.split("\r\n").next().unwrap_or("").parse::<u64>();
+            assert!(time.is_ok_and(|ms| ms > 1_700_000_000_000), "{head}");
+            head
         } else {
             http(&relay.place, &request).await
         };
@@ -92,12 +96,15 @@ async fn other_http_requests_get_an_answer_and_the_end() {
     }
 }
 
-async fn first_line(place: &Place, request: &str) -> String {
+/// The head of the answer to an upgrade.
+async fn upgraded(place: &Place, request: &str) -> String {
     let mut stream = tls(place, &[&rustls::version::TLS13]).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut line = [0; 12];
-    stream.read_exact(&mut line).await.unwrap();
-    String::from_utf8_lossy(&line).into_owned()
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8_lossy(&head).into_owned()
 }
 
 #[tokio::test]

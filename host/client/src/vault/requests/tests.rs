@@ -177,12 +177,15 @@ fn offers_expire_by_the_relays_time_or_by_ours() {
     let dir = tempfile::tempdir().unwrap();
     let mut vault = open(&dir);
     ask(&mut vault, "carol@h:1", 1, code(1), true, 1);
-    vault.expire_requests(1_000_000 + 10 * MINUTE - 1).unwrap();
+    vault.set_relay_clock(1_000_000 + 9 * MINUTE);
+    vault.expire_requests().unwrap();
     assert_eq!(names(&mut vault).len(), 1);
     // A relay's clock that jumps by days says nothing about ten minutes.
-    vault.expire_requests(1_000_000 + 2 * DAY).unwrap();
+    vault.set_relay_clock(1_000_000 + 2 * DAY);
+    vault.expire_requests().unwrap();
     assert_eq!(names(&mut vault).len(), 1);
-    vault.expire_requests(1_000_000 + 10 * MINUTE).unwrap();
+    vault.set_relay_clock(1_000_000 + 10 * MINUTE);
+    vault.expire_requests().unwrap();
     assert_eq!(names(&mut vault).len(), 0);
     ask(&mut vault, "carol@h:1", 1, code(2), true, 2);
     age(&mut vault, 10 * MINUTE, 0);
@@ -195,15 +198,13 @@ fn first_messages_expire_when_both_clocks_say_thirty_days() {
     let mut vault = open(&dir);
     ask(&mut vault, "carol@h:1", 1, Asked::First, true, 1);
     let relay_now = 1_000_000 + 30 * DAY;
-    assert_eq!(
-        vault.expire_requests(relay_now).unwrap(),
-        0,
-        "only the relay's"
-    );
+    assert_eq!(vault.expire_requests().unwrap(), 0, "neither");
     age(&mut vault, 30 * DAY, 0);
-    assert_eq!(vault.expire_requests(0).unwrap(), 0, "only ours");
-    assert_eq!(vault.expire_requests(relay_now - 1).unwrap(), 0);
-    assert_eq!(vault.expire_requests(relay_now).unwrap(), 1);
+    assert_eq!(vault.expire_requests().unwrap(), 0, "only ours");
+    vault.set_relay_clock(relay_now - DAY);
+    assert_eq!(vault.expire_requests().unwrap(), 0);
+    vault.set_relay_clock(relay_now);
+    assert_eq!(vault.expire_requests().unwrap(), 1);
     assert!(names(&mut vault).is_empty());
 }
 
