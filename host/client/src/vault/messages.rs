@@ -121,7 +121,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// The time by which messages are ordered, milliseconds since 1970.
+    /// When a relay stored it, as far as that is known, milliseconds since 1970.
     #[must_use]
     pub fn ordered_at(&self) -> u64 {
         match self.stored_at {
@@ -352,23 +352,20 @@ impl Vault {
         })
     }
 
-    /// The newest `last` messages, of one contact or of all, in the order in which relays stored them. What was not shown yet
-    /// is left out, and so is what is kept only until it is confirmed.
+    /// The newest `last` messages, of one contact or of all, in the order in which our relay stored them; what went out stands
+    /// behind what was stored here before it. What was not shown yet is left out, and so is what is kept only until it is
+    /// confirmed.
     ///
     /// # Errors
     /// Those of the vault.
     pub fn history(&mut self, peer: Option<&Address>, last: usize) -> Result<Vec<Message>> {
         self.read(|tx| {
-            let mut messages = Vec::new();
-            for message in all(
+            let stored = all(
                 tx,
-                "SELECT id, state, body FROM messages WHERE state BETWEEN 2 AND 5",
-            )? {
-                if peer.is_none_or(|peer| message.peer == *peer) {
-                    messages.push(message);
-                }
-            }
-            messages.sort_by_key(|message| (message.ordered_at(), message.id));
+                "SELECT id, state, body FROM messages WHERE state BETWEEN 2 AND 5 ORDER BY id",
+            )?;
+            let mut messages = in_order(stored);
+            messages.retain(|message| peer.is_none_or(|peer| message.peer == *peer));
             Ok(messages.split_off(messages.len().saturating_sub(last)))
         })
     }
@@ -469,6 +466,29 @@ impl Tx<'_> {
         })?;
         Ok(number)
     }
+}
+
+/// Puts messages that are in the order in which they were stored here into that of the history.
+///
+/// What came in goes by the relay's clock. Of what went out no relay tells the time, and our own clock may be wrong: it has
+/// the time of the newest message that was stored here before it, so that it is never shown before that one, nor after one
+/// that the relay stored later.
+fn in_order(stored: Vec<Message>) -> Vec<Message> {
+    let mut newest = 0;
+    let mut placed: Vec<(u64, Message)> = stored
+        .into_iter()
+        .map(|message| {
+            if message.direction == Direction::In {
+                newest = newest.max(message.ordered_at());
+                (message.ordered_at(), message)
+            } else {
+                (newest, message)
+            }
+        })
+        .collect();
+    // Stable: what has the same time stays in the order in which it was stored.
+    placed.sort_by_key(|(at, _)| *at);
+    placed.into_iter().map(|(_, message)| message).collect()
 }
 
 /// Appends a message.

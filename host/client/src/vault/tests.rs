@@ -97,6 +97,50 @@ fn the_outbox_keeps_its_order_over_restarts() {
 }
 
 #[test]
+fn the_history_goes_by_the_relays_time_and_an_own_text_by_what_was_stored_before_it() {
+    const NOW: u64 = 1_800_000_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let bob = address("bob@h:1");
+    let mut vault = open(&dir);
+    let mut got = 0;
+    let mut come = |vault: &mut Vault, stored_at: u64, text: &str| {
+        got += 1;
+        let message = Incoming {
+            stored_at,
+            ..incoming(&bob, got, got, text)
+        };
+        vault.take_in(&message, true).unwrap();
+        let (message, _) = vault.next_to_show().unwrap().unwrap();
+        vault.mark_shown(&message, true).unwrap();
+    };
+    let send = |vault: &mut Vault, our_clock: u64, what: &str| {
+        vault.queue(&bob, text(what)).unwrap();
+        let entry = vault.outbox().unwrap().remove(0);
+        vault.sent(&entry, Some(TAG), true, our_clock).unwrap();
+    };
+    send(&mut vault, NOW + 1, "own 1");
+    come(&mut vault, NOW + 2, "in 1");
+    // Our clock is far behind, then far ahead, then right.
+    send(&mut vault, 1_000_000, "own 2");
+    come(&mut vault, NOW + 4, "in 2");
+    send(&mut vault, 2 * NOW, "own 3");
+    send(&mut vault, NOW + 6, "own 4");
+    come(&mut vault, NOW + 7, "in 3");
+    // It was written long ago, and accepted only now.
+    come(&mut vault, NOW + 3, "held");
+    send(&mut vault, NOW + 9, "own 5");
+    let texts = |history: Vec<Message>| -> Vec<String> {
+        let texts = history.iter().map(|m| m.text.as_str().to_owned());
+        texts.collect()
+    };
+    let all = [
+        "own 1", "in 1", "own 2", "held", "in 2", "own 3", "own 4", "in 3", "own 5",
+    ];
+    assert_eq!(texts(vault.history(Some(&bob), 100).unwrap()), all);
+    assert_eq!(texts(vault.history(None, 2).unwrap()), all[7..]);
+}
+
+#[test]
 fn without_history_nothing_sent_or_shown_stays() {
     let dir = tempfile::tempdir().unwrap();
     let bob = address("bob@h:1");
