@@ -467,7 +467,8 @@ Example:
   hostchat token log --token /dev/ttyACM0
   hostchat token wipe --token /dev/ttyACM0 --yes
 
-`info` needs no PIN. `auto` finds the token that is plugged in. If the port may not be opened, install the udev rule \
+`info` needs no PIN. `sessions` says of each contact whether the token has its keys from a pairing by code; whom you have \
+verified, `hostchat contacts` says: that stays when the token begins anew after damage. `auto` finds the token that is plugged in. If the port may not be opened, install the udev rule \
 that comes with hostchat (70-hostchat-token.rules).")]
 pub struct TokenArgs {
     /// What to do; nothing is `info`
