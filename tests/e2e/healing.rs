@@ -172,7 +172,12 @@ fn of_two_copies_in_use_one_stops_and_goes_on_at_its_users_word() {
     );
     twin.run(&["recv"]).refused(17, "second copy");
     let status = twin.run(&["status", "--json"]).ok();
-    assert_eq!(events(&status, "status")[0]["stopped"], true);
+    let status = &events(&status, "status")[0];
+    assert_eq!(status["stopped"], true);
+    let at = |key: &str| status[key].as_u64().expect("milliseconds");
+    assert!(at("goes_back_to") < at("stopped_at"), "{status}");
+    let said = twin.run(&["status"]).ok();
+    assert!(said.out.contains("\nstopped at "), "{said}");
     // Only this one is used from now on.
     twin.run(&["account", "resume"]).ok();
     let (mut alice, mut shown) = (Vec::new(), Vec::new());

@@ -306,8 +306,9 @@ pub struct StatusArgs {}
 Example:
   hostchat account resume
 
-An account stops when its keys were found to be older than keys that were used, twice within a day: then two copies of \
-it are in use, or the relay lies. Use one copy only, and let it go on with `hostchat account resume`.")]
+A home stops when it finds, twice within 24 hours, that its keys are older than keys that were used: then two copies of \
+it are in use, or the relay lies. It also stops, at once, when the relay says what cannot be. Use one copy only, and let it \
+go on with `hostchat account resume`.")]
 pub struct AccountArgs {
     /// What to do
     #[command(subcommand)]

@@ -34,6 +34,7 @@ use tokio::task::JoinHandle;
 pub use accept::Confirmation;
 pub use account::{Begun, NewAccount};
 pub use contact::Exported;
+pub(crate) use drops::named;
 pub use event::{Event, Observer, TypedCode, Unobserved, WaitingFor};
 pub(crate) use receive::counted;
 pub use send::{Flushed, How};
