@@ -133,6 +133,17 @@ pub enum Error {
     /// The token's store cannot be read.
     #[error("the token's storage is damaged")]
     TokenDamaged,
+    /// The token of a home has no keys.
+    #[error("the token is blank: it is not the token of this home, or it was erased")]
+    TokenErased,
+    /// The keys of a software token cannot be read.
+    #[error("the software token's file {} {why}", path.display())]
+    NoKeys {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The home belongs to a token of the other kind.
     #[error("{}", if *serial { "this home belongs to a hardware token" } else { "this home belongs to its own software token" })]
     TokenKind {
@@ -371,6 +382,8 @@ impl Error {
             | Self::TokenBlank
             | Self::TokenNotBlank
             | Self::TokenDamaged
+            | Self::TokenErased
+            | Self::NoKeys { .. }
             | Self::TokenKind { .. }
             | Self::OtherToken
             | Self::Link(_)

@@ -40,6 +40,12 @@ impl Error {
             Self::TokenBlank => "`hostchat init` sets its PIN and makes its keys".into(),
             Self::TokenNotBlank => "give its PIN, or erase it with `hostchat wipe`".into(),
             Self::TokenDamaged => "`hostchat wipe --local --yes` erases it; its keys cannot be saved".into(),
+            Self::TokenErased => "plug in the token of this home. If it was erased its keys are lost: `hostchat wipe --local --yes` \
+                                  empties this home, and `hostchat init` makes a new identity"
+                .into(),
+            Self::NoKeys { .. } => "restore a backup of this home, with all its files. Without one the keys are lost: \
+                                    `hostchat wipe --local --yes` empties this home, and `hostchat init` makes a new identity"
+                .into(),
             Self::TokenKind { serial: true } => "name its port with --token or HOSTCHAT_TOKEN".into(),
             Self::TokenKind { serial: false } => "leave --token out and unset HOSTCHAT_TOKEN, or give another --home".into(),
             Self::OtherToken | Self::VaultOtherToken(_) => {
