@@ -194,7 +194,8 @@ fn when_the_sender_s_program_ends_the_code_is_dead_and_the_message_waits() {
     drop(typing);
     accepting
         .end()
-        .refused(9, "the other side ended the pairing");
+        .refused(9, "\"message\":\"alice@")
+        .refused(9, "ended the pairing");
     assert_eq!(waiting_for(&alice, "bob"), 1);
     assert_eq!(status_of(&bob, "alice"), "", "no contact came of it");
 
@@ -202,8 +203,10 @@ fn when_the_sender_s_program_ends_the_code_is_dead_and_the_message_waits() {
     let (sending, _) = start_sending(&alice, "and once more");
     sending.signal(Signal::INT);
     sending.end().refused(130, "interrupted");
-    bob.run(&["accept", "alice"])
-        .refused(9, "the other side ended the pairing");
+    bob.run(&["accept"])
+        .refused(9, "error: alice@")
+        .refused(9, "ended the pairing")
+        .refused(9, "hint: ask alice@");
     bob.run(&["accept", "alice"])
         .refused(15, "does not ask for anything");
 

@@ -241,8 +241,17 @@ pub enum Error {
     #[error("the code has expired")]
     CodeExpired,
     /// The other end gave up.
-    #[error("the other side ended the pairing")]
-    PairingEnded,
+    #[error("{peer} ended the pairing")]
+    PairingEnded {
+        /// Who.
+        peer: String,
+    },
+    /// The other end is silent, and its code is over.
+    #[error("nothing came from {peer}, and its code has expired by now")]
+    CodeOver {
+        /// Who showed the code.
+        peer: String,
+    },
     /// This run was answered before, and the answer was lost or is under way.
     #[error("this request was answered already")]
     AnsweredAlready,
@@ -332,9 +341,12 @@ pub enum Error {
         /// To when this home goes back, milliseconds since 1970.
         since: u64,
     },
-    /// Nobody asks.
+    /// There is nothing to do.
     #[error("{0}")]
     Nothing(String),
+    /// Nobody asks.
+    #[error("no pending requests")]
+    NobodyAsks,
     /// A file or stream failed.
     #[error("{what}: {}", plain(why))]
     Io {
@@ -399,7 +411,8 @@ impl Error {
             Self::CodeDead
             | Self::WrongCode { .. }
             | Self::CodeExpired
-            | Self::PairingEnded
+            | Self::PairingEnded { .. }
+            | Self::CodeOver { .. }
             | Self::AnsweredAlready
             | Self::BadOffer { .. }
             | Self::TooManyAnswers { .. } => Exit::Pairing,
@@ -423,7 +436,7 @@ impl Error {
             }
             Self::Stopped { .. } => Exit::Stopped,
             Self::Unreadable { .. } => Exit::Unreadable,
-            Self::Nothing(_) => Exit::Nothing,
+            Self::Nothing(_) | Self::NobodyAsks => Exit::Nothing,
             Self::Io { .. } => Exit::Io,
             Self::Interrupted => Exit::Interrupted,
             Self::Internal(_) => Exit::Internal,

@@ -90,7 +90,15 @@ impl Error {
             Self::WrongCode { runs_left: 0 } => "ask the sender for a new code".into(),
             Self::WrongCode { .. } => "run `hostchat accept` again and type the code with care".into(),
             Self::CodeExpired => "codes live ten minutes; the sender makes a new one with `hostchat send NAME --code print`".into(),
-            Self::PairingEnded | Self::AnsweredAlready => "the sender has to make a new code with `hostchat send NAME --code print`".into(),
+            Self::AnsweredAlready => "the sender has to make a new code with `hostchat send NAME --code print`".into(),
+            Self::PairingEnded { peer } => format!(
+                "ask {peer} to make a new code with `hostchat send NAME --code print`. If you had both made one, agree on one of \
+                 them: only who types it runs `hostchat accept`"
+            ),
+            Self::CodeOver { peer } => format!(
+                "{peer} has perhaps ended the command that showed the code. Ask for a new one (`hostchat send NAME --code print`) \
+                 and run `hostchat accept` again"
+            ),
             Self::BadOffer { .. } => "the request is deleted: it was altered on its way, or meant for somebody else; ask the \
                                      sender for a new code"
                 .into(),
@@ -122,6 +130,9 @@ impl Error {
                 "use one copy only; then `hostchat account resume` goes on with this one".into()
             }
             Self::Nothing(_) => "`hostchat recv` looks for new messages and requests".into(),
+            Self::NobodyAsks => "a code lives ten minutes: ask its sender for a new one, or wait for it with \
+                                 `hostchat accept --wait 600`"
+                .into(),
             Self::Io { why, .. } if why.kind() == io::ErrorKind::StorageFull => {
                 "make room on the disk and repeat the command".into()
             }
