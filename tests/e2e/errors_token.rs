@@ -188,10 +188,10 @@ fn a_token_unplugged_in_the_middle_loses_nothing() {
         line.contains("press the button of the token").then_some(())
     });
     sim.unplug();
-    sending
-        .end()
-        .refused(5, "was unplugged")
-        .refused(5, "hint: plug it in and repeat the command");
+    sending.end().refused(5, "was unplugged").refused(
+        5,
+        "hint: plug the token in; the message waits in the outbox: ",
+    );
     alice
         .run(&["send", "bob", "no token"])
         .refused(5, "cannot open the token at")

@@ -1,6 +1,7 @@
 //! Whole conversations between real processes.
 #![expect(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+mod advice;
 mod board_pico;
 mod board_qemu;
 mod boards;

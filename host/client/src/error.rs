@@ -28,6 +28,31 @@ pub struct Holder {
     pub program: String,
 }
 
+/// What sends a message that waits in the outbox. Nobody has to write it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// The next command that reaches the relay.
+    ByItself,
+    /// `hostchat send` to that contact: there is no session yet.
+    WithSend,
+    /// `hostchat send --code` to that contact.
+    WithCode {
+        /// There is a session: without a code it leaves by itself.
+        anyway: bool,
+    },
+}
+
+/// A message that waits in the outbox after a command that failed.
+#[derive(Debug)]
+pub struct Waiting {
+    /// For whom, as an address.
+    pub to: String,
+    /// What sends it.
+    pub leaves: Leaves,
+    /// Why it waits.
+    pub why: Box<Error>,
+}
+
 /// Everything that can go wrong in the client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -224,9 +249,12 @@ pub enum Error {
         refusal: Refusal,
     },
 
-    /// The message stays in the outbox.
-    #[error("not sent yet, kept in the outbox: {0}")]
-    Queued(#[source] Box<Error>),
+    /// The message stays in the outbox, since a relay or the contact cannot take it now.
+    #[error("not sent yet, kept in the outbox: {}", .0.why)]
+    Queued(Waiting),
+    /// Something else went wrong; the message was in the outbox by then, and stays there.
+    #[error("{}", .0.why)]
+    Kept(Waiting),
 
     /// The code is used up.
     #[error("wrong code, or somebody is in between: this code is dead")]
@@ -408,6 +436,7 @@ impl Error {
             | Self::RelayGone { .. } => Exit::Relay,
             Self::RelayRefused { .. } | Self::AccountForgotten { .. } => Exit::Refused,
             Self::Queued(_) => Exit::Queued,
+            Self::Kept(waiting) => waiting.why.exit(),
             Self::CodeDead
             | Self::WrongCode { .. }
             | Self::CodeExpired

@@ -219,7 +219,8 @@ Example:
 
 With --code a six-digit code is shown. Give it to the other by SMS or aloud, never through the relay; the other \
 types it into `hostchat accept`. The command waits until the code was typed, for ten minutes at most and three \
-tries; the message stays in the outbox until then, and after Ctrl-C too.
+tries; the message stays in the outbox until then, and after Ctrl-C too. `hostchat send bob --code print`, without a \
+text, makes a new code for what waits: do not write it again.
 Without --code a contact that is not known yet gets a request, and stays unverified until safety numbers are \
 compared (`hostchat contacts verify bob`) or a code is used.
 A message that the relay cannot take now stays in the outbox (exit code 8) and leaves with the next send or recv. One \
@@ -227,7 +228,7 @@ for somebody who blocks you stays there as well (exit code 7), until they do not
 pub struct SendArgs {
     /// Contact, NAME at the own relay, or NAME@HOST:PORT (the first time with #FINGERPRINT, if the relay has no public certificate)
     pub peer: String,
-    /// The message, at most 4000 bytes; - or nothing reads standard input
+    /// The message, at most 4000 bytes; - or nothing reads standard input. If that is empty, what waits in the outbox is sent
     pub text: Option<String>,
     /// Pairs with a one-time code first
     #[arg(long, value_name = "HOW", value_enum)]
