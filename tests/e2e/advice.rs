@@ -26,7 +26,7 @@ fn advised(ended: &Ended) -> Vec<String> {
     words.map(str::to_owned).collect()
 }
 
-fn run_words<'a>(words: &'a [String]) -> Vec<&'a str> {
+fn run_words(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
