@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use hostchat_tests::{Ended, Home, Running, World};
 
-use crate::support::{code_of, pair, texts};
+use crate::support::{code_of, history, pair, texts};
 
 /// Runs `hostchat` in a home with its clock off by `offset`, as `faketime` takes it. Waits go on as they are.
 pub(crate) fn with_clock(offset: &str, home: &Home, arguments: &[&str]) -> Ended {
@@ -55,6 +55,30 @@ fn messages_arrive_once_and_in_order_while_both_clocks_jump() {
         texts(&bob.run(&["recv", "--json"]).ok()),
         Vec::<String>::new()
     );
+}
+
+#[test]
+fn own_texts_stand_in_the_history_where_they_were_sent_whatever_the_clock_said() {
+    let world = World::new();
+    let relay = world.relay();
+    let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
+    pair(&world, &alice, &bob);
+    let mut expected = vec!["hello".to_owned()];
+    for (number, of_alice) in ["+400d", "-400d", "+5m", "+0"].into_iter().enumerate() {
+        let (question, answer) = (format!("question {number}"), format!("answer {number}"));
+        with_clock(of_alice, &alice, &["send", "bob", &question]).ok();
+        bob.run(&["recv"]).ok();
+        bob.run(&["send", "alice", &answer]).ok();
+        alice.run(&["recv"]).ok();
+        expected.extend([question, answer]);
+    }
+    for (home, peer) in [(&alice, "bob"), (&bob, "alice")] {
+        let shown: Vec<String> = history(home, peer)
+            .into_iter()
+            .map(|(text, _)| text)
+            .collect();
+        assert_eq!(shown, expected);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use hostchat_tests::{Ended, Home, Relay, Running, World};
 use rustix::process::Signal;
 
+use crate::clock::with_clock;
 use crate::support::{code_of, events, other_code, pair, texts};
 
 /// Types codes for alice's request, each in turn.
@@ -129,7 +130,7 @@ fn three_wrong_codes_kill_a_code_and_a_new_one_delivers_what_waited() {
             9,
             "wrong code, or somebody is in between: this code is dead",
         )
-        .refused(9, "make a new code");
+        .refused(9, "makes a new code");
     assert_eq!(waiting_for(&alice, "bob"), 1);
 
     // Bob's token has given three answers that nobody confirmed: no fourth within ten minutes, restarted or not.
@@ -194,7 +195,8 @@ fn when_the_sender_s_program_ends_the_code_is_dead_and_the_message_waits() {
     drop(typing);
     accepting
         .end()
-        .refused(9, "the other side ended the pairing");
+        .refused(9, "\"message\":\"alice@")
+        .refused(9, "ended the pairing");
     assert_eq!(waiting_for(&alice, "bob"), 1);
     assert_eq!(status_of(&bob, "alice"), "", "no contact came of it");
 
@@ -202,8 +204,10 @@ fn when_the_sender_s_program_ends_the_code_is_dead_and_the_message_waits() {
     let (sending, _) = start_sending(&alice, "and once more");
     sending.signal(Signal::INT);
     sending.end().refused(130, "interrupted");
-    bob.run(&["accept", "alice"])
-        .refused(9, "the other side ended the pairing");
+    bob.run(&["accept"])
+        .refused(9, "error: alice@")
+        .refused(9, "ended the pairing")
+        .refused(9, "hint: ask alice@");
     bob.run(&["accept", "alice"])
         .refused(15, "does not ask for anything");
 
@@ -246,6 +250,31 @@ fn a_code_whose_sender_was_killed_opens_nothing() {
     let accepted = accept(&bob, &[&second]).ok();
     sending.end().ok();
     assert_eq!(all_texts(&accepted, &bob), ["killed", "the new code"]);
+}
+
+#[test]
+fn a_code_whose_sender_was_killed_is_waited_for_no_longer_than_it_can_live() {
+    let world = World::new();
+    let relay = world.relay();
+    let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
+    let (sending, code) = start_sending(&alice, "killed");
+    bob.run(&["recv"]).ok();
+    sending.kill();
+    // Nine and a half minutes later bob types it: what is left of its life is waited for, and not ten minutes more.
+    let file = world.path("code");
+    std::fs::write(&file, &code).expect("written");
+    let arguments = ["accept", "alice", "--code-file", &file.to_string_lossy()];
+    let ended = with_clock("+570s", &bob, &arguments);
+    ended
+        .refused(9, "error: nothing came from alice@")
+        .refused(9, "its code has expired by now")
+        .refused(9, "hint: alice@")
+        .refused(9, "Ask for a new one");
+    // The text was kept, and a new code delivers it.
+    let sending = alice.start(&["send", "bob", "--code", "print"]);
+    let accepted = accept(&bob, &[&code_of(&sending)]).ok();
+    sending.end().ok();
+    assert_eq!(all_texts(&accepted, &bob), ["killed"]);
 }
 
 #[test]

@@ -173,17 +173,20 @@ fn a_damaged_token_file_is_told_and_can_be_wiped() {
         file.set_len(cut).expect("cut");
         alice
             .run(&["whoami"])
-            .refused(5, "the token's storage is damaged")
-            .refused(5, "hint: `hostchat wipe --local --yes` erases it");
+            .refused(5, "token.flash is damaged")
+            .refused(5, RESTORE);
         copy(&good, &alice.folder);
     }
-    overwrite(&token, 0, &vec![0; usize::try_from(length).expect("small")]);
-    let ended = alice.run(&["whoami"]);
-    assert_eq!(ended.code(), 5, "{ended}");
-    assert!(
-        ended.err.contains("hint: `hostchat wipe --local"),
-        "{ended}"
-    );
+    for filler in [0, 0xff] {
+        let whole = vec![filler; usize::try_from(length).expect("small")];
+        overwrite(&token, 0, &whole);
+        for command in COMMANDS {
+            alice.run(command).refused(5, RESTORE);
+        }
+        alice
+            .run(&["init", "--relay", &relay.address, "--name", "alice"])
+            .refused(5, RESTORE);
+    }
     // What the hint says works, also where the file is not even of the right length.
     let file = OpenOptions::new().write(true).open(&token).expect("opened");
     file.set_len(length / 2).expect("cut");
@@ -192,6 +195,70 @@ fn a_damaged_token_file_is_told_and_can_be_wiped() {
     alice
         .run(&["init", "--relay", &relay.address, "--name", "alice2"])
         .ok();
+}
+
+/// What helps where a software token has lost its keys.
+const RESTORE: &str = "hint: restore a backup of this home, with all its files. Without one the keys are lost: \
+                       `hostchat wipe --local --yes` empties this home";
+
+/// Commands that need the token of a home, each in its way.
+const COMMANDS: [&[&str]; 10] = [
+    &["recv"],
+    &["send", "bob", "x"],
+    &["accept"],
+    &["contacts"],
+    &["outbox"],
+    &["status"],
+    &["whoami"],
+    &["token", "sessions"],
+    &["change-pin"],
+    &["wipe", "--yes"],
+];
+
+#[test]
+fn a_missing_token_file_is_told_by_every_command_and_only_init_makes_one() {
+    let world = World::new();
+    let relay = world.relay();
+    let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
+    pair(&world, &alice, &bob);
+    let token = alice.folder.join("token.flash");
+    let good = world.path("good");
+    copy(&alice.folder, &good);
+    fs::remove_file(&token).expect("deleted");
+    let init = ["init", "--relay", &relay.address, "--name", "alice"];
+    for command in COMMANDS.into_iter().chain([&init[..]]) {
+        alice
+            .run(command)
+            .refused(5, "token.flash is missing")
+            .refused(5, RESTORE);
+        assert!(!token.exists(), "{command:?} makes no token");
+    }
+    // What the hint says first works.
+    copy(&good, &alice.folder);
+    alice.run(&["send", "bob", "restored"]).ok();
+    assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), ["restored"]);
+    // And so does the other way out.
+    fs::remove_file(&token).expect("deleted");
+    alice.run(&["wipe", "--yes", "--local"]).ok();
+    alice
+        .run(&["init", "--relay", &relay.address, "--name", "alice2"])
+        .ok();
+}
+
+#[test]
+fn a_damaged_token_file_of_an_init_that_did_not_end_leads_into_no_circle() {
+    let world = World::new();
+    let relay = world.relay();
+    let alice = world.bare_home("alice", None);
+    fs::create_dir_all(&alice.folder).expect("made");
+    fs::write(alice.folder.join("token.flash"), "cut").expect("written");
+    let init = ["init", "--relay", &relay.address, "--name", "alice"];
+    alice
+        .run(&init)
+        .refused(5, "token.flash is damaged")
+        .refused(5, RESTORE);
+    alice.run(&["wipe", "--yes", "--local"]).ok();
+    alice.run(&init).ok();
 }
 
 #[test]

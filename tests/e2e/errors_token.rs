@@ -157,7 +157,7 @@ fn a_token_that_is_blank_or_somebody_else_s_is_told_and_the_home_stays_as_it_is(
     };
     link(&alice, &other.link)
         .refused(5, "the token is blank")
-        .refused(5, "hint: `hostchat init` sets its PIN");
+        .refused(5, "hint: plug in the token of this home");
     // The other token gets the same PIN, and is still not the one.
     let bob = world.home_on("bob", &relay, &other);
     let pin = std::fs::read_to_string(world.path("alice.pin")).expect("PIN");
@@ -188,10 +188,10 @@ fn a_token_unplugged_in_the_middle_loses_nothing() {
         line.contains("press the button of the token").then_some(())
     });
     sim.unplug();
-    sending
-        .end()
-        .refused(5, "was unplugged")
-        .refused(5, "hint: plug it in and repeat the command");
+    sending.end().refused(5, "was unplugged").refused(
+        5,
+        "hint: plug the token in; the message waits in the outbox: ",
+    );
     alice
         .run(&["send", "bob", "no token"])
         .refused(5, "cannot open the token at")

@@ -131,6 +131,17 @@ fn texts_in_flight_in_a_session_whose_record_is_damaged_are_asked_for_and_arrive
             "the identity is the same"
         );
     }
+    // The token does not say that what the user has verified is not.
+    let listed = bob.run(&["token", "sessions"]).ok();
+    assert!(!listed.out.contains("verified"), "{listed}");
+    assert!(
+        listed.out.contains("its keys came without a code"),
+        "{listed}"
+    );
+    let listed = bob.run(&["token", "sessions", "--json"]).ok();
+    let session = &events(&listed, "session")[0];
+    assert_eq!(session["by_code"], false, "{listed}");
+    assert!(session.get("verified").is_none(), "{listed}");
     let status = bob.run(&["status", "--json"]).ok();
     assert_eq!(events(&status, "status")[0]["unopened"], 0, "{status}");
     alice.run(&["send", "bob", "alive"]).ok();

@@ -18,7 +18,7 @@ use crate::support::{all, events, history, pair, texts};
 
 const NONE: [&str; 0] = [];
 
-fn relay_command(relay: &Relay, arguments: &[&str], file: &Path) -> Ended {
+pub(crate) fn relay_command(relay: &Relay, arguments: &[&str], file: &Path) -> Ended {
     let mut command = Command::new(program("hostchat-relay"));
     command.args(&arguments[..1]);
     command.arg("--dir").arg(relay.folder());
@@ -27,7 +27,7 @@ fn relay_command(relay: &Relay, arguments: &[&str], file: &Path) -> Ended {
 }
 
 /// Puts the relay back to what `backup` has.
-fn restore(relay: &mut Relay, backup: &Path) {
+pub(crate) fn restore(relay: &mut Relay, backup: &Path) {
     relay.stop().ok();
     relay_command(relay, &["restore", "--force", "--from"], backup).ok();
     relay.start();

@@ -1,6 +1,7 @@
 //! Whole conversations between real processes.
 #![expect(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+mod advice;
 mod board_pico;
 mod board_qemu;
 mod boards;
@@ -15,6 +16,7 @@ mod errors_secrets;
 mod errors_token;
 mod errors_usage;
 mod healing;
+mod healing_before;
 mod healing_damage;
 mod healing_relay;
 mod hostile_codes;

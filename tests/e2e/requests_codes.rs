@@ -99,19 +99,26 @@ fn both_show_a_code(one: &Home, two: &Home) -> [(Running, String); 2] {
     let first_code = code_of(&first);
     let second = two.start(&["send", &one.name, "from two", "--code", "print"]);
     let second_code = code_of(&second);
-    for (sending, other) in [(&first, &two.name), (&second, &one.name)] {
+    let told = |sending: &Running, other: &str| {
         sending.wait_err("what to do", |line| {
             let told = line.contains(&format!("{other}@")) && line.contains("has made a code too");
             assert!(!line.contains("asks to pair"), "{line}");
-            told.then(|| {
-                assert!(
-                    line.contains("press Ctrl-C and run `hostchat accept"),
-                    "{line}"
-                );
-                assert!(line.contains("stays in the outbox"), "{line}");
-            })
-        });
-    }
+            told.then(|| line.to_owned())
+        })
+    };
+    // The one whose address sorts first gives way: who follows the advice does not meet somebody who does the same.
+    let (types, waits) = (told(&first, &two.name), told(&second, &one.name));
+    assert!(one.name < two.name);
+    assert!(
+        types.contains("Press Ctrl-C and run `hostchat accept two@"),
+        "{types}"
+    );
+    assert!(types.contains("stays in the outbox"), "{types}");
+    assert!(
+        waits.contains("one@") && waits.contains("Let this command wait"),
+        "{waits}"
+    );
+    assert!(!waits.contains("Ctrl-C"), "{waits}");
     [(first, first_code), (second, second_code)]
 }
 
@@ -175,7 +182,9 @@ fn when_both_make_a_code_one_types_the_others_right_there() {
     let second = two.start(&["send", "one", "from two", "--code", "print", "--json"]);
     let code = json_code(&second);
     second.wait_out("the other's code", |line| {
-        line.contains("\"crossed_codes\"").then_some(())
+        line.contains("\"crossed_codes\"").then(|| {
+            assert!(line.contains("\"types\":false"), "{line}");
+        })
     });
     asked(&first, 1);
     // A slip first: told, and asked again for the next run of the same code.

@@ -56,7 +56,7 @@ fn a_token_is_set_up_used_and_erased_without_an_account() {
     let address = session["peer"].as_str().expect("an address").to_owned();
     assert!(address.starts_with("bob@"));
     assert_eq!(
-        (&session["verified"], &session["sessions"]),
+        (&session["by_code"], &session["sessions"]),
         (&true.into(), &1.into())
     );
     let before = events(&listed, "status")[0]["sessions_free"]

@@ -28,6 +28,31 @@ pub struct Holder {
     pub program: String,
 }
 
+/// What sends a message that waits in the outbox. Nobody has to write it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// The next command that reaches the relay.
+    ByItself,
+    /// `hostchat send` to that contact: there is no session yet.
+    WithSend,
+    /// `hostchat send --code` to that contact.
+    WithCode {
+        /// There is a session: without a code it leaves by itself.
+        anyway: bool,
+    },
+}
+
+/// A message that waits in the outbox after a command that failed.
+#[derive(Debug)]
+pub struct Waiting {
+    /// For whom, as an address.
+    pub to: String,
+    /// What sends it.
+    pub leaves: Leaves,
+    /// Why it waits.
+    pub why: Box<Error>,
+}
+
 /// Everything that can go wrong in the client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -133,6 +158,17 @@ pub enum Error {
     /// The token's store cannot be read.
     #[error("the token's storage is damaged")]
     TokenDamaged,
+    /// The token of a home has no keys.
+    #[error("the token is blank: it is not the token of this home, or it was erased")]
+    TokenErased,
+    /// The keys of a software token cannot be read.
+    #[error("the software token's file {} {why}", path.display())]
+    NoKeys {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The home belongs to a token of the other kind.
     #[error("{}", if *serial { "this home belongs to a hardware token" } else { "this home belongs to its own software token" })]
     TokenKind {
@@ -213,9 +249,12 @@ pub enum Error {
         refusal: Refusal,
     },
 
-    /// The message stays in the outbox.
-    #[error("not sent yet, kept in the outbox: {0}")]
-    Queued(#[source] Box<Error>),
+    /// The message stays in the outbox, since a relay or the contact cannot take it now.
+    #[error("not sent yet, kept in the outbox: {}", .0.why)]
+    Queued(Waiting),
+    /// Something else went wrong; the message was in the outbox by then, and stays there.
+    #[error("{}", .0.why)]
+    Kept(Waiting),
 
     /// The code is used up.
     #[error("wrong code, or somebody is in between: this code is dead")]
@@ -230,8 +269,17 @@ pub enum Error {
     #[error("the code has expired")]
     CodeExpired,
     /// The other end gave up.
-    #[error("the other side ended the pairing")]
-    PairingEnded,
+    #[error("{peer} ended the pairing")]
+    PairingEnded {
+        /// Who.
+        peer: String,
+    },
+    /// The other end is silent, and its code is over.
+    #[error("nothing came from {peer}, and its code has expired by now")]
+    CodeOver {
+        /// Who showed the code.
+        peer: String,
+    },
     /// This run was answered before, and the answer was lost or is under way.
     #[error("this request was answered already")]
     AnsweredAlready,
@@ -321,9 +369,12 @@ pub enum Error {
         /// To when this home goes back, milliseconds since 1970; 0 if that is not known.
         since: u64,
     },
-    /// Nobody asks.
+    /// There is nothing to do.
     #[error("{0}")]
     Nothing(String),
+    /// Nobody asks.
+    #[error("no pending requests")]
+    NobodyAsks,
     /// A file or stream failed.
     #[error("{what}: {}", plain(why))]
     Io {
@@ -379,6 +430,8 @@ impl Error {
             | Self::TokenBlank
             | Self::TokenNotBlank
             | Self::TokenDamaged
+            | Self::TokenErased
+            | Self::NoKeys { .. }
             | Self::TokenKind { .. }
             | Self::OtherToken
             | Self::Link(_)
@@ -391,10 +444,12 @@ impl Error {
             | Self::RelayGone { .. } => Exit::Relay,
             Self::RelayRefused { .. } | Self::AccountForgotten { .. } => Exit::Refused,
             Self::Queued(_) => Exit::Queued,
+            Self::Kept(waiting) => waiting.why.exit(),
             Self::CodeDead
             | Self::WrongCode { .. }
             | Self::CodeExpired
-            | Self::PairingEnded
+            | Self::PairingEnded { .. }
+            | Self::CodeOver { .. }
             | Self::AnsweredAlready
             | Self::BadOffer { .. }
             | Self::TooManyAnswers { .. } => Exit::Pairing,
@@ -418,7 +473,7 @@ impl Error {
             }
             Self::Stopped { .. } => Exit::Stopped,
             Self::Unreadable { .. } => Exit::Unreadable,
-            Self::Nothing(_) => Exit::Nothing,
+            Self::Nothing(_) | Self::NobodyAsks => Exit::Nothing,
             Self::Io { .. } => Exit::Io,
             Self::Interrupted => Exit::Interrupted,
             Self::Internal(_) => Exit::Internal,

@@ -7,7 +7,7 @@ use hostchat_core::icd::{LinkError, TokenError};
 use hostchat_core::wire::relay::RELAY_VERSION;
 use hostchat_core::wire::relay::{Reason, Refusal};
 
-use crate::error::{Error, Holder};
+use crate::error::{Error, Holder, Leaves, Waiting};
 
 impl Error {
     /// What the user can do about it, one line.
@@ -40,6 +40,12 @@ impl Error {
             Self::TokenBlank => "`hostchat init` sets its PIN and makes its keys".into(),
             Self::TokenNotBlank => "give its PIN, or erase it with `hostchat wipe`".into(),
             Self::TokenDamaged => "`hostchat wipe --local --yes` erases it; its keys cannot be saved".into(),
+            Self::TokenErased => "plug in the token of this home. If it was erased its keys are lost: `hostchat wipe --local --yes` \
+                                  empties this home, and `hostchat init` makes a new identity"
+                .into(),
+            Self::NoKeys { .. } => "restore a backup of this home, with all its files. Without one the keys are lost: \
+                                    `hostchat wipe --local --yes` empties this home, and `hostchat init` makes a new identity"
+                .into(),
             Self::TokenKind { serial: true } => "name its port with --token or HOSTCHAT_TOKEN".into(),
             Self::TokenKind { serial: false } => "leave --token out and unset HOSTCHAT_TOKEN, or give another --home".into(),
             Self::OtherToken | Self::VaultOtherToken(_) => {
@@ -52,7 +58,10 @@ impl Error {
                 "do not use this token: its random generator fails".into()
             }
             Self::Token(TokenError::SessionsFull) => "delete a contact: `hostchat contacts delete NAME`".into(),
-            Self::Link(_) | Self::Token(_) => "repeat the command; if it stays so, plug the token in again".into(),
+            Self::Link(LinkError::Storage) | Self::Token(TokenError::Storage) => format!("repeat the command; {}", self.mend()),
+            Self::Link(_) | Self::Token(_) => {
+                "repeat the command; if it happens again, unplug a hardware token and plug it in again".into()
+            }
             Self::NoTouch { .. } => "repeat the command and press the token's button when its light shows waiting".into(),
             Self::RelayUnreachable { .. } => "is the relay running and the address right? check the network".into(),
             Self::RelayCertificate { .. } => "ask the operator for the address with its present fingerprint \
@@ -77,14 +86,26 @@ impl Error {
                 ),
                 _ => refusal_hint(*refusal),
             },
-            Self::Queued(why) => format!("it leaves with the next `hostchat send` or `recv`; {}", why.hint()),
+            Self::Queued(waiting) => match waiting.why.mend() {
+                mend if mend.is_empty() => waiting.sent_by(),
+                mend => format!("{}; {mend}", waiting.sent_by()),
+            },
+            Self::Kept(waiting) => waiting.hint(),
             Self::CodeDead => "make sure that you talk to the right person, then make a new code with \
                                `hostchat send NAME --code print`"
                 .into(),
             Self::WrongCode { runs_left: 0 } => "ask the sender for a new code".into(),
             Self::WrongCode { .. } => "run `hostchat accept` again and type the code with care".into(),
             Self::CodeExpired => "codes live ten minutes; the sender makes a new one with `hostchat send NAME --code print`".into(),
-            Self::PairingEnded | Self::AnsweredAlready => "the sender has to make a new code with `hostchat send NAME --code print`".into(),
+            Self::AnsweredAlready => "the sender has to make a new code with `hostchat send NAME --code print`".into(),
+            Self::PairingEnded { peer } => format!(
+                "ask {peer} to make a new code with `hostchat send NAME --code print`. If you had both made one, agree on one of \
+                 them: only who types it runs `hostchat accept`"
+            ),
+            Self::CodeOver { peer } => format!(
+                "{peer} has perhaps ended the command that showed the code. Ask for a new one (`hostchat send NAME --code print`) \
+                 and run `hostchat accept` again"
+            ),
             Self::BadOffer { .. } => "the request is deleted: it was altered on its way, or meant for somebody else; ask the \
                                      sender for a new code"
                 .into(),
@@ -116,12 +137,78 @@ impl Error {
                 "use one copy only; then `hostchat account resume` goes on with this one".into()
             }
             Self::Nothing(_) => "`hostchat recv` looks for new messages and requests".into(),
+            Self::NobodyAsks => "a code lives ten minutes: ask its sender for a new one, or wait for it with \
+                                 `hostchat accept --wait 600`"
+                .into(),
             Self::Io { why, .. } if why.kind() == io::ErrorKind::StorageFull => {
                 "make room on the disk and repeat the command".into()
             }
             Self::Io { .. } => "check the path, the permissions and the room on the disk".into(),
-            Self::Interrupted => "nothing was lost; repeat the command when you like".into(),
+            Self::Interrupted => "nothing was lost; `hostchat outbox` shows what still waits to be sent".into(),
             Self::Internal(_) => "please report this".into(),
+        }
+    }
+
+    /// The same where a message waits in the outbox: what is to be mended. To repeat the command would send it twice.
+    fn mend(&self) -> String {
+        match self {
+            Self::TokenUnplugged(_) => "plug the token in".into(),
+            Self::NoTouch { .. } => "press the token's button when its light shows waiting".into(),
+            Self::Link(LinkError::Busy | LinkError::Random)
+            | Self::Token(TokenError::Random | TokenError::SessionsFull) => self.hint(),
+            Self::Link(LinkError::Storage) | Self::Token(TokenError::Storage) => {
+                "if it happens again, a hardware token is worn out; for a software token make room on the disk, or restore a \
+                 backup of this home"
+                    .into()
+            }
+            Self::Link(_) | Self::Token(_) => "if it happens again, unplug a hardware token and plug it in again".into(),
+            Self::RelayRefused { refusal, .. } => refusal_mend(*refusal),
+            Self::AccountForgotten { relay, refusal } if refusal.reason == Reason::RegistrationClosed => {
+                format!("ask the operator of {relay} to open registration for a moment: you are registered again then")
+            }
+            Self::CodeDead => "make sure that you talk to the right person".into(),
+            Self::CodeExpired => "a code lives ten minutes".into(),
+            Self::PrekeysOld(_) => {
+                "is this computer's clock right? If it is, the contact was not online for a long time".into()
+            }
+            Self::Database(error) if is_disk_full(error) => "make room on the disk".into(),
+            Self::Io { why, .. } if why.kind() == io::ErrorKind::StorageFull => "make room on the disk".into(),
+            Self::RelayGone { .. } | Self::NoSession(_) | Self::Interrupted => String::new(),
+            other => other.hint(),
+        }
+    }
+}
+
+impl Waiting {
+    fn hint(&self) -> String {
+        let sent_by = match *self.why {
+            // Their hints say what sends it.
+            Error::Stopped { .. } | Error::IdentityChanged(_) => String::new(),
+            _ => format!(": {}", self.sent_by()),
+        };
+        match self.why.mend() {
+            mend if mend.is_empty() => format!("the message waits in the outbox{sent_by}"),
+            mend => format!("{mend}; the message waits in the outbox{sent_by}"),
+        }
+    }
+
+    /// What sends the message.
+    fn sent_by(&self) -> String {
+        let to = &self.to;
+        let by_itself = "it leaves with the next `hostchat send` or `recv`";
+        match self.leaves {
+            Leaves::ByItself => by_itself.into(),
+            Leaves::WithSend => format!("`hostchat send {to}` without a text sends it"),
+            Leaves::WithCode { anyway } => {
+                let code = format!(
+                    "`hostchat send {to} --code print` without a text makes a new code for it"
+                );
+                if anyway {
+                    format!("{by_itself}; {code}")
+                } else {
+                    code
+                }
+            }
         }
     }
 }
@@ -235,6 +322,23 @@ pub(crate) fn reason_text(reason: Reason) -> &'static str {
     }
 }
 
+/// As [`refusal_hint`], for a message that waits in the outbox.
+fn refusal_mend(refusal: Refusal) -> String {
+    match refusal.reason {
+        Reason::MailboxFull
+        | Reason::RelayFull
+        | Reason::RateLimited
+        | Reason::Internal
+        | Reason::ShuttingDown
+        | Reason::Timeout => match refusal.retry_after_ms {
+            0 => String::new(),
+            ms => format!("wait {} s before that", ms.div_ceil(1000)),
+        },
+        Reason::NoPrekeys => String::new(),
+        _ => refusal_hint(refusal),
+    }
+}
+
 fn refusal_hint(refusal: Refusal) -> String {
     let later = match refusal.retry_after_ms {
         0 => String::from("try again later"),
@@ -273,5 +377,120 @@ fn refusal_hint(refusal: Refusal) -> String {
             "this should not happen; are both ends of the same version?".into()
         }
         _ => later,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(reason: Reason) -> Error {
+        Error::RelayRefused {
+            relay: "h:1".into(),
+            refusal: Refusal {
+                reason,
+                retry_after_ms: 1500,
+            },
+        }
+    }
+
+    /// Everything that can go wrong once a text is in the outbox.
+    fn while_sending() -> Vec<Error> {
+        let disk_full = || io::Error::from(io::ErrorKind::StorageFull);
+        let (relay, why) = (|| "h:1".to_owned(), || "closed".to_owned());
+        let mut all = vec![
+            Error::TokenUnplugged("/dev/x".into()),
+            Error::TokenSilent("/dev/x".into()),
+            Error::Link(LinkError::Storage),
+            Error::Token(TokenError::Storage),
+            Error::Token(TokenError::Uncommitted),
+            Error::NoTouch { cancelled: false },
+            Error::RelayUnreachable {
+                relay: relay(),
+                why: why(),
+            },
+            Error::RelayGone {
+                relay: relay(),
+                why: why(),
+            },
+            Error::AccountForgotten {
+                relay: relay(),
+                refusal: Refusal {
+                    reason: Reason::RegistrationClosed,
+                    retry_after_ms: 0,
+                },
+            },
+            Error::CodeDead,
+            Error::CodeExpired,
+            Error::PrekeysOld("bob@h:1".into()),
+            Error::NoSession("bob@h:1".into()),
+            Error::IdentityChanged("bob@h:1".into()),
+            Error::Stopped { since: 0 },
+            Error::io("cannot write the output", disk_full()),
+            Error::Interrupted,
+            Error::Internal("x"),
+        ];
+        let reasons = [
+            Reason::UnknownName,
+            Reason::GuestsRefused,
+            Reason::MailboxFull,
+            Reason::RelayFull,
+            Reason::RateLimited,
+            Reason::NoPrekeys,
+            Reason::Internal,
+            Reason::ShuttingDown,
+            Reason::TooLarge,
+            Reason::Timeout,
+        ];
+        all.extend(reasons.map(refused));
+        all
+    }
+
+    #[test]
+    fn no_hint_tells_to_write_a_message_again_that_waits() {
+        for leaves in [
+            Leaves::ByItself,
+            Leaves::WithSend,
+            Leaves::WithCode { anyway: false },
+        ] {
+            for why in while_sending() {
+                let text = why.to_string();
+                let waiting = Waiting {
+                    to: "bob@h:1".into(),
+                    leaves,
+                    why: Box::new(why),
+                };
+                for hint in [waiting.hint(), Error::Queued(waiting).hint()] {
+                    for wrong in ["repeat", "again with", "try again", "TEXT", "; ;"] {
+                        assert!(!hint.contains(wrong), "{text}: {hint}");
+                    }
+                    assert!(
+                        !hint.starts_with(';') && !hint.ends_with([' ', ';']),
+                        "{hint}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_interrupted_code_says_how_to_make_a_new_one_for_what_waits() {
+        let hint = |anyway| {
+            let waiting = Waiting {
+                to: "bob@h:1".into(),
+                leaves: Leaves::WithCode { anyway },
+                why: Box::new(Error::Interrupted),
+            };
+            Error::Kept(waiting).hint()
+        };
+        assert_eq!(
+            hint(false),
+            "the message waits in the outbox: `hostchat send bob@h:1 --code print` without a text makes a new code for it"
+        );
+        assert_eq!(
+            hint(true),
+            "the message waits in the outbox: it leaves with the next `hostchat send` or `recv`; \
+             `hostchat send bob@h:1 --code print` without a text makes a new code for it"
+        );
     }
 }

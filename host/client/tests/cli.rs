@@ -245,9 +245,13 @@ fn files_that_cannot_be_used_have_their_message() {
     let dir = tempfile::tempdir().unwrap();
     let config = "format = 1\nname = \"alice\"\nrelay = \"127.0.0.1:1\"\ntoken = \"software\"\nregistered = true\nvisible = true\n";
     std::fs::write(dir.path().join("config.toml"), config).unwrap();
-    let blank = hostchat(dir.path(), &["recv", "--pin-file", "-"], "1234\n");
-    assert_eq!(code(&blank), 5, "{}", err(&blank));
-    assert!(err(&blank).contains("the token is blank"));
+    let missing = hostchat(dir.path(), &["recv", "--pin-file", "-"], "1234\n");
+    assert_eq!(code(&missing), 5, "{}", err(&missing));
+    assert!(err(&missing).contains("token.flash is missing"));
+    assert!(
+        !dir.path().join("token.flash").exists(),
+        "only init makes one"
+    );
     std::fs::write(dir.path().join("token.flash"), "not a flash").unwrap();
     let damaged = hostchat(dir.path(), &["recv", "--pin-file", "-"], "1234\n");
     assert_eq!(code(&damaged), 5, "{}", err(&damaged));

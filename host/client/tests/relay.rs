@@ -79,7 +79,7 @@ fn name() -> RelayName {
 
 async fn token(dir: &Path) -> Token {
     let token = Token::open(
-        Place::Software(dir.join("token.flash")),
+        Place::NewSoftware(dir.join("token.flash")),
         Os::default(),
         Box::new(|_| {}),
     )

@@ -475,7 +475,7 @@ fn known(who: &str) -> &'static str {
 /// The reason inside of what stays in the outbox.
 pub(super) fn inner(error: &Error) -> &Error {
     match error {
-        Error::Queued(why) => why,
+        Error::Queued(waiting) | Error::Kept(waiting) => &waiting.why,
         other => other,
     }
 }

@@ -514,7 +514,7 @@ impl World {
                 let sid = client
                     .answer_code(&request, Zeroizing::new(digits), true, types)
                     .await?;
-                let end = client.await_confirmation(&from, sid, types).await?;
+                let end = client.await_confirmation(&request, sid, types).await?;
                 client.show_new(types)?;
                 client.settle(types).await?;
                 Ok(end)

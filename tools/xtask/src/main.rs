@@ -16,6 +16,7 @@ mod target;
 mod token;
 
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 
@@ -289,8 +290,12 @@ fn nightly() -> Result<(), Failed> {
     .env("HOSTCHAT_REQUESTS", "100000")
     .env("HOSTCHAT_INPUTS", "100")
     .run()?;
+    // Other histories each night.
+    let day = SystemTime::now().duration_since(UNIX_EPOCH);
+    let day = day.unwrap_or_default().as_secs() / 86_400;
     cargo("simulation, large counts", SIMULATION)
         .env("HOSTCHAT_HISTORIES", "10000")
+        .env("HOSTCHAT_FIRST", &(day * 10_000).to_string())
         .run()?;
     fuzz::fuzz(None, 60)
 }

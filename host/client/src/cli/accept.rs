@@ -21,9 +21,8 @@ pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
         .map(|peer| client.resolve(peer))
         .transpose()?;
     let gave_up = client.collect(&mut Quiet(output)).await?;
-    let gave_up = gave_up
-        .iter()
-        .any(|who| peer.as_ref().is_none_or(|peer| peer == who));
+    let mut gave_up = gave_up.into_iter();
+    let gave_up = gave_up.find(|who| peer.as_ref().is_none_or(|peer| peer == who));
     if let Some(peer) = peer.as_ref().filter(|_| !args.decline) {
         client.check_requests(peer).await?;
     }
@@ -33,8 +32,11 @@ pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
             .await?;
     }
     let mut requests = waiting(&mut client, peer.as_ref())?;
-    if requests.is_empty() && gave_up {
-        return Err(Error::PairingEnded);
+    if requests.is_empty()
+        && let Some(who) = gave_up
+    {
+        let peer = who.to_string();
+        return Err(Error::PairingEnded { peer });
     }
     let wants_some = requests.is_empty() && !args.changed && !args.decline;
     if let Some(peer) = peer.as_ref().filter(|_| wants_some)
@@ -45,7 +47,14 @@ pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
     let interactive = prompt::is_interactive() && !output.json;
     let chosen = match &peer {
         Some(peer) => peer.clone(),
-        None if !interactive => return list(&mut client, &requests, output),
+        None if !interactive => {
+            list(&mut client, &requests, output)?;
+            if !output.json {
+                // The list itself is on standard output.
+                eprintln!("{}", advice(&requests));
+            }
+            return Ok(());
+        }
         None => match choose(context, &mut client, &requests).await? {
             Some(chosen) => {
                 client.check_requests(&chosen).await?;
@@ -131,12 +140,15 @@ async fn with_code(
         // request that it was typed for only.
         client.catch_up(&mut output).await?;
         if !client.is_open(&request)? {
-            return Err(Error::PairingEnded);
+            return Err(client.why_gone(&request));
         }
         let sid = client
             .answer_code(&request, code, args.changed, &mut output)
             .await?;
-        match client.await_confirmation(&peer, sid, &mut output).await? {
+        match client
+            .await_confirmation(&request, sid, &mut output)
+            .await?
+        {
             Confirmation::Paired => return done(client, &mut output).await.map(|()| true),
             Confirmation::WrongCode { runs_left: 0 } => {
                 return Err(Error::WrongCode { runs_left: 0 });
@@ -155,6 +167,20 @@ async fn done(client: &mut Client, output: &mut Output) -> Result<()> {
     client.settle(output).await
 }
 
+/// What can be done about requests that were listed and not answered.
+fn advice(requests: &[Request]) -> String {
+    let Some(first) = requests.first() else {
+        return format!("no pending requests; {}", Error::NobodyAsks.hint());
+    };
+    let from = &first.from;
+    let mut advice = format!("name the one whom you accept: `hostchat accept {from}`");
+    if requests.iter().any(|r| r.asked != Asked::First) {
+        advice.push_str(" (a code is asked for on a terminal, or read with --code-file FILE)");
+    }
+    advice.push_str("; --decline declines");
+    advice
+}
+
 async fn choose(
     context: &Context,
     client: &mut Client,
@@ -162,10 +188,11 @@ async fn choose(
 ) -> Result<Option<Address>> {
     list(client, requests, context.output)?;
     match grouped(requests).as_slice() {
-        [] => Err(Error::Nothing("no pending requests".into())),
+        [] => Err(Error::NobodyAsks),
         [(only, _)] => Ok(Some(only.from.clone())),
         _ => {
-            let question = "Whom do you accept? (Enter to cancel) ";
+            let question =
+                "Whom do you accept? Type a name or an address as listed (Enter to cancel): ";
             let typed = context.ask(move || prompt::ask(question)).await?;
             if typed.is_empty() {
                 Ok(None)

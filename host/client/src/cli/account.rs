@@ -1,11 +1,13 @@
 //! `hostchat account` and `hostchat status`
 
+use hostchat_core::wire::Address;
 use serde_json::json;
 
 use super::run::Context;
 use super::{AccountAction, AccountArgs, StatusArgs};
-use crate::client::counted;
+use crate::client::{counted, named};
 use crate::error::{Result, goes_back};
+use crate::os;
 
 pub(super) async fn run(context: &Context, args: AccountArgs) -> Result<()> {
     match args.action {
@@ -31,22 +33,28 @@ pub(super) async fn status(context: &Context, _args: StatusArgs) -> Result<()> {
     let outbox = outbox.iter().filter(|entry| entry.is_text()).count();
     let unconfirmed = client.vault().unconfirmed()?.len();
     let unopened = client.vault().unopened()?.len();
-    let stopped = generations.as_ref().filter(|g| g.stopped).map(|g| g.dated);
+    let stopped = generations.as_ref().filter(|g| g.stopped);
+    let stopped = stopped.map(|g| (g.surprised_at, g.dated));
     let (forged, strangers) = generations.map_or((0, 0), |g| (g.forged, g.strangers));
+    let forged_at = client.vault().forged_names()?;
     let value = json!({
         "event": "status",
         "address": address.as_str(),
         "stopped": stopped.is_some(),
+        "stopped_at": stopped.and_then(|(at, _)| at),
+        "goes_back_to": stopped.map(|(_, since)| since),
         "outbox": outbox,
         "unconfirmed": unconfirmed,
         "unopened": unopened,
         "forged": forged,
+        "forged_names": forged_at.iter().map(Address::as_str).collect::<Vec<_>>(),
         "strangers": strangers,
     });
     let mut lines = vec![format!("you are {address}")];
-    if let Some(since) = stopped {
+    if let Some((at, since)) = stopped {
+        let at = at.map_or_else(String::new, |at| format!(" at {} UTC", os::utc(at)));
         lines.push(format!(
-            "stopped: a second copy of these keys is in use, or the relay lies; {}",
+            "stopped{at}: a second copy of these keys is in use, or the relay lies; {}",
             goes_back(since)
         ));
         lines.push("`hostchat account resume` goes on with this home".into());
@@ -69,8 +77,9 @@ pub(super) async fn status(context: &Context, _args: StatusArgs) -> Result<()> {
     }
     if forged > 0 {
         lines.push(format!(
-            "{} in the name of a contact were forged",
-            counted(forged, "message", "messages")
+            "{} in the name of {} were forged",
+            counted(forged, "message", "messages"),
+            named(&forged_at)
         ));
     }
     if strangers > 0 {

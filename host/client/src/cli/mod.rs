@@ -219,7 +219,8 @@ Example:
 
 With --code a six-digit code is shown. Give it to the other by SMS or aloud, never through the relay; the other \
 types it into `hostchat accept`. The command waits until the code was typed, for ten minutes at most and three \
-tries; the message stays in the outbox until then, and after Ctrl-C too.
+tries; the message stays in the outbox until then, and after Ctrl-C too. `hostchat send bob --code print`, without a \
+text, makes a new code for what waits: do not write it again.
 Without --code a contact that is not known yet gets a request, and stays unverified until safety numbers are \
 compared (`hostchat contacts verify bob`) or a code is used.
 A message that the relay cannot take now stays in the outbox (exit code 8) and leaves with the next send or recv. One \
@@ -227,7 +228,7 @@ for somebody who blocks you stays there as well (exit code 7), until they do not
 pub struct SendArgs {
     /// Contact, NAME at the own relay, or NAME@HOST:PORT (the first time with #FINGERPRINT, if the relay has no public certificate)
     pub peer: String,
-    /// The message, at most 4000 bytes; - or nothing reads standard input
+    /// The message, at most 4000 bytes; - or nothing reads standard input. If that is empty, what waits in the outbox is sent
     pub text: Option<String>,
     /// Pairs with a one-time code first
     #[arg(long, value_name = "HOW", value_enum)]
@@ -306,8 +307,9 @@ pub struct StatusArgs {}
 Example:
   hostchat account resume
 
-An account stops when its keys were found to be older than keys that were used, twice within a day: then two copies of \
-it are in use, or the relay lies. Use one copy only, and let it go on with `hostchat account resume`.")]
+A home stops when it finds, twice within 24 hours, that its keys are older than keys that were used: then two copies of \
+it are in use, or the relay lies. It also stops, at once, when the relay says what cannot be. Use one copy only, and let it \
+go on with `hostchat account resume`.")]
 pub struct AccountArgs {
     /// What to do
     #[command(subcommand)]
@@ -467,7 +469,8 @@ Example:
   hostchat token log --token /dev/ttyACM0
   hostchat token wipe --token /dev/ttyACM0 --yes
 
-`info` needs no PIN. `auto` finds the token that is plugged in. If the port may not be opened, install the udev rule \
+`info` needs no PIN. `sessions` says of each contact whether the token has its keys from a pairing by code; whom you have \
+verified, `hostchat contacts` says: that stays when the token begins anew after damage. `auto` finds the token that is plugged in. If the port may not be opened, install the udev rule \
 that comes with hostchat (70-hostchat-token.rules).")]
 pub struct TokenArgs {
     /// What to do; nothing is `info`

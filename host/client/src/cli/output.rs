@@ -128,14 +128,21 @@ impl Observer for Output {
         }
     }
 
-    fn ask_code(&mut self, peer: &Address) -> Option<TypedCode> {
+    fn ask_code(&mut self, peer: &Address, types: bool) -> Option<TypedCode> {
         if self.json || !prompt::is_interactive() {
             return None;
         }
-        let question = format!(
-            "{peer} has made a code too, and one is enough. Type the code of {peer} here (Enter to wait until {peer} types \
-             yours):\n"
-        );
+        let question = if types {
+            format!(
+                "{peer} has made a code too, and one is enough. Type the code of {peer} here (Enter to wait until {peer} types \
+                 yours):\n"
+            )
+        } else {
+            format!(
+                "{peer} has made a code too, and one is enough. {peer} is told to type yours; you may type the code of {peer} \
+                 here (Enter to wait):\n"
+            )
+        };
         let (typed, answer) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
             let _ = typed.send(Codes::Typed.next(&question).ok().flatten());
@@ -239,11 +246,18 @@ fn progress_line(event: &Event<'_>) -> String {
             )
         }
         Event::Paired { peer, .. } => format!("paired with {peer}: verified by code"),
-        Event::Queued { peer, why } => format!("the message for {peer} stays in the outbox: {why}"),
+        // The error says why.
+        Event::Queued { peer, .. } => format!("the message for {peer} stays in the outbox"),
         Event::Request { request, changed } => requests::line(request, *changed),
+        Event::CrossedCodes {
+            peer, types: true, ..
+        } => format!(
+            "{peer} has made a code too, and one is enough: type the code of {peer}. Press Ctrl-C and run \
+             `hostchat accept {peer}`. Your message stays in the outbox and leaves after that"
+        ),
         Event::CrossedCodes { peer, .. } => format!(
-            "{peer} has made a code too, and one is enough. Wait until {peer} types yours; or, to type the code of {peer}, \
-             press Ctrl-C and run `hostchat accept {peer}`. Your message stays in the outbox and leaves after that"
+            "{peer} has made a code too, and one is enough: {peer} is told to type yours. Let this command wait, and do not \
+             type the code of {peer}"
         ),
         Event::PeerMustWait { peer, minutes } => format!(
             "{peer} has typed too many codes and cannot type yours for about {minutes} minutes. If your code expires before \
@@ -288,7 +302,11 @@ fn waiting_line(peer: Option<&Address>, what: WaitingFor) -> String {
                 "give the code to {who} by SMS or aloud; waiting until it is typed (10 minutes; Ctrl-C keeps the message) ..."
             )
         }
-        WaitingFor::Confirmation => format!("waiting for the confirmation of {who} ..."),
+        WaitingFor::Confirmation => {
+            format!(
+                "waiting for the confirmation of {who} (until the code expires; Ctrl-C ends it) ..."
+            )
+        }
         WaitingFor::NextOffer => format!("waiting until {who} offers the next try ..."),
         WaitingFor::Request => format!("waiting until {who} asks ..."),
     }
@@ -370,8 +388,8 @@ fn to_json(event: &Event<'_>) -> Value {
         }),
         Event::Notice(notice) => notice_json(notice),
         Event::Request { request, changed } => requests::to_json(request, *changed),
-        Event::CrossedCodes { peer, asks } => {
-            json!({"event": "crossed_codes", "peer": peer.as_str(), "asks": asks})
+        Event::CrossedCodes { peer, asks, types } => {
+            json!({"event": "crossed_codes", "peer": peer.as_str(), "asks": asks, "types": types})
         }
         Event::PeerMustWait { peer, minutes } => {
             json!({"event": "peer_must_wait", "peer": peer.as_str(), "minutes": minutes})

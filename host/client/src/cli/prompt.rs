@@ -128,16 +128,24 @@ fn line_of(from: &mut impl io::BufRead, name: &str) -> Result<Option<Zeroizing<V
     Ok(Some(line))
 }
 
-/// The text of a message: the argument, or standard input for `-` or nothing.
+/// Whether standard input is a terminal: whoever sits there can say what to send.
+pub(super) fn has_keyboard() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// The text of a message: the argument, or standard input for `-` or nothing; `waits` if others wait in the outbox.
 ///
 /// # Errors
 /// `Usage` if it is too long or not UTF-8; `NoTerminal`-like `Usage` if there is nothing to read; `Io`.
-pub(super) fn text(argument: Option<&str>) -> Result<Zeroizing<String>> {
+pub(super) fn text(argument: Option<&str>, waits: bool) -> Result<Zeroizing<String>> {
     if let Some(text) = argument.filter(|text| *text != "-") {
         return Ok(Zeroizing::new(text.to_owned()));
     }
-    if io::stdin().is_terminal() {
+    if has_keyboard() {
         eprintln!("Type the message; Ctrl-D on an empty line ends it.");
+        if waits {
+            eprintln!("Ctrl-D alone sends only what waits in the outbox.");
+        }
     }
     let mut bytes = Zeroizing::new(Vec::new());
     let most = u64::try_from(MAX_TEXT).unwrap_or(u64::MAX) + 3;

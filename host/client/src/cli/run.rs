@@ -16,7 +16,7 @@ use super::{
 };
 use crate::address::RelayAddress;
 use crate::client::{Client, Locked, Options};
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Exit, Result, Waiting};
 use crate::token::{OnNotice, Pin};
 use crate::transport::usb;
 
@@ -79,8 +79,13 @@ impl Context {
             .await
     }
 
-    pub(super) async fn text(&self, argument: Option<String>) -> Result<Zeroizing<String>> {
-        self.ask(move || prompt::text(argument.as_deref())).await
+    pub(super) async fn text(
+        &self,
+        argument: Option<String>,
+        waits: bool,
+    ) -> Result<Zeroizing<String>> {
+        self.ask(move || prompt::text(argument.as_deref(), waits))
+            .await
     }
 
     /// Opens the home without a PIN.
@@ -206,7 +211,11 @@ async fn interruptible(cli: Cli, output: Output) -> Result<()> {
     tokio::select! {
         result = &mut command => match result {
             // Whatever came of it, the user ended it.
-            Err(Error::Queued(_)) | Ok(()) | Err(Error::Interrupted) => Err(Error::Interrupted),
+            Ok(()) | Err(Error::Interrupted) => Err(Error::Interrupted),
+            Err(Error::Queued(waiting)) => Err(Error::Kept(Waiting {
+                why: Box::new(Error::Interrupted),
+                ..waiting
+            })),
             other => other,
         },
         _ = interrupt.recv() => Err(Error::Interrupted),

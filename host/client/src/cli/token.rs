@@ -167,16 +167,17 @@ async fn sessions(context: &Context, delete: Option<&str>) -> Result<()> {
         let value = json!({
             "event": "session",
             "peer": contact.address.as_str(),
-            "verified": contact.verified,
+            "by_code": contact.verified,
             "sessions": contact.sessions,
         });
-        let trust = if contact.verified {
-            "verified"
+        // Whom the user has verified is known to the vault, and a token may have lost its records since then.
+        let keys = if contact.verified {
+            "its keys came with a code"
         } else {
-            "unverified"
+            "its keys came without a code"
         };
         let text = format!(
-            "{}  {trust}  sessions: {}",
+            "{}  {keys}  sessions: {}",
             contact.address, contact.sessions
         );
         context.output.data(&value, &text)?;

@@ -9,12 +9,11 @@ use crate::error::{Error, Result};
 
 pub(super) async fn run(context: &Context, args: WipeArgs) -> Result<()> {
     let locked = match context.locked().await {
-        // Its keys cannot be saved, but the way to a new beginning must be open.
-        Err(Error::TokenDamaged) if args.local && args.yes => {
-            Locked::erase_damaged(&context.options()?)?;
-            return erased(context);
-        }
-        other => other?,
+        // No keys are left to erase, but the way to a new beginning must be open.
+        Err(Error::NoKeys { .. }) if args.local => None,
+        // An `init` that came to no end has left a token's file.
+        Err(Error::NotInitialised(home)) if args.local && home.join("token.flash").exists() => None,
+        other => Some(other?),
     };
     if !args.yes {
         if !prompt::is_interactive() {
@@ -25,18 +24,16 @@ pub(super) async fn run(context: &Context, args: WipeArgs) -> Result<()> {
             return Ok(());
         }
     }
-    if args.local {
-        locked.erase().await?;
-    } else {
-        let pin = context.pin(locked.question()).await?;
-        let client = context.stoppable(locked.unlock(pin).await?);
-        let mut output = context.output;
-        client.wipe(&mut output).await?;
+    match locked {
+        None => Locked::erase_without_keys(&context.options()?)?,
+        Some(locked) if args.local => locked.erase().await?,
+        Some(locked) => {
+            let pin = context.pin(locked.question()).await?;
+            let client = context.stoppable(locked.unlock(pin).await?);
+            let mut output = context.output;
+            client.wipe(&mut output).await?;
+        }
     }
-    erased(context)
-}
-
-fn erased(context: &Context) -> Result<()> {
     context.output.data(
         &json!({"event": "done", "what": "wiped"}),
         "everything is erased",

@@ -22,6 +22,9 @@ use crate::error::{Error, Result};
 use crate::os;
 use crate::vault::{Asked, Payload, Request};
 
+/// No relay delivers an offer that is older, in milliseconds: a greater difference is a clock that was set.
+const CLOCK_SET_MS: u64 = 24 * 60 * 60 * 1000;
+
 /// What became of an answer to a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confirmation {
@@ -71,7 +74,7 @@ impl Client {
         let deadline = Instant::now() + Duration::from_secs(seconds.min(30 * 24 * 3600));
         Self::waiting(from, WaitingFor::Request, observer)?;
         loop {
-            let late = Error::Nothing("nobody asks".into());
+            let late = Error::NobodyAsks;
             let Handled::Asked { from: who, .. } =
                 self.next_handled(deadline, late, observer).await?
             else {
@@ -206,21 +209,22 @@ impl Client {
         }
     }
 
-    /// Waits for what becomes of an answer.
+    /// Waits for what becomes of the answer to a request.
     ///
     /// # Errors
-    /// `CodeExpired` when ten minutes are over; `PairingEnded`; `Interrupted`; those of relay, token, vault.
+    /// `CodeOver` when the code cannot live any more; `Interrupted`; those of relay, token, vault.
     pub async fn await_confirmation(
         &mut self,
-        peer: &Address,
+        request: &Request,
         sid: SessionStartId,
         observer: &mut dyn Observer,
     ) -> Result<Confirmation> {
-        let deadline = Instant::now() + Duration::from_secs(CODE_S);
+        let peer = &request.from;
+        let deadline = Instant::now() + self.life_left(request);
         Self::waiting(Some(peer), WaitingFor::Confirmation, observer)?;
         loop {
             match self
-                .next_handled(deadline, Error::CodeExpired, observer)
+                .next_handled(deadline, code_over(request), observer)
                 .await?
             {
                 Handled::Paired(who) if who == *peer => return Ok(Confirmation::Paired),
@@ -241,14 +245,14 @@ impl Client {
     /// Waits for the next offer of the same peer, under the same identity, after a wrong code.
     ///
     /// # Errors
-    /// `CodeExpired` when ten minutes are over; `Interrupted`; those of relay, token, vault.
+    /// `CodeOver` when the code cannot live any more; `Interrupted`; those of relay, token, vault.
     pub async fn await_offer(
         &mut self,
         answered: &Request,
         observer: &mut dyn Observer,
     ) -> Result<Request> {
         let peer = &answered.from;
-        let deadline = Instant::now() + Duration::from_secs(CODE_S);
+        let deadline = Instant::now() + self.life_left(answered);
         loop {
             let offer = self
                 .vault
@@ -261,7 +265,7 @@ impl Client {
             Self::waiting(Some(peer), WaitingFor::NextOffer, observer)?;
             loop {
                 let handled = self
-                    .next_handled(deadline, Error::CodeExpired, observer)
+                    .next_handled(deadline, code_over(answered), observer)
                     .await?;
                 match handled {
                     Handled::Asked { from, identity }
@@ -299,6 +303,25 @@ impl Client {
         Ok(self.vault.requests()?.iter().any(|r| r.id == request.id))
     }
 
+    /// Why a request is not there any more.
+    #[must_use]
+    pub fn why_gone(&self, request: &Request) -> Error {
+        if self.life_left(request).is_zero() {
+            return code_over(request);
+        }
+        let peer = request.from.to_string();
+        Error::PairingEnded { peer }
+    }
+
+    /// The longest time that the code behind a request can still live.
+    fn life_left(&self, request: &Request) -> Duration {
+        let by_us = self.os.now_ms().saturating_sub(request.received_at);
+        let known = self.vault.knows_relay_time();
+        let relay_now = if known { self.vault.now() } else { 0 };
+        let by_relay = relay_now.saturating_sub(request.stored_at);
+        life_left(by_us, by_relay)
+    }
+
     /// Declines all requests of an address.
     ///
     /// # Errors
@@ -312,11 +335,45 @@ impl Client {
 
     fn offer_of(&mut self, request: &Request) -> Result<PairOffer> {
         let Some(envelope) = self.vault.request_envelope(request.id)? else {
-            return Err(Error::PairingEnded);
+            return Err(self.why_gone(request));
         };
         match codec::decode::<Envelope<'_>>(&envelope) {
             Ok(Envelope::PairOffer(offer)) => Ok(offer),
             _ => Err(Error::Internal("not an offer")),
         }
+    }
+}
+
+fn code_over(request: &Request) -> Error {
+    let peer = request.from.to_string();
+    Error::CodeOver { peer }
+}
+
+/// What is left of a code's life when its offer has this age, in milliseconds by each of two clocks. The code was drawn
+/// before it was offered, so it lives no longer than that.
+fn life_left(by_us: u64, by_relay: u64) -> Duration {
+    let life = Duration::from_secs(CODE_S);
+    // No offer of a greater age is delivered: one of the clocks was set.
+    let age = if by_relay < CLOCK_SET_MS {
+        by_us.max(by_relay)
+    } else {
+        by_us
+    };
+    life.saturating_sub(Duration::from_millis(age))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_lives_ten_minutes_from_its_offer_on_however_late_it_is_typed() {
+        let minutes = |n: u64| n * 60_000;
+        let left = |by_us, by_relay| life_left(by_us, by_relay).as_secs();
+        assert_eq!(left(0, 0), 600);
+        assert_eq!(left(minutes(9), 0), 60);
+        assert_eq!(left(minutes(1), minutes(9)), 60, "it lay at the relay");
+        assert_eq!(left(minutes(11), 0), 0);
+        assert_eq!(left(0, minutes(60 * 24 * 400)), 600, "a clock was set");
     }
 }

@@ -6,14 +6,14 @@ use hostchat_core::icd::Lifecycle;
 use hostchat_core::wire::{Account, Name};
 
 use super::event::{Observer, note};
-use super::{Client, Options, Parts};
+use super::{Client, Options, Parts, open_token};
 use crate::address::RelayAddress;
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::home::{Config, Home, TokenKind};
 use crate::os::Os;
 use crate::relay::Network;
-use crate::token::{OnNotice, Pin, Token};
+use crate::token::{OnNotice, Pin, Place, Token};
 use crate::vault::Payload;
 
 /// What `init` needs to know.
@@ -40,16 +40,23 @@ impl Begun {
     /// Takes the home and the token.
     ///
     /// # Errors
-    /// `AlreadyInitialised`, `HomeLocked`; those of the token.
+    /// `AlreadyInitialised`, or `NoKeys` if that account has lost them; `HomeLocked`; those of the token.
     pub async fn open(options: &Options, on_notice: OnNotice) -> Result<Self> {
         let path = options.home()?;
         let home = Home::create(&path)?;
+        let (kind, place) = options.place(&home);
+        let os = Os::default();
         if let Some(config) = home.config()?.filter(|config| config.registered) {
+            if (kind, config.token) == (TokenKind::Software, TokenKind::Software) {
+                open_token(place, os, on_notice).await?;
+            }
             let address = config.address().to_string();
             return Err(Error::AlreadyInitialised { path, address });
         }
-        let (kind, place) = options.place(&home);
-        let os = Os::default();
+        let place = match place {
+            Place::Software(file) => Place::NewSoftware(file),
+            other => other,
+        };
         let token = Token::open(place, os.clone(), on_notice).await?;
         let parts = Parts {
             home,

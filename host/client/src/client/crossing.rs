@@ -6,6 +6,8 @@
 //!                                                  └─ nobody can: told what to do; our own code goes on
 //! ```
 //!
+//! The one whose address sorts first is told to type the other's code, the other to wait.
+//!
 //! Either code will do. Whoever's is typed first and right pairs the two, and the other code ends. Should both be typed at
 //! the same moment, two sessions come of it, both verified: each end opens what the other seals in either.
 
@@ -78,15 +80,17 @@ impl Client {
             return Ok(());
         }
         crossing.told = Some(sid);
+        // Both ends come to the same: if each followed the same advice, both would give up, or both would wait.
+        let types = self.address() < *peer;
         let can_answer = self.vault.answer_wait(crate::os::uptime())?.is_none();
         let typed = if can_answer {
-            observer.ask_code(peer)
+            observer.ask_code(peer, types)
         } else {
             None
         };
         let asks = typed.is_some();
         crossing.asking = typed.map(|typed| (request, typed));
-        tell(observer, &Event::CrossedCodes { peer, asks })
+        tell(observer, &Event::CrossedCodes { peer, asks, types })
     }
 
     /// Answers the peer's run with what was typed. What goes wrong is told; our own code goes on.

@@ -32,6 +32,28 @@ pub(super) enum Kind {
     Asking,
 }
 
+/// Names that a sentence lists; of others it says how many.
+const NAMES_SHOWN: usize = 3;
+
+fn list(names: &[Address]) -> String {
+    let names: Vec<&str> = names.iter().map(Address::as_str).collect();
+    names.join(", ")
+}
+
+/// Names, as they stand in a sentence.
+pub(crate) fn named(names: &[Address]) -> String {
+    match names {
+        [] => "nobody".into(),
+        [one] => one.to_string(),
+        [first @ .., last] if names.len() <= NAMES_SHOWN => format!("{} and {last}", list(first)),
+        _ => {
+            let (shown, others) = names.split_at(NAMES_SHOWN);
+            let other = if others.len() == 1 { "other" } else { "others" };
+            format!("{} and {} {other}", list(shown), others.len())
+        }
+    }
+}
+
 struct Tally {
     kind: Kind,
     why: String,
@@ -93,11 +115,16 @@ impl Tally {
                 format!("{n} {what}s")
             }
         };
-        let who = match (self.names.first(), self.names.len()) {
-            (None, _) => "nobody".to_owned(),
-            (Some(only), 1) => only.to_string(),
-            (_, more @ ..=MOST_NAMES) => format!("{more} addresses"),
-            _ => format!("more than {MOST_NAMES} addresses"),
+        let names: Vec<Address> = self.names.iter().cloned().collect();
+        let who = if names.len() > MOST_NAMES {
+            let shown = names.get(..NAMES_SHOWN).unwrap_or_default();
+            format!(
+                "{} and more than {} others",
+                list(shown),
+                MOST_NAMES - NAMES_SHOWN
+            )
+        } else {
+            named(&names)
         };
         match self.kind {
             Kind::Useless => {
@@ -218,7 +245,7 @@ mod tests {
         );
         assert_eq!(
             words(Kind::Useless, &["m@h:1", "n@h:1"], 300),
-            "dropped 300 messages that your relay attributes to 2 addresses: cannot be decoded"
+            "dropped 300 messages that your relay attributes to m@h:1 and n@h:1: cannot be decoded"
         );
         assert_eq!(
             words(Kind::Forged, &["carol@h:1"], 1),
@@ -247,6 +274,18 @@ mod tests {
     }
 
     #[test]
+    fn a_sentence_names_a_few_and_counts_the_others() {
+        let names =
+            ["a@h:1", "b@h:1", "c@h:1", "d@h:1", "e@h:1"].map(|n| Address::parse(n).unwrap());
+        let first = |n: usize| named(names.get(..n).unwrap());
+        assert_eq!(first(1), "a@h:1");
+        assert_eq!(first(2), "a@h:1 and b@h:1");
+        assert_eq!(first(3), "a@h:1, b@h:1 and c@h:1");
+        assert_eq!(first(4), "a@h:1, b@h:1, c@h:1 and 1 other");
+        assert_eq!(first(5), "a@h:1, b@h:1, c@h:1 and 2 others");
+    }
+
+    #[test]
     fn names_are_counted_up_to_a_bound() {
         let mut drops = Drops::default();
         for n in 0..100 {
@@ -257,7 +296,7 @@ mod tests {
         let tally = drops.tallies.first().unwrap();
         assert_eq!(
             tally.words(tally.count),
-            "dropped 100 messages that your relay attributes to more than 16 addresses: cannot be decoded"
+            "dropped 100 messages that your relay attributes to s0@h:1, s10@h:1, s11@h:1 and more than 13 others: cannot be decoded"
         );
     }
 }

@@ -55,6 +55,8 @@ pub enum Event<'a> {
         peer: &'a Address,
         /// Whether the other's code can be typed here, now.
         asks: bool,
+        /// Of the two, this end shall type the other's code; the other waits.
+        types: bool,
     },
     /// The other has typed too many codes, and can type no other for some time.
     PeerMustWait {
@@ -136,8 +138,9 @@ pub trait Observer {
     /// Those of the output; the command ends then, and what was not shown is shown the next time.
     fn event(&mut self, event: &Event<'_>) -> io::Result<()>;
 
-    /// Asks for the code that `peer` has made, while other things go on. `None`: nobody can be asked.
-    fn ask_code(&mut self, _peer: &Address) -> Option<TypedCode> {
+    /// Asks for the code that `peer` has made, while other things go on; `types` as in [`Event::CrossedCodes`]. `None`:
+    /// nobody can be asked.
+    fn ask_code(&mut self, _peer: &Address, _types: bool) -> Option<TypedCode> {
         None
     }
 }

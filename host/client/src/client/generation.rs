@@ -209,6 +209,7 @@ impl Client {
             .is_some_and(|at| now.abs_diff(at) < SURPRISES_MS);
         if lie || again {
             copy.stopped = true;
+            copy.surprised_at = Some(now);
             self.vault
                 .save_generations(copy, Some(&Notice::Stopped { since }))?;
             return Err(Error::Stopped { since });

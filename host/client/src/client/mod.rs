@@ -27,6 +27,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use hostchat_core::icd::Lifecycle;
 use hostchat_core::wire::relay::Reason;
 use hostchat_core::wire::{Account, Address, Identity, IdentityClaim, RelayName};
 use tokio::task::JoinHandle;
@@ -34,6 +35,7 @@ use tokio::task::JoinHandle;
 pub use accept::Confirmation;
 pub use account::{Begun, NewAccount};
 pub use contact::Exported;
+pub(crate) use drops::named;
 pub use event::{Event, Observer, TypedCode, Unobserved, WaitingFor};
 pub(crate) use receive::counted;
 pub use send::{Flushed, How};
@@ -139,6 +141,24 @@ impl Bare {
     }
 }
 
+/// Opens the token of a home that has an account: a software token must have its keys, since nothing makes them anew.
+async fn open_token(place: Place, os: Os, on_notice: OnNotice) -> Result<Token> {
+    let file = match &place {
+        Place::Software(file) => Some(file.clone()),
+        _ => None,
+    };
+    let token = Token::open(place, os, on_notice).await?;
+    if let Some(path) = file {
+        let why = match token.hello().await?.lifecycle {
+            Lifecycle::Ready => return Ok(token),
+            Lifecycle::Blank => "holds no keys",
+            Lifecycle::Damaged => "is damaged",
+        };
+        return Err(Error::NoKeys { path, why });
+    }
+    Ok(token)
+}
+
 fn question(kind: TokenKind) -> &'static str {
     match kind {
         TokenKind::Software => "Passphrase: ",
@@ -193,7 +213,7 @@ impl Locked {
     /// Opens the home and its token.
     ///
     /// # Errors
-    /// `NotInitialised`, `HomeLocked`, `Config`, `TokenKind`, `TokenAbsent`, `TokenBusy`.
+    /// `NotInitialised`, `HomeLocked`, `Config`, `TokenKind`, `TokenAbsent`, `TokenBusy`, `NoKeys`.
     pub async fn open(options: &Options, on_notice: OnNotice) -> Result<Self> {
         let path = options.home()?;
         let home = Home::open(&path)?;
@@ -220,7 +240,7 @@ impl Locked {
             });
         }
         let os = Os::default();
-        let token = Token::open(place, os.clone(), on_notice).await?;
+        let token = open_token(place, os.clone(), on_notice).await?;
         let parts = Parts {
             home,
             token,
@@ -250,16 +270,12 @@ impl Locked {
         }
     }
 
-    /// Erases a home whose software token is damaged so far that it cannot be opened.
+    /// Erases a home whose software token has no keys that can be read: its file is missing or damaged.
     ///
     /// # Errors
-    /// `NotInitialised`, `HomeLocked`, `Io`; `TokenDamaged` if the home belongs to a token on a port.
-    pub fn erase_damaged(options: &Options) -> Result<()> {
-        let home = Home::open(&options.home()?)?;
-        if options.place(&home).0 != TokenKind::Software {
-            return Err(Error::TokenDamaged);
-        }
-        home.erase()
+    /// `HomeLocked`, `Io`.
+    pub fn erase_without_keys(options: &Options) -> Result<()> {
+        Home::create(&options.home()?)?.erase()
     }
 
     /// How to ask for the PIN.
@@ -278,7 +294,14 @@ impl Locked {
     /// # Errors
     /// `WrongPin` and others of the token; those of the vault.
     pub async fn unlock(self, pin: Pin) -> Result<Client> {
-        self.parts.token.unlock(pin).await?;
+        self.parts
+            .token
+            .unlock(pin)
+            .await
+            .map_err(|error| match error {
+                Error::TokenBlank => Error::TokenErased,
+                other => other,
+            })?;
         let client = Client::assemble(self.parts, self.config).await?;
         Ok(Client {
             early: self.early,

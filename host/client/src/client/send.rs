@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::Client;
 use super::event::{Event, Observer, note, tell};
 use crate::crash;
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Exit, Leaves, Result, Waiting};
 use crate::vault::{Contact, Outgoing, Payload, Trust, identity_tag};
 
 /// An answer to a code that was not sent by then is of no use.
@@ -45,9 +45,8 @@ impl Client {
     /// Sends a text: into the outbox, durably, then to the receiver's relay, with whatever else can leave.
     ///
     /// # Errors
-    /// `Usage` for a text that cannot be sent. `Queued` with the reason if the relay cannot take it now; the errors of
-    /// a pairing, `IdentityChanged` and `Interrupted` as they are, and `RelayRefused` if the receiver blocks us: the text
-    /// stays in the outbox then too. Those of token and vault.
+    /// `Usage` for a text that cannot be sent. `Queued` with the reason if the relay cannot take it now, `Kept` with any
+    /// other reason, and `RelayRefused` if the receiver blocks us: the text stays in the outbox.
     pub async fn send(
         &mut self,
         to: &Address,
@@ -57,16 +56,56 @@ impl Client {
     ) -> Result<()> {
         let entry = self.queue_text(to, text)?;
         self.sending = Some(entry);
-        let delivered = self.deliver(to, how, observer).await;
-        self.show_notices(observer)?;
+        self.send_queued(to, Some(entry), how, observer).await
+    }
+
+    /// Sends the texts for a contact that wait in the outbox already, as [`Self::send`] sends a new one.
+    ///
+    /// # Errors
+    /// `Usage` if none waits; otherwise as [`Self::send`].
+    pub async fn send_waiting(
+        &mut self,
+        to: &Address,
+        how: How,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        if !self.has_waiting(to)? {
+            let text = format!("the message is empty, and none for {to} waits in the outbox");
+            return Err(Error::Usage(text));
+        }
+        self.send_queued(to, None, how, observer).await
+    }
+
+    /// Whether a text for `to` waits in the outbox.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub fn has_waiting(&mut self, to: &Address) -> Result<bool> {
+        let outbox = self.vault.outbox()?;
+        Ok(outbox.iter().any(|e| e.to == *to && e.is_text()))
+    }
+
+    /// Sends what waits for a contact; `entry` is the text that was just written.
+    async fn send_queued(
+        &mut self,
+        to: &Address,
+        entry: Option<i64>,
+        how: How,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let mut paired = false;
+        let delivered = self.deliver(to, how, &mut paired, observer).await;
         let Err(why) = delivered else {
-            if how.with_code {
-                self.adopt_requests(observer).await?;
-                self.tell_drops(true, observer)?;
-            }
             return Ok(());
         };
-        if is_unknown_name(&why) && self.forget_unknown(to, entry)? {
+        if is_unknown_name(&why)
+            && let Some(entry) = entry
+            && self.forget_unknown(to, entry)?
+        {
+            return Err(why);
+        }
+        // It may have left before something else went wrong.
+        if !self.has_waiting(to).unwrap_or(true) {
             return Err(why);
         }
         tell(
@@ -76,11 +115,33 @@ impl Client {
                 why: &why,
             },
         )?;
-        Err(match why.exit() {
+        if is_blocked(&why) {
             // It does not leave by itself later.
-            _ if is_blocked(&why) => why,
-            Exit::Relay | Exit::Refused | Exit::Contact => Error::Queued(Box::new(why)),
-            _ => why,
+            return Err(why);
+        }
+        let with_code = how.with_code && !paired || has_no_keys(&why);
+        let waits_for_relay = matches!(why.exit(), Exit::Relay | Exit::Refused | Exit::Contact);
+        let waiting = Waiting {
+            to: to.to_string(),
+            // The vault may be what has failed.
+            leaves: self.leaves(to, with_code).unwrap_or(Leaves::ByItself),
+            why: Box::new(why),
+        };
+        Err(if waits_for_relay {
+            Error::Queued(waiting)
+        } else {
+            Error::Kept(waiting)
+        })
+    }
+
+    /// What sends a text that waits for `to`.
+    fn leaves(&mut self, to: &Address, with_code: bool) -> Result<Leaves> {
+        let contact = self.vault.contact_at(to)?;
+        let has_session = contact.is_some_and(|c| c.identity.is_some() && c.changed.is_none());
+        Ok(match (with_code, has_session) {
+            (true, anyway) => Leaves::WithCode { anyway },
+            (false, true) => Leaves::ByItself,
+            (false, false) => Leaves::WithSend,
         })
     }
 
@@ -104,9 +165,36 @@ impl Client {
         Ok(entry)
     }
 
-    async fn deliver(&mut self, to: &Address, how: How, observer: &mut dyn Observer) -> Result<()> {
+    async fn deliver(
+        &mut self,
+        to: &Address,
+        how: How,
+        paired: &mut bool,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let delivered = self.begin_and_flush(to, how, paired, observer).await;
+        // The error says it.
+        if !matches!(delivered, Err(Error::Stopped { .. })) {
+            self.show_notices(observer)?;
+        }
+        delivered?;
+        if how.with_code {
+            self.adopt_requests(observer).await?;
+            self.tell_drops(true, observer)?;
+        }
+        Ok(())
+    }
+
+    async fn begin_and_flush(
+        &mut self,
+        to: &Address,
+        how: How,
+        paired: &mut bool,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
         if how.with_code {
             self.pair(to, how.accept_changed, observer).await?;
+            *paired = true;
         } else {
             self.ensure_session(to, how.accept_changed).await?;
         }
@@ -448,10 +536,13 @@ impl Client {
         self.told_to_stay
             .retain(|peer, _| flushed.left.contains_key(peer));
         for (peer, why) in flushed.left {
-            if matches!(why, Error::NoSession(_)) {
-                continue;
-            }
-            let text = format!("messages for {peer} stay in the outbox: {why}");
+            let text = match why {
+                Error::NoSession(_) => format!(
+                    "messages for {peer} stay in the outbox: there is no session yet. `hostchat send {peer}` without a text \
+                     sends them; with --code print, after a code"
+                ),
+                why => format!("messages for {peer} stay in the outbox: {why}"),
+            };
             let told = self.told_to_stay.insert(peer, text.clone());
             if told.as_ref() != Some(&text) {
                 note(observer, "outbox", text)?;
@@ -467,6 +558,15 @@ fn is_unknown_name(error: &Error) -> bool {
 
 fn is_blocked(error: &Error) -> bool {
     matches!(error, Error::RelayRefused { refusal, .. } if refusal.reason == Reason::Blocked)
+}
+
+/// Whether no session can be begun with the keys that the contact has left at its relay.
+fn has_no_keys(error: &Error) -> bool {
+    match error {
+        Error::PrekeysOld(_) => true,
+        Error::RelayRefused { refusal, .. } => refusal.reason == Reason::NoPrekeys,
+        _ => false,
+    }
 }
 
 /// Whether an error is of this end and not of one contact or relay.

@@ -40,8 +40,10 @@ pub enum Notice {
 /// Where a token is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// The software token with this file.
+    /// The software token with this file, which is there.
     Software(PathBuf),
+    /// The same; a blank one is made if there is none.
+    NewSoftware(PathBuf),
     /// A port.
     Serial(PathBuf),
 }
@@ -50,6 +52,7 @@ impl Place {
     fn open(&self) -> Result<Box<dyn Link + Send>> {
         Ok(match self {
             Self::Software(path) => Box::new(MemoryLink::open(path)?),
+            Self::NewSoftware(path) => Box::new(MemoryLink::open_or_make(path)?),
             Self::Serial(path) => Box::new(SerialLink::open(path)?),
         })
     }
@@ -78,7 +81,7 @@ impl Token {
     /// Opens the token at `place`.
     ///
     /// # Errors
-    /// `TokenAbsent`, `TokenBusy`, `Io`.
+    /// `TokenAbsent`, `TokenBusy`, `NoKeys`, `Io`.
     pub async fn open(place: Place, os: Os, on_notice: OnNotice) -> Result<Self> {
         Self::on_thread(move || place.open(), os, on_notice).await
     }

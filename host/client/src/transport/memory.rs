@@ -18,11 +18,26 @@ pub struct MemoryLink {
 const NAME: &str = "the software token";
 
 impl MemoryLink {
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// `NoKeys` if it is not there or damaged; `TokenBusy`, `Io`.
+    pub fn open(path: &Path) -> Result<Self> {
+        match path.try_exists() {
+            // Whoever else makes a blank one hides that the keys are gone.
+            Ok(false) => Err(Error::NoKeys {
+                path: path.into(),
+                why: "is missing",
+            }),
+            _ => Self::open_or_make(path),
+        }
+    }
+
     /// Opens the file, or makes a blank one.
     ///
     /// # Errors
-    /// `TokenBusy`, `TokenDamaged`, `Io`.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// `NoKeys` if it is damaged; `TokenBusy`, `Io`.
+    pub fn open_or_make(path: &Path) -> Result<Self> {
         let opened = hostchat_token::host::open(path, HostConfig::software());
         let io = |why| {
             Error::io(
@@ -41,7 +56,10 @@ impl MemoryLink {
                     holder,
                 }
             }
-            HostError::Damaged => Error::TokenDamaged,
+            HostError::Damaged => Error::NoKeys {
+                path: path.into(),
+                why: "is damaged",
+            },
             HostError::NoSpace => io(io::ErrorKind::StorageFull.into()),
             HostError::Io(why) => io(why),
             _ => io(io::Error::other("it cannot be read or written")),

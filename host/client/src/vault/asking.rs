@@ -238,7 +238,7 @@ impl Tx<'_> {
                 count: unknown,
             })
         } else {
-            self.change_generations(|g| g.forged = g.forged.saturating_add(unknown))
+            self.count_forged(&peer(), unknown)
         }
     }
 }

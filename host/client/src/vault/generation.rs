@@ -1,6 +1,6 @@
 //! The vault's copy of the generation, and how far an advance or a surprise has come (SPEC section 9.8).
 
-use hostchat_core::wire::{Generation, PrekeyRef};
+use hostchat_core::wire::{Address, Generation, PrekeyRef};
 use rusqlite::{OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
@@ -24,9 +24,9 @@ pub struct Generations {
     pub dated: u64,
     /// The relay's pair that showed that these keys are old, until everything that follows from it is done.
     pub surprise: Option<Generation>,
-    /// When that happened last.
+    /// When that happened last; of a home that has stopped: when it did.
     pub surprised_at: Option<u64>,
-    /// A second surprise within a day: nothing is used until the user gives word.
+    /// A second surprise within a day, or a lie: nothing is used until the user gives word.
     pub stopped: bool,
     /// Since then the list of sealed frames has no gap.
     pub sealed_since: u64,
@@ -96,7 +96,54 @@ impl Vault {
     }
 }
 
+/// Contacts in whose names something was forged: the newest so many are kept.
+const MAX_FORGED_NAMES: usize = 32;
+
+const FORGED_NAMES: Column = Column {
+    table: "meta",
+    column: "forged names",
+};
+
+impl Vault {
+    /// Contacts in whose names the frames came that are counted as forged.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub fn forged_names(&mut self) -> Result<Vec<Address>> {
+        self.read(|tx| tx.forged_names())
+    }
+}
+
 impl Tx<'_> {
+    /// Counts frames in the name of a contact that it did not seal.
+    pub(super) fn count_forged(&self, peer: &Address, count: u32) -> Result<()> {
+        self.change_generations(|g| g.forged = g.forged.saturating_add(count))?;
+        let mut names = self.forged_names()?;
+        if names.contains(peer) {
+            return Ok(());
+        }
+        names.push(peer.clone());
+        let older = names.len().saturating_sub(MAX_FORGED_NAMES);
+        let sealed = self.seal_body(0, FORGED_NAMES, &names.split_off(older))?;
+        self.transaction
+            .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('forged names', ?1)")?
+            .execute(params![sealed])?;
+        Ok(())
+    }
+
+    fn forged_names(&self) -> Result<Vec<Address>> {
+        let sql = "SELECT value FROM meta WHERE key = 'forged names'";
+        let sealed: Option<Vec<u8>> = self
+            .transaction
+            .query_row(sql, [], |row| row.get(0))
+            .optional()?;
+        let Some(sealed) = sealed else {
+            return Ok(Vec::new());
+        };
+        let body = self.open(0, FORGED_NAMES, &sealed)?;
+        self.open_body(&body)
+    }
+
     pub(super) fn generations(&self) -> Result<Option<Generations>> {
         let sql = "SELECT value FROM meta WHERE key = 'generation'";
         let sealed: Option<Vec<u8>> = self

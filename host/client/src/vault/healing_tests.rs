@@ -352,6 +352,7 @@ fn an_answer_is_counted_once_and_told_with_its_number() {
         "9 was never asked about, and an unknown one of a contact who forgot nothing is forged"
     );
     assert_eq!(vault.generations().unwrap().unwrap().forged, 1);
+    assert_eq!(vault.forged_names().unwrap(), std::slice::from_ref(&bob));
     let left = vault.unopened().unwrap();
     assert_eq!(left.len(), 1);
     vault.take_in(&quiet(&bob, 21, told(0)), true).unwrap();
