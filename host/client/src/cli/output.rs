@@ -182,12 +182,10 @@ fn line_out(line: &str) -> io::Result<()> {
 
 /// When a message was sent, and what speaks for that.
 fn time(message: &Message) -> String {
+    let stored = (message.stored_at > 0).then_some(message.stored_at);
     match message.direction {
-        Direction::In => {
-            let stored = (message.stored_at > 0).then_some(message.stored_at);
-            stamp::received(message.sent_at, stored)
-        }
-        Direction::Out => stamp::date(message.sent_at),
+        Direction::In => stamp::received(message.sent_at, stored),
+        Direction::Out => stamp::sent(message.sent_at, stored),
     }
 }
 

@@ -4,6 +4,7 @@
 //!  [2026-11-21 09:05:13] alice: ...
 //!  [2026-11-21 09:05:13, sender's clock says 2031-01-01 00:00:00] alice: ...
 //!  [sender's clock says 2026-11-21 09:05:13] alice: ...           the relay's time was not kept
+//!  [2026-11-21 09:05:13, written 2026-11-20 18:00:00 by this computer's clock] to alice: ...
 //! ```
 //!
 //! Invariant: nothing that a sender claims stands where the relay's time stands.
@@ -24,6 +25,18 @@ pub(super) fn received(claim: u64, stored_at: Option<u64>) -> String {
         }
         Some(stored) => date(stored),
         None => format!("sender's clock says {}", date(claim)),
+    }
+}
+
+/// The time of a sent message: `written` by this computer's clock, `stored_at` by the relay's when it left, both in
+/// milliseconds since 1970; `None` if that is not known.
+pub(super) fn sent(written: u64, stored_at: Option<u64>) -> String {
+    match stored_at {
+        Some(stored) if claims_otherwise(written, stored) => {
+            let (stored, written) = (date(stored), date(written));
+            format!("{stored}, written {written} by this computer's clock")
+        }
+        stored => date(stored.unwrap_or(written)),
     }
 }
 
@@ -77,6 +90,17 @@ mod tests {
         }
         assert_eq!(date(YEAR_10000_MS - 1), "9999-12-31 23:59:59");
         assert_eq!(date(YEAR_10000_MS), "a date after the year 9999");
+    }
+
+    #[test]
+    fn a_sent_message_shows_when_it_left_and_when_it_was_written_if_that_differs() {
+        let minute = 60 * 1000;
+        assert_eq!(sent(STORED - minute, Some(STORED)), "2026-11-21 09:05:13");
+        assert_eq!(sent(STORED, None), "2026-11-21 09:05:13");
+        assert_eq!(
+            sent(STORED - 10 * minute, Some(STORED)),
+            "2026-11-21 09:05:13, written 2026-11-21 08:55:13 by this computer's clock"
+        );
     }
 
     #[test]

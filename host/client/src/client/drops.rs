@@ -150,8 +150,13 @@ impl Tally {
                 let them = self.names.first().filter(|_| self.names.len() == 1);
                 let them = them.map_or("NAME", Address::as_str);
                 let advice = if self.kind == Kind::Asking {
+                    let they = if one {
+                        "it belongs to a session"
+                    } else {
+                        "they belong to sessions"
+                    };
                     format!(
-                        "they belong to sessions that these keys do not have. `hostchat accept {them}` asks for what has not arrived"
+                        "{they} that these keys do not have. `hostchat accept {them}` asks for what has not arrived"
                     )
                 } else {
                     format!(
