@@ -15,9 +15,6 @@
 //! ```text
 //! cd tools/fuzz && cargo +nightly fuzz coverage NAME ../../target/fuzz/NAME
 //! ```
-//!
-//! Not here yet: *requests that others forge* (issue 12, 2.1) are an affair of the client, and get a target when client,
-//! token and a simulated relay run in one process.
 
 #[cfg(feature = "hosts")]
 pub mod client_decoders;
@@ -30,8 +27,14 @@ pub mod seeds;
 pub mod token_requests;
 pub mod two_peers;
 pub mod two_tokens;
+#[cfg(feature = "hosts")]
+pub mod who_asks;
 
+#[cfg(feature = "hosts")]
+mod bob;
 mod input;
+#[cfg(feature = "hosts")]
+mod small_relay;
 mod tokens;
 #[cfg(feature = "hosts")]
 mod vault;
@@ -69,6 +72,18 @@ pub const TARGETS: &[Target] = &[
         name: "client_decoders",
         body: client_decoders::run,
         inputs: 1_000,
+    },
+    #[cfg(feature = "hosts")]
+    Target {
+        name: "who_asks",
+        body: who_asks::run,
+        inputs: 200,
+    },
+    #[cfg(feature = "hosts")]
+    Target {
+        name: "who_asks_full",
+        body: who_asks::run_with_floods,
+        inputs: 20,
     },
     Target {
         name: "token_requests",

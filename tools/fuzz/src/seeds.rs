@@ -19,6 +19,8 @@ const KEPT: &[(&str, &str)] = &[
         "client_decoders",
         include_str!("../corpus/client_decoders.txt"),
     ),
+    ("who_asks", include_str!("../corpus/who_asks.txt")),
+    ("who_asks_full", include_str!("../corpus/who_asks_full.txt")),
     (
         "token_requests",
         include_str!("../corpus/token_requests.txt"),

@@ -91,8 +91,7 @@ impl Client {
                 step = self.next_step() => step?.map(Some),
                 () = sleep_until(next), if next < upkeep => Some(None),
                 () = sleep_until(upkeep) => {
-                    self.blocked_by.clear();
-                    self.known_binding.clear();
+                    self.ask_relays_anew();
                     self.tell_drops(true, observer)?;
                     None
                 }

@@ -260,6 +260,12 @@ impl Client {
         Ok(())
     }
 
+    /// Forgets what relays said: who blocks us, and who is whom.
+    pub fn ask_relays_anew(&mut self) {
+        self.blocked_by.clear();
+        self.known_binding.clear();
+    }
+
     fn tell_request(
         &mut self,
         from: &Address,

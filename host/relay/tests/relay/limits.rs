@@ -27,6 +27,7 @@ also_on_nats!(
     one_sender_or_all_guests_cannot_fill_a_mailbox_alone,
     pairing_and_first_messages_have_their_own_quota,
     a_guest_under_the_address_of_another_fills_only_its_own_share,
+    guests_of_one_network_leave_others_room_whatever_identities_they_make,
 );
 
 #[tokio::test]
