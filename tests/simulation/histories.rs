@@ -11,8 +11,8 @@ use hostchat_tests::simulation::{Verdict, What, World, history, history_in, row,
 
 use crate::friends;
 
-/// As many as a run of all tests can afford: three minutes of a processor.
-const USUAL: u64 = 230;
+/// As many as a run of all tests can afford: four minutes of a processor.
+const USUAL: u64 = 300;
 
 fn number(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;

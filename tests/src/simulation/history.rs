@@ -434,7 +434,7 @@ impl History {
         let flags = self.judge.homes.entry((who, copy)).or_default();
         flags.surprises.clear();
         flags.went_back = true;
-        flags.old_keys = part != Part::Vault;
+        flags.old_keys |= part != Part::Vault;
         flags.old_vault = part != Part::Token;
         flags.cannot_know &= part == Part::Vault;
         if part != Part::Token {
