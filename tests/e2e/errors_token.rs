@@ -241,48 +241,6 @@ fn a_press_that_does_not_come_ends_the_command_and_keeps_the_message() {
 }
 
 #[test]
-fn a_port_that_another_program_holds_is_told_with_the_program() {
-    let world = World::new();
-    let relay = world.relay();
-    let sim = world.sim("token");
-    let alice = world.home_on("alice", &relay, &sim);
-    let bob = world.home("bob", &relay);
-    pair(&world, &bob, &alice);
-    let following = alice.start(&["recv", "--follow", "--json"]);
-    bob.run(&["send", "alice", "are you there?"]).ok();
-    following.wait_out("the message", |line| {
-        line.contains("are you there?").then_some(())
-    });
-
-    let carol = world.bare_home("carol", Some(sim.link.clone()));
-    let holder = format!("is held by hostchat (process {})", following.pid());
-    carol
-        .run(&["init", "--relay", &relay.address, "--name", "carol"])
-        .refused(5, &holder)
-        .refused(5, "hint: end that program and try again");
-    following.signal(Signal::INT);
-    following.end().refused(130, "interrupted");
-    alice.run(&["whoami"]).ok();
-}
-
-#[test]
-fn a_port_that_is_none_is_told() {
-    let world = World::new();
-    let file = world.path("a file");
-    std::fs::write(&file, "no port").expect("written");
-    for (port, words) in [
-        (PathBuf::from("/dev/hostchat-is-not-here"), "No such file"),
-        (file, "cannot open the token at"),
-        (world.path(""), "cannot open the token at"),
-    ] {
-        let home = world.bare_home("alice", Some(port));
-        home.run(&["init", "--relay", "127.0.0.1:9", "--name", "alice"])
-            .refused(5, words)
-            .refused(5, "hint: is it plugged in? --token names its port");
-    }
-}
-
-#[test]
 fn a_home_tells_which_kind_of_token_it_belongs_to() {
     let world = World::new();
     let relay = world.relay();
@@ -312,7 +270,7 @@ fn a_home_tells_which_kind_of_token_it_belongs_to() {
 }
 
 /// The token's end of a pseudo-terminal, and the path of the other.
-fn port() -> (OwnedFd, PathBuf) {
+pub(crate) fn port() -> (OwnedFd, PathBuf) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
         .expect("a pseudo-terminal");
     grantpt(&master).expect("granted");

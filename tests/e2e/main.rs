@@ -27,6 +27,7 @@ mod hostile_relay_identity;
 mod hostile_relay_messages;
 mod hostile_relay_pairing;
 mod hostile_support;
+mod ports;
 mod requests;
 mod requests_codes;
 mod requests_flood;

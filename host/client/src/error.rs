@@ -134,9 +134,20 @@ pub enum Error {
         /// Who, where it can be found out.
         holder: Option<Holder>,
     },
+    /// This user may not open the port.
+    #[error("you may not open the token's port {0}: permission denied")]
+    TokenDenied(String),
     /// Nothing was heard for too long.
-    #[error("the token at {0} does not answer")]
-    TokenSilent(String),
+    #[error("the token at {path} does not answer{}", also_open(also))]
+    TokenSilent {
+        /// The port.
+        path: String,
+        /// Another program that has the port open, and may take what the token says.
+        also: Option<Holder>,
+    },
+    /// It says that it works, and does nothing else.
+    #[error("the token at {0} works on one request without an end")]
+    TokenStuck(String),
     /// The port went away.
     #[error("the token at {0} was unplugged")]
     TokenUnplugged(String),
@@ -147,8 +158,27 @@ pub enum Error {
         theirs: u8,
     },
     /// What came back is not of a token.
-    #[error("what answers at {0} is not a hostchat token of protocol version {TOKEN_VERSION}")]
-    NotAToken(String),
+    #[error(
+        "what answers at {path} is not a hostchat token of protocol version {TOKEN_VERSION}{}",
+        also_open(also)
+    )]
+    NotAToken {
+        /// The port.
+        path: String,
+        /// Another program that has the port open, and may mix in.
+        also: Option<Holder>,
+    },
+    /// An answer does not belong to the session with the token: it was altered, repeated, or meant for somebody else.
+    #[error(
+        "an answer of the token at {path} does not belong to this session{}",
+        also_open(also)
+    )]
+    TokenAnswer {
+        /// The port.
+        path: String,
+        /// Another program that has the port open, and may mix in.
+        also: Option<Holder>,
+    },
     /// The token has no PIN and no keys yet.
     #[error("the token is blank")]
     TokenBlank,
@@ -400,6 +430,16 @@ pub(crate) fn goes_back(since: u64) -> String {
     }
 }
 
+/// Who else has a port open, as the end of a sentence.
+fn also_open(also: &Option<Holder>) -> String {
+    also.as_ref().map_or_else(String::new, |also| {
+        format!(
+            "; {} has this port open as well",
+            holder_text(&Some(also.clone()))
+        )
+    })
+}
+
 impl Error {
     /// Describes a failed operation on a file or stream.
     pub fn io(what: impl Into<String>, why: io::Error) -> Self {
@@ -423,10 +463,13 @@ impl Error {
             | Self::BadPin(_) => Exit::Pin,
             Self::TokenAbsent { .. }
             | Self::TokenBusy { .. }
-            | Self::TokenSilent(_)
+            | Self::TokenDenied(_)
+            | Self::TokenSilent { .. }
+            | Self::TokenStuck(_)
             | Self::TokenUnplugged(_)
             | Self::TokenVersion { .. }
-            | Self::NotAToken(_)
+            | Self::NotAToken { .. }
+            | Self::TokenAnswer { .. }
             | Self::TokenBlank
             | Self::TokenNotBlank
             | Self::TokenDamaged

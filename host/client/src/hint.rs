@@ -32,11 +32,21 @@ impl Error {
             Self::BadPin(_) => "choose another one".into(),
             Self::TokenAbsent { .. } => "is it plugged in? --token names its port, for example /dev/ttyACM0".into(),
             Self::TokenBusy { .. } => "end that program and try again".into(),
-            Self::TokenSilent(_) => "unplug it and plug it in again; is this port really the token's?".into(),
+            Self::TokenDenied(_) => "install hostchat's udev rule (70-hostchat-token.rules) and plug the token in again; or ask \
+                                     to be put into the group that owns the port (`ls -l` shows it), and log in again"
+                .into(),
+            Self::TokenSilent { also: Some(_), .. }
+            | Self::NotAToken { also: Some(_), .. }
+            | Self::TokenAnswer { also: Some(_), .. } => "end that program and repeat the command".into(),
+            Self::TokenSilent { .. } => "unplug it and plug it in again; is this port really the token's?".into(),
+            Self::TokenStuck(_) => "unplug it and plug it in again; if it happens again, write its firmware anew".into(),
+            Self::TokenAnswer { .. } => "repeat the command; if it happens again, unplug the token and plug it in again, with \
+                                         another cable: something alters what it says"
+                .into(),
             Self::TokenUnplugged(_) => "plug it in and repeat the command; nothing acknowledged was lost".into(),
             Self::TokenVersion { theirs } if *theirs > TOKEN_VERSION => "update hostchat".into(),
             Self::TokenVersion { .. } => "update the token's firmware".into(),
-            Self::NotAToken(_) => "check --token; if it is a token, update its firmware or this program".into(),
+            Self::NotAToken { .. } => "check --token; if it is a token, update its firmware or this program".into(),
             Self::TokenBlank => "`hostchat init` sets its PIN and makes its keys".into(),
             Self::TokenNotBlank => "give its PIN, or erase it with `hostchat wipe`".into(),
             Self::TokenDamaged => "`hostchat wipe --local --yes` erases it; its keys cannot be saved".into(),
@@ -153,6 +163,12 @@ impl Error {
     fn mend(&self) -> String {
         match self {
             Self::TokenUnplugged(_) => "plug the token in".into(),
+            Self::TokenAnswer { also: None, .. } => "if it happens again, unplug the token and plug it in again, with another \
+                                                     cable"
+                .into(),
+            Self::TokenAnswer { .. } | Self::TokenSilent { also: Some(_), .. } | Self::NotAToken { also: Some(_), .. } => {
+                "end that program".into()
+            }
             Self::NoTouch { .. } => "press the token's button when its light shows waiting".into(),
             Self::Link(LinkError::Busy | LinkError::Random)
             | Self::Token(TokenError::Random | TokenError::SessionsFull) => self.hint(),
@@ -400,7 +416,15 @@ mod tests {
         let (relay, why) = (|| "h:1".to_owned(), || "closed".to_owned());
         let mut all = vec![
             Error::TokenUnplugged("/dev/x".into()),
-            Error::TokenSilent("/dev/x".into()),
+            Error::TokenSilent {
+                path: "/dev/x".into(),
+                also: None,
+            },
+            Error::TokenAnswer {
+                path: "/dev/x".into(),
+                also: None,
+            },
+            Error::TokenStuck("/dev/x".into()),
             Error::Link(LinkError::Storage),
             Error::Token(TokenError::Storage),
             Error::Token(TokenError::Uncommitted),

@@ -1,11 +1,15 @@
 //! `hostchat recv`
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use hostchat_core::wire::Address;
+
 use super::RecvArgs;
+use super::output::Output;
 use super::run::Context;
-use crate::client::{Event, Observer as _};
+use crate::client::{Event, Observer, TypedCode};
 use crate::error::{Error, Result};
 
 /// How often a token that was unplugged is looked for.
@@ -33,7 +37,8 @@ pub(super) async fn run(context: &Context, args: RecvArgs) -> Result<()> {
                     .event(&event)
                     .map_err(|why| Error::io("cannot write the output", why))?;
             }
-            Error::TokenAbsent { .. } | Error::TokenSilent(_) if unplugged => {}
+            Error::TokenAbsent { .. } | Error::TokenDenied(_) | Error::TokenSilent { .. }
+                if unplugged => {}
             other => return Err(other),
         }
         context.pause(LOOK).await?;
@@ -42,6 +47,36 @@ pub(super) async fn run(context: &Context, args: RecvArgs) -> Result<()> {
 
 async fn receive(context: &Context, follow: bool) -> Result<()> {
     let mut client = context.online().await?;
-    let mut output = context.output;
-    client.receive(follow, &mut output).await
+    let mut observer = Counting {
+        output: context.output,
+        seen: false,
+    };
+    client.receive(follow, &mut observer).await?;
+    if observer.seen {
+        return Ok(());
+    }
+    observer
+        .output
+        .event(&Event::Note {
+            kind: "nothing_new",
+            text: "no new messages".into(),
+        })
+        .map_err(|why| Error::io("cannot write the output", why))
+}
+
+/// Prints, and knows whether there was anything to print.
+struct Counting {
+    output: Output,
+    seen: bool,
+}
+
+impl Observer for Counting {
+    fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
+        self.seen = true;
+        self.output.event(event)
+    }
+
+    fn ask_code(&mut self, peer: &Address, types: bool) -> Option<TypedCode> {
+        self.output.ask_code(peer, types)
+    }
 }

@@ -81,13 +81,16 @@ impl Client {
         backoff.reset();
         self.flush_noting(observer).await?;
         let stop = self.stop.clone();
+        let mut token = self.token.gone();
         let mut upkeep = Instant::now() + UPKEEP;
         let mut receipts: Option<Instant> = None;
+        let mut listens = false;
         loop {
             let next = receipts.map_or(upkeep, |receipts| receipts.min(upkeep));
             let step = tokio::select! {
                 biased;
                 () = stop.wished() => return Err(Error::Interrupted),
+                unplugged = token.unplugged() => return Err(unplugged),
                 step = self.next_step() => step?.map(Some),
                 () = sleep_until(next), if next < upkeep => Some(None),
                 () = sleep_until(upkeep) => {
@@ -124,6 +127,10 @@ impl Client {
                     self.look_after_prekeys(observer).await?;
                     if !follow {
                         return self.leave().await;
+                    }
+                    if !std::mem::replace(&mut listens, true) {
+                        let text = format!("listening at {}; Ctrl-C ends it", self.home_relay());
+                        note(observer, "listening", text)?;
                     }
                     upkeep = Instant::now() + UPKEEP;
                 }
@@ -246,10 +253,12 @@ impl Client {
         let mut other = pin!(other);
         let mut backoff = Backoff::default();
         let stop = self.stop.clone();
+        let mut token = self.token.gone();
         loop {
             let step = tokio::select! {
                 biased;
                 () = stop.wished() => return Err(Error::Interrupted),
+                unplugged = token.unplugged() => return Err(unplugged),
                 () = sleep_until(deadline) => return Err(late),
                 other = &mut other => return Ok(Next::Other(other)),
                 step = self.next_step() => step,
@@ -289,8 +298,10 @@ impl Client {
     /// Waits before the next attempt.
     pub(super) async fn pause(&self, backoff: &mut Backoff) -> Result<()> {
         let wait = backoff.next(&mut self.os.rng());
+        let mut token = self.token.gone();
         tokio::select! {
             () = self.stop.wished() => Err(Error::Interrupted),
+            unplugged = token.unplugged() => Err(unplugged),
             () = tokio::time::sleep(wait) => Ok(()),
         }
     }

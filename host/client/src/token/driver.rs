@@ -7,6 +7,7 @@
 //!
 //! Invariant: the PIN never leaves this process; what the token gets is only good with its own answer.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -268,7 +269,10 @@ impl Driver {
                     .as_mut()
                     .ok_or(Error::Link(LinkError::Locked))?;
                 let opened = channel.open(counter, body, &mut self.plain);
-                opened.map_err(|_| self.not_a_token())
+                opened.map_err(|_| Error::TokenAnswer {
+                    path: self.link.describe().into(),
+                    also: self.link.also_open(),
+                })
             }
             Ok(FromToken::Refused(error)) => {
                 if error == LinkError::Locked {
@@ -365,12 +369,28 @@ impl Driver {
         sent
     }
 
+    /// What becomes readable when the token goes away.
+    pub(super) fn port(&self) -> Option<BorrowedFd<'_>> {
+        self.link.port()
+    }
+
+    /// Passes over what came while nothing was asked.
+    ///
+    /// # Errors
+    /// `TokenUnplugged`.
+    pub(super) fn idle(&mut self) -> Result<()> {
+        self.link.idle()
+    }
+
     fn answer(&self) -> Result<FromToken<'_>> {
         codec::decode(&self.reply).map_err(|_| self.not_a_token())
     }
 
     fn not_a_token(&self) -> Error {
-        Error::NotAToken(self.link.describe().into())
+        Error::NotAToken {
+            path: self.link.describe().into(),
+            also: self.link.also_open(),
+        }
     }
 }
 

@@ -6,15 +6,18 @@
 //!  relay::Connection ──────────── websocket over TLS 1.3
 //! ```
 
+mod holder;
 pub mod memory;
 pub mod serial;
 pub mod tls;
 pub mod usb;
 pub mod websocket;
 
+use std::os::fd::BorrowedFd;
+
 use hostchat_core::icd::{Activity, MAX_LINK};
 
-use crate::error::Result;
+use crate::error::{Holder, Result};
 
 /// One encoded message of the host-token link.
 pub type LinkBuffer = heapless::Vec<u8, MAX_LINK>;
@@ -26,7 +29,7 @@ pub trait Link {
     /// Signs of life go to `alive`; when it returns `true` the touch that is waited for is given up.
     ///
     /// # Errors
-    /// `TokenSilent`, `TokenUnplugged`, `NotAToken`.
+    /// `TokenSilent`, `TokenStuck`, `TokenUnplugged`, `NotAToken`.
     fn exchange(
         &mut self,
         request: &[u8],
@@ -36,4 +39,22 @@ pub trait Link {
 
     /// What it is called in messages: `the software token` or the port's path.
     fn describe(&self) -> &str;
+
+    /// What becomes readable when the token goes away, if it can.
+    fn port(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Passes over what came while nothing was asked.
+    ///
+    /// # Errors
+    /// `TokenUnplugged`.
+    fn idle(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Another program that may take what the token says, or mix in.
+    fn also_open(&self) -> Option<Holder> {
+        None
+    }
 }

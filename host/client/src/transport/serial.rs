@@ -6,19 +6,25 @@
 //! ```
 //!
 //! Invariant: a request that got no answer is repeated byte for byte, which the token answers from its cache: it never
-//! executes a request twice. The port is held exclusively; dropping the link closes it, and the token locks itself.
+//! executes a request twice. The port is held exclusively; dropping the link closes it, and the token locks itself. No
+//! read and no write blocks, whatever other programs do with the port.
 
-use std::fs;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hostchat_core::error::{Decode, Error as CoreError};
 use hostchat_core::icd::link::{self, Deframer, MAX_SERIAL};
-use hostchat_core::icd::{Activity, FromToken, SILENCE_MS, ToToken};
+use hostchat_core::icd::{Activity, FromToken, SILENCE_MS, TOUCH_TIMEOUT_MS, ToToken};
 use hostchat_core::wire::codec;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use serialport::{ClearBuffer, SerialPort as _, TTYPort};
 
+use super::holder::holder;
 use super::{Link, LinkBuffer};
 use crate::error::{Error, Holder, Result};
 
@@ -29,51 +35,66 @@ const TICK: Duration = Duration::from_millis(50);
 /// How often a request is sent in all before the token is given up.
 const ATTEMPTS: u8 = 3;
 
+/// How long the token may say that it works on one request: four times as long as it waits for a touch.
+const PATIENCE: Duration = Duration::from_millis(4 * TOUCH_TIMEOUT_MS);
+
 /// An open port.
 pub struct SerialLink {
-    port: TTYPort,
+    /// Reads and writes, without blocking.
+    file: File,
+    /// Keeps the port exclusive, and its settings.
+    _port: TTYPort,
     path: String,
     deframer: Deframer,
     sequence: u8,
+    patience: Duration,
 }
 
 impl SerialLink {
     /// Opens the port exclusively.
     ///
     /// # Errors
-    /// `TokenBusy` with the holder, `TokenAbsent`.
+    /// `TokenBusy` with the holder, `TokenDenied`, `TokenAbsent`.
     pub fn open(path: &Path) -> Result<Self> {
         let name = crate::escape::escape(&path.to_string_lossy()).into_owned();
-        let text = path.to_str().ok_or_else(|| Error::TokenAbsent {
+        let absent = |why: String| Error::TokenAbsent {
             path: name.clone(),
-            why: "not a UTF-8 path".into(),
+            why,
+        };
+        let busy = || Error::TokenBusy {
+            path: name.clone(),
+            holder: holder(path),
+        };
+        let text = path
+            .to_str()
+            .ok_or_else(|| absent("not a UTF-8 path".into()))?;
+        let file = open_file(path).map_err(|why| match why.kind() {
+            io::ErrorKind::ResourceBusy => busy(),
+            io::ErrorKind::PermissionDenied => Error::TokenDenied(name.clone()),
+            _ => absent(crate::error::plain(&why)),
         })?;
+        if !rustix::termios::isatty(&file) {
+            return Err(absent("it is not a serial port".into()));
+        }
+        if is_locked(&file) {
+            return Err(busy());
+        }
         let mut port =
-            TTYPort::open(&serialport::new(text, BAUD).timeout(TICK)).map_err(|error| {
-                // A busy port is reported as an absent one.
-                match (holder(path), &error.kind) {
-                    (Some(holder), _) => Error::TokenBusy {
-                        path: name.clone(),
-                        holder: Some(holder),
-                    },
-                    (None, serialport::ErrorKind::NoDevice) if is_busy(path) => Error::TokenBusy {
-                        path: name.clone(),
-                        holder: None,
-                    },
-                    (None, _) => Error::TokenAbsent {
-                        path: name.clone(),
-                        why: absent_text(path, &error),
-                    },
-                }
+            TTYPort::open(&serialport::new(text, BAUD)).map_err(|error| match error.kind {
+                // Somebody else has taken it this moment.
+                serialport::ErrorKind::NoDevice if is_locked(&file) => busy(),
+                _ => absent(crate::escape::escape(&error.description).into_owned()),
             })?;
         // Tells a real port that a host is there; a pseudo-terminal has no such line (ENOTTY).
         let _ = port.write_data_terminal_ready(true);
         let _ = port.clear(ClearBuffer::Input);
         Ok(Self {
-            port,
+            file,
+            _port: port,
             path: name,
             deframer: Deframer::new(),
             sequence: crate::os::random::<1>()[0],
+            patience: PATIENCE,
         })
     }
 
@@ -81,17 +102,34 @@ impl SerialLink {
         let until = Instant::now() + Duration::from_millis(SILENCE_MS);
         let mut rest = bytes;
         while !rest.is_empty() {
-            match self.port.write(rest) {
-                Ok(0) => return Err(Error::TokenUnplugged(self.path.clone())),
+            wait_for(&self.file, PollFlags::OUT);
+            match self.file.write(rest) {
+                Ok(0) => return Err(self.unplugged()),
                 Ok(n) => rest = rest.get(n..).unwrap_or_default(),
                 Err(error) if is_pause(&error) && Instant::now() < until => {}
-                Err(error) if is_pause(&error) => {
-                    return Err(Error::TokenSilent(self.path.clone()));
-                }
-                Err(_) => return Err(Error::TokenUnplugged(self.path.clone())),
+                Err(error) if is_pause(&error) => return Err(self.silent()),
+                Err(_) => return Err(self.unplugged()),
             }
         }
         Ok(())
+    }
+
+    fn unplugged(&self) -> Error {
+        Error::TokenUnplugged(self.path.clone())
+    }
+
+    fn silent(&self) -> Error {
+        Error::TokenSilent {
+            path: self.path.clone(),
+            also: self.also_open(),
+        }
+    }
+
+    fn not_a_token(&self) -> Error {
+        Error::NotAToken {
+            path: self.path.clone(),
+            also: self.also_open(),
+        }
     }
 
     /// Waits for the answer with our sequence number; `None` after a silence.
@@ -100,16 +138,12 @@ impl SerialLink {
         reply: &mut LinkBuffer,
         alive: &mut dyn FnMut(Option<Activity>) -> bool,
     ) -> Result<Option<()>> {
-        let mut heard = Instant::now();
+        let (asked, mut heard) = (Instant::now(), Instant::now());
         let mut cancelled = false;
         let mut chunk = [0; 512];
         loop {
-            let n = match self.port.read(&mut chunk) {
-                Ok(0) => return Err(Error::TokenUnplugged(self.path.clone())),
-                Ok(n) => n,
-                Err(error) if is_pause(&error) => 0,
-                Err(_) => return Err(Error::TokenUnplugged(self.path.clone())),
-            };
+            wait_for(&self.file, PollFlags::IN);
+            let n = self.read(&mut chunk)?;
             let mut activity = None;
             for &byte in chunk.get(..n).unwrap_or_default() {
                 match self.deframer.push(byte) {
@@ -121,10 +155,10 @@ impl SerialLink {
                                 reply.clear();
                                 return match reply.extend_from_slice(message) {
                                     Ok(()) => Ok(Some(())),
-                                    Err(_) => Err(Error::NotAToken(self.path.clone())),
+                                    Err(_) => Err(self.not_a_token()),
                                 };
                             }
-                            Err(_) => return Err(Error::NotAToken(self.path.clone())),
+                            Err(_) => return Err(self.not_a_token()),
                         }
                         heard = Instant::now();
                     }
@@ -147,6 +181,19 @@ impl SerialLink {
             if heard.elapsed() > Duration::from_millis(SILENCE_MS) {
                 return Ok(None);
             }
+            if asked.elapsed() > self.patience {
+                return Err(Error::TokenStuck(self.path.clone()));
+            }
+        }
+    }
+
+    /// What has come, without waiting for it.
+    fn read(&mut self, chunk: &mut [u8]) -> Result<usize> {
+        match self.file.read(chunk) {
+            Ok(0) if is_hung_up(&self.file) => Err(self.unplugged()),
+            Ok(n) => Ok(n),
+            Err(error) if is_pause(&error) => Ok(0),
+            Err(_) => Err(self.unplugged()),
         }
     }
 
@@ -172,11 +219,24 @@ impl Link for SerialLink {
                 return Ok(());
             }
         }
-        Err(Error::TokenSilent(self.path.clone()))
+        Err(self.silent())
     }
 
     fn describe(&self) -> &str {
         &self.path
+    }
+
+    fn port(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.file.as_fd())
+    }
+
+    fn idle(&mut self) -> Result<()> {
+        let mut chunk = [0; 512];
+        self.read(&mut chunk).map(|_| ())
+    }
+
+    fn also_open(&self) -> Option<Holder> {
+        holder(Path::new(&self.path))
     }
 }
 
@@ -191,69 +251,35 @@ fn is_pause(error: &io::Error) -> bool {
     )
 }
 
-fn is_busy(path: &Path) -> bool {
-    use std::os::unix::fs::OpenOptionsExt as _;
+/// Waits a tick at most until the port can be read or written.
+fn wait_for(file: &File, what: PollFlags) {
+    let tick = Timespec::try_from(TICK).ok();
+    // Whatever keeps it from waiting, the read or write that follows finds out.
+    let _ = poll(&mut [PollFd::new(file, what)], tick.as_ref());
+}
 
-    let flags = rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::NONBLOCK;
-    let opened = fs::OpenOptions::new()
+/// Whether the other end is gone. Nothing read does not say so: another program may change the port's settings.
+fn is_hung_up(file: &File) -> bool {
+    let mut port = [PollFd::new(file, PollFlags::empty())];
+    let polled = poll(&mut port, Some(&Timespec::default()));
+    let [port] = port;
+    polled.is_err() || port.revents().intersects(PollFlags::HUP | PollFlags::ERR)
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOCTTY | OFlags::NONBLOCK;
+    OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(flags.bits().cast_signed())
-        .open(path);
-    match opened {
-        Err(error) => error.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()),
-        Ok(file) => {
-            rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err()
-        }
-    }
+        .open(path)
 }
 
-fn absent_text(path: &Path, error: &serialport::Error) -> String {
-    match fs::metadata(path) {
-        Err(why) => crate::error::plain(&why),
-        Ok(_) => crate::escape::escape(&error.description).into_owned(),
-    }
-}
-
-/// Finds who has the port open and locked, through `/proc`; only processes that we may look at.
-///
-/// A simulated token holds its own end of a pseudo-terminal open without a lock; it is not meant.
-fn holder(path: &Path) -> Option<Holder> {
-    let device = fs::canonicalize(path).ok()?;
-    if !is_busy(path) {
-        return None;
-    }
-    let own = std::process::id();
-    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
-        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
-        let directory = entry.path();
-        (pid != own && locks(&directory, &device)).then(|| {
-            let name = fs::read_to_string(directory.join("comm")).unwrap_or_default();
-            Holder {
-                pid,
-                program: crate::escape::escape(name.trim_end()).into_owned(),
-            }
-        })
-    })
-}
-
-/// Whether a process has `device` open, with a lock on it if the kernel shows locks.
-fn locks(process: &Path, device: &Path) -> bool {
-    let Ok(open) = fs::read_dir(process.join("fd")) else {
-        return false;
-    };
-    let files: Vec<PathBuf> = open
-        .flatten()
-        .filter(|fd| fs::read_link(fd.path()).is_ok_and(|to| to == device))
-        .map(|fd| fd.path())
-        .collect();
-    files.iter().any(|fd| {
-        let info = fd
-            .file_name()
-            .map(|number| process.join("fdinfo").join(number));
-        info.and_then(|path| fs::read_to_string(path).ok())
-            .is_none_or(|text| text.contains("FLOCK"))
-    })
+/// Whether another program has locked the port.
+fn is_locked(file: &File) -> bool {
+    let locked = flock(file, FlockOperation::NonBlockingLockExclusive).is_err();
+    let _ = flock(file, FlockOperation::Unlock);
+    locked
 }
 
 #[cfg(test)]
@@ -367,6 +393,30 @@ mod tests {
         })
         .unwrap();
         assert_eq!(token.join().unwrap().1.len(), 2);
+    }
+
+    #[test]
+    fn a_token_that_only_says_that_it_works_is_given_up() {
+        let (mut master, mut link) = pair();
+        link.patience = Duration::from_millis(300);
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let token = thread::spawn(move || {
+            let sequences = (0..=u8::MAX).cycle();
+            for sequence in sequences {
+                let keepalive = frame(sequence, &FromToken::Keepalive(Activity::Processing));
+                if master.write_all(&keepalive).is_err() || stopped.try_recv().is_ok() {
+                    return master;
+                }
+            }
+            master
+        });
+        let error = link
+            .exchange(b"abc", &mut LinkBuffer::new(), &mut |_| false)
+            .unwrap_err();
+        assert!(matches!(error, Error::TokenStuck(_)), "{error}");
+        stop.send(()).unwrap();
+        drop(link);
+        drop(token.join().unwrap());
     }
 
     #[test]
