@@ -1,7 +1,8 @@
 //! Homes that are damaged, foreign, in use, or on a full disk.
 
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -72,10 +73,10 @@ fn a_home_in_use_names_the_process() {
     alice.run(&["send", "bob", "there?"]).ok();
     following.wait_out("the message", |line| line.contains("there?").then_some(()));
     bob.run(&["send", "alice", "two at once"])
-        .refused(3, &format!("(process {})", following.pid()))
+        .refused(18, &format!("(process {})", following.pid()))
         .refused(
-            3,
-            "hint: end the other program (perhaps `hostchat recv --follow`)",
+            18,
+            "hint: nothing was sent or changed. End the other program (perhaps `hostchat recv --follow`)",
         );
     following.signal(Signal::INT);
     following.end().refused(130, "interrupted");
@@ -419,4 +420,72 @@ fn a_full_disk_is_told_and_nothing_is_lost() {
     let ended = run_in("trap '' XFSZ; ulimit -f 8; exec \"$@\"", &carol, &init);
     assert_eq!(ended.code(), 14, "{ended}");
     carol.run(&init).ok();
+}
+
+/// Runs `hostchat whoami` in `home` as nobody, with a copy of the program that nobody can read.
+fn as_nobody(home: &Path) -> Ended {
+    let folder = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .expect("a folder");
+    let copy = folder.path().join("hostchat");
+    fs::copy(hostchat_tests::program("hostchat"), &copy).expect("a copy of the program");
+    let mut command = Command::new(&copy);
+    command.arg("--home").arg(home).arg("whoami");
+    command.current_dir(folder.path()).stdin(Stdio::null());
+    command.uid(65_534).gid(65_534);
+    Running::start(&mut command).end()
+}
+
+#[test]
+fn a_home_of_somebody_else_names_its_owner() {
+    if !rustix::process::geteuid().is_root() {
+        println!("LEFT OUT: only root can become somebody else");
+        return;
+    }
+    let world = World::new();
+    let relay = world.relay();
+    let alice = world.home("alice", &relay);
+    let before = fs::read(alice.folder.join("vault.db")).expect("vault");
+    // Above the home, at the home, and in it.
+    for (open, closed) in [(0o700, 0o700), (0o755, 0o700), (0o755, 0o755)] {
+        fs::set_permissions(world.path(""), fs::Permissions::from_mode(open)).expect("opened");
+        fs::set_permissions(&alice.folder, fs::Permissions::from_mode(closed)).expect("opened");
+        as_nobody(&alice.folder)
+            .refused(3, "you may not use the directory ")
+            .refused(3, ": it belongs to the user root")
+            .refused(3, "hint: run hostchat as that user");
+    }
+    assert_eq!(
+        fs::read(alice.folder.join("vault.db")).expect("vault"),
+        before
+    );
+    alice.run(&["whoami"]).ok();
+}
+
+#[test]
+fn files_that_others_could_read_are_closed_and_a_directory_that_they_can_change_is_told() {
+    let world = World::new();
+    let relay = world.relay();
+    let alice = world.home("alice", &relay);
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    let token = alice.folder.join("token.flash");
+    assert_eq!(alice.run(&["whoami"]).ok().err, "");
+    fs::set_permissions(&alice.folder, fs::Permissions::from_mode(0o777)).expect("opened");
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).expect("opened");
+    let told = alice.run(&["whoami"]).ok().err;
+    let file = format!(
+        "note: other users could open {} (mode 644)",
+        token.display()
+    );
+    let folder = format!("close it with `chmod go-w {}`", alice.folder.display());
+    assert!(told.contains(&file) && told.contains(&folder), "{told}");
+    assert_eq!(mode(&token), 0o600);
+    // What is told to do helps.
+    let ended = Command::new("chmod")
+        .arg("go-w")
+        .arg(&alice.folder)
+        .status();
+    assert!(ended.expect("chmod").success());
+    assert_eq!(alice.run(&["whoami"]).ok().err, "");
 }

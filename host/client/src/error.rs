@@ -88,6 +88,14 @@ pub enum Error {
         /// The other process, where known.
         pid: Option<u32>,
     },
+    /// The home is somebody else's.
+    #[error("you may not use the directory {}: it belongs to {owner}", path.display())]
+    HomeDenied {
+        /// The home, or a directory above it.
+        path: PathBuf,
+        /// Its owner.
+        owner: String,
+    },
     /// The configuration cannot be used.
     #[error("{} cannot be used: {why}", path.display())]
     Config {
@@ -455,8 +463,9 @@ impl Error {
             Self::Usage(_) | Self::NoTerminal { .. } => Exit::Usage,
             Self::NotInitialised(_)
             | Self::AlreadyInitialised { .. }
-            | Self::HomeLocked { .. }
+            | Self::HomeDenied { .. }
             | Self::Config { .. } => Exit::Home,
+            Self::HomeLocked { .. } => Exit::InUse,
             Self::WrongPin { .. }
             | Self::TriesOfPowerCycleSpent { .. }
             | Self::TriesSpent

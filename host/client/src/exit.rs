@@ -40,6 +40,8 @@ pub enum Exit {
     Unreadable = 16,
     /// The account has stopped until the user gives word.
     Stopped = 17,
+    /// Another program uses the home.
+    InUse = 18,
     /// Interrupted by Ctrl-C or a signal.
     Interrupted = 130,
 }
@@ -57,7 +59,7 @@ pub const EXIT_CODES: &[(Exit, &str)] = &[
     ),
     (
         Exit::Home,
-        "home directory: not initialised, initialised already, in use by another program, damaged",
+        "home directory: not initialised, initialised already, somebody else's, damaged",
     ),
     (Exit::Pin, "wrong PIN or passphrase, or no tries left"),
     (
@@ -111,6 +113,10 @@ pub const EXIT_CODES: &[(Exit, &str)] = &[
     (
         Exit::Stopped,
         "the account has stopped: a second copy of its keys is in use, or the relay lies",
+    ),
+    (
+        Exit::InUse,
+        "another hostchat uses the home directory: nothing was sent or changed; repeat the command later",
     ),
     (
         Exit::Interrupted,

@@ -19,7 +19,12 @@ impl Error {
                 "`hostchat init --relay HOST:PORT --name NAME` makes one; --home or HOSTCHAT_HOME names another place".into()
             }
             Self::AlreadyInitialised { .. } => "use it, give another --home, or `hostchat wipe` to begin anew".into(),
-            Self::HomeLocked { .. } => "end the other program (perhaps `hostchat recv --follow`) and try again".into(),
+            Self::HomeLocked { .. } => "nothing was sent or changed. End the other program (perhaps `hostchat recv --follow`), or \
+                                        wait until it is done, and repeat the command"
+                .into(),
+            Self::HomeDenied { .. } => {
+                "run hostchat as that user, or name a directory of your own with --home or HOSTCHAT_HOME".into()
+            }
             Self::Config { .. } => "repair the file by hand or from a backup".into(),
             Self::WrongPin { tries: None, .. } => {
                 "try again; without the passphrase the keys are lost and only `hostchat wipe` helps".into()

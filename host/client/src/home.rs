@@ -8,9 +8,11 @@
 //!   lock                          held while a program uses the directory
 //! ```
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use hostchat_core::wire::{Address, Name};
@@ -119,10 +121,32 @@ impl Config {
     }
 }
 
+/// The files of an account, the configuration last; `lock` says nothing about it.
+const FILES: [&str; 6] = [
+    "vault.db",
+    "vault.db-wal",
+    "vault.db-shm",
+    "token.flash",
+    "config.new",
+    "config.toml",
+];
+
+/// A part of a home that other users could read or change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// A file of the home, or its directory.
+    pub path: PathBuf,
+    /// Its permissions when this program took the home.
+    pub mode: u32,
+    /// Whether they were taken away since. Those of a directory are not: there may be more in it than the home.
+    pub closed: bool,
+}
+
 /// A home directory that this program holds until the value is dropped.
 #[derive(Debug)]
 pub struct Home {
     path: PathBuf,
+    opened: Vec<Opened>,
     /// Its lock ends with the file handle, however the program ends.
     _lock: File,
 }
@@ -147,14 +171,16 @@ impl Home {
     /// Makes the directory if it is not there, and takes its lock.
     ///
     /// # Errors
-    /// `HomeLocked`, `Io`.
+    /// `HomeLocked`, `HomeDenied`, `Io`.
     pub fn create(path: &Path) -> Result<Self> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
             .map_err(|why| {
-                Error::io(format!("cannot make the directory {}", path.display()), why)
+                denied(path, &why).unwrap_or_else(|| {
+                    Error::io(format!("cannot make the directory {}", path.display()), why)
+                })
             })?;
         Self::lock(path)
     }
@@ -162,16 +188,23 @@ impl Home {
     /// Takes the lock of a home that exists.
     ///
     /// # Errors
-    /// `NotInitialised`, `HomeLocked`, `Io`.
+    /// `NotInitialised`, `HomeLocked`, `HomeDenied`, `Io`.
     pub fn open(path: &Path) -> Result<Self> {
-        if !path.join("config.toml").exists() {
-            return Err(Error::NotInitialised(path.into()));
+        match fs::metadata(path.join("config.toml")) {
+            Ok(_) => Self::lock(path),
+            Err(why) => Err(denied(path, &why).unwrap_or_else(|| match why.kind() {
+                io::ErrorKind::NotFound => Error::NotInitialised(path.into()),
+                _ => Error::io(format!("cannot use the directory {}", path.display()), why),
+            })),
         }
-        Self::lock(path)
     }
 
     fn lock(path: &Path) -> Result<Self> {
-        let io = |why| Error::io(format!("cannot use the directory {}", path.display()), why);
+        let io = |why| {
+            denied(path, &why).unwrap_or_else(|| {
+                Error::io(format!("cannot use the directory {}", path.display()), why)
+            })
+        };
         let mut lock = OpenOptions::new()
             .read(true)
             .write(true)
@@ -199,8 +232,14 @@ impl Home {
             .and_then(|()| writeln!(lock, "{}", std::process::id()));
         Ok(Self {
             path: path.into(),
+            opened: close(path),
             _lock: lock,
         })
+    }
+
+    /// What other users could read or change when this program took the home.
+    pub fn opened(&self) -> &[Opened] {
+        &self.opened
     }
 
     /// The directory.
@@ -268,14 +307,7 @@ impl Home {
     /// # Errors
     /// `Io`; what was deleted until then stays deleted.
     pub fn erase(&self) -> Result<()> {
-        for name in [
-            "vault.db",
-            "vault.db-wal",
-            "vault.db-shm",
-            "token.flash",
-            "config.new",
-            "config.toml",
-        ] {
+        for name in FILES {
             let path = self.path.join(name);
             match fs::remove_file(&path) {
                 Err(why) if why.kind() != io::ErrorKind::NotFound => {
@@ -286,6 +318,59 @@ impl Home {
         }
         Ok(())
     }
+}
+
+/// Takes the permissions of other users away from the files of a home, and finds out whether they may change its directory.
+fn close(home: &Path) -> Vec<Opened> {
+    let mode = |path: &Path| {
+        let found = fs::symlink_metadata(path).ok()?;
+        // A link leads out of the home; what it leads to is not ours to close.
+        (!found.is_symlink()).then(|| found.permissions().mode() & 0o777)
+    };
+    let directory = mode(home).filter(|mode| mode & 0o022 != 0);
+    let directory = directory.map(|mode| Opened {
+        path: home.to_owned(),
+        mode,
+        closed: false,
+    });
+    let files = FILES.into_iter().filter_map(|name| {
+        let path = home.join(name);
+        let mode = mode(&path).filter(|mode| mode & 0o077 != 0)?;
+        let closed = fs::set_permissions(&path, Permissions::from_mode(mode & 0o700)).is_ok();
+        Some(Opened { path, mode, closed })
+    });
+    directory.into_iter().chain(files).collect()
+}
+
+/// The error for a home that may not be used, with whose it is.
+fn denied(path: &Path, why: &io::Error) -> Option<Error> {
+    if why.kind() != io::ErrorKind::PermissionDenied {
+        return None;
+    }
+    // What cannot be looked at lies in a directory of somebody else.
+    let (path, found) = path
+        .ancestors()
+        .find_map(|path| Some((path, fs::metadata(path).ok()?)))?;
+    let owner = if found.uid() == rustix::process::geteuid().as_raw() {
+        "you, and its permissions forbid it".into()
+    } else {
+        user(found.uid())
+    };
+    Some(Error::HomeDenied {
+        path: path.into(),
+        owner,
+    })
+}
+
+/// A user in words.
+fn user(uid: u32) -> String {
+    let known = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = known.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| crate::escape::escape(name).into_owned())
+    });
+    name.map_or_else(|| format!("user {uid}"), |name| format!("the user {name}"))
 }
 
 #[cfg(test)]
@@ -341,13 +426,21 @@ mod tests {
 
     #[test]
     fn only_the_owner_can_look_inside() {
-        use std::os::unix::fs::PermissionsExt as _;
-
         let dir = tempfile::tempdir().unwrap();
         let home = Home::create(&dir.path().join("h")).unwrap();
         home.save(&config()).unwrap();
         let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(home.path()), 0o700);
-        assert_eq!(mode(&home.path().join("config.toml")), 0o600);
+        let file = home.path().join("config.toml");
+        assert_eq!((mode(home.path()), mode(&file)), (0o700, 0o600));
+        assert_eq!(home.opened(), []);
+        // Somebody has opened them: the file is closed again, and both are told.
+        let path = home.path().to_owned();
+        drop(home);
+        fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        let home = Home::open(&path).unwrap();
+        assert_eq!((mode(&path), mode(&file)), (0o777, 0o600));
+        let said: Vec<(u32, bool)> = home.opened().iter().map(|o| (o.mode, o.closed)).collect();
+        assert_eq!(said, [(0o777, false), (0o644, true)]);
     }
 }

@@ -17,6 +17,7 @@ pub(super) async fn run(context: &Context, args: InitArgs) -> Result<()> {
     })?;
     let (name, relay) = (account_name(&args.name)?, RelayAddress::parse(relay)?);
     let begun = Begun::open(&context.options()?, context.on_notice()).await?;
+    context.tell_opened(begun.home())?;
     let new = begun.is_blank();
     let question = match (&context.global.token, new) {
         (Some(_), true) => "New PIN of the token: ",

@@ -15,8 +15,9 @@ use super::{
     send, token, who, whoami, wipe,
 };
 use crate::address::RelayAddress;
-use crate::client::{Client, Locked, Options};
+use crate::client::{Client, Event, Locked, Observer as _, Options};
 use crate::error::{Error, Exit, Result, Waiting};
+use crate::home::Home;
 use crate::token::{OnNotice, Pin};
 use crate::transport::usb;
 
@@ -90,7 +91,35 @@ impl Context {
 
     /// Opens the home without a PIN.
     pub(super) async fn locked(&self) -> Result<Locked> {
-        Locked::open(&self.options()?, self.on_notice()).await
+        let locked = Locked::open(&self.options()?, self.on_notice()).await?;
+        self.tell_opened(locked.home())?;
+        Ok(locked)
+    }
+
+    /// Tells what other users could read or change in a home.
+    pub(super) fn tell_opened(&self, home: &Home) -> Result<()> {
+        let mut output = self.output;
+        for opened in home.opened() {
+            let path = opened.path.display();
+            let text = if opened.closed {
+                format!(
+                    "other users could open {path} (mode {:o}); it is closed to them now",
+                    opened.mode
+                )
+            } else {
+                format!(
+                    "other users can change {path} (mode {:o}): close it with `chmod go-w {path}`",
+                    opened.mode
+                )
+            };
+            output
+                .event(&Event::Note {
+                    kind: "permissions",
+                    text,
+                })
+                .map_err(|why| Error::io("cannot write the output", why))?;
+        }
+        Ok(())
     }
 
     /// Opens the home and unlocks its token.

@@ -68,6 +68,11 @@ impl Begun {
         Self::of(parts, kind).await
     }
 
+    /// The home.
+    pub fn home(&self) -> &Home {
+        &self.parts.home
+    }
+
     /// As [`Self::open`], with parts that somebody else has made; the home has no account yet.
     ///
     /// # Errors

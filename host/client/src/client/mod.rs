@@ -283,6 +283,11 @@ impl Locked {
         question(self.config.token)
     }
 
+    /// The home.
+    pub fn home(&self) -> &Home {
+        &self.parts.home
+    }
+
     /// Begins to connect to the home relay, for a command that will need it: the PIN's stretch leaves time for that.
     pub fn connect_early(&mut self) {
         let relay = self.config.relay.clone();
