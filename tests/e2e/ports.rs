@@ -136,7 +136,7 @@ fn a_token_that_is_unplugged_while_a_code_is_waited_for_ends_the_wait_and_keeps_
 #[test]
 fn a_port_that_may_not_be_opened_names_the_rule_that_helps() {
     let (_master, slave) = crate::errors_token::port();
-    std::fs::set_permissions(&slave, Permissions::from_mode(0)).expect("permissions");
+    std::fs::set_permissions(&slave, Permissions::from_mode(0o000)).expect("permissions");
     let folder = tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o777))
         .tempdir()
