@@ -295,9 +295,7 @@ fn files_of_two_homes_do_not_mix() {
     fs::copy(bob.folder.join("token.flash"), &old).expect("copied");
     let pin = world.path("alice.pin");
     let own_pin = fs::read(&pin).expect("PIN");
-    alice
-        .run(&["history"])
-        .refused(4, "wrong PIN, or not your token");
+    alice.run(&["history"]).refused(4, "wrong passphrase");
     fs::copy(world.path("bob.pin"), &pin).expect("copied");
     alice
         .run(&["history"])

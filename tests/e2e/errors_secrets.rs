@@ -96,6 +96,81 @@ fn a_running_client_shows_its_secrets_to_nobody() {
     following.end().refused(130, "interrupted");
 }
 
+/// The memory of a process, as root may read it.
+fn memory(pid: u32) -> Vec<u8> {
+    use std::os::unix::fs::FileExt as _;
+
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("maps");
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).expect("memory");
+    let ranges = maps.lines().filter_map(|line| {
+        let (from, rest) = line.split_once('-')?;
+        let (to, rights) = rest.split_once(' ')?;
+        let number = |text| u64::from_str_radix(text, 16).ok();
+        rights
+            .starts_with("rw")
+            .then_some((number(from)?, number(to)?))
+    });
+    ranges.fold(Vec::new(), |mut all, (from, to)| {
+        let mut part = vec![0; usize::try_from(to - from).expect("a length")];
+        // What was unmapped meanwhile is no memory any more.
+        if memory.read_exact_at(&mut part, from).is_ok() {
+            all.extend(part);
+        }
+        all
+    })
+}
+
+#[test]
+fn a_passphrase_is_nowhere_in_the_memory_of_an_unlocked_client() {
+    if !rustix::process::geteuid().is_root() {
+        println!("LEFT OUT: only root can read the memory of a process that is not dumpable");
+        return;
+    }
+    let world = World::new();
+    let relay = world.relay();
+    let bob = world.home("bob", &relay);
+    let pin = "a long passphrase of bob";
+    let listens = |line: &str| line.contains("listening at").then_some(());
+
+    let of_file = bob.start(&["recv", "--follow"]);
+    of_file.wait_err("the end of the mailbox", listens);
+    let seen = memory(of_file.pid());
+    assert!(
+        contains(&seen, "recv") && !contains(&seen, pin),
+        "from a file"
+    );
+    of_file.signal(Signal::INT);
+    of_file.end().refused(130, "interrupted");
+
+    let mut command = Command::new(program("hostchat"));
+    let folder = bob.folder.to_str().expect("UTF-8");
+    command.args(["--home", folder, "--pin-file", "-", "recv", "--follow"]);
+    command.stdin(fs::File::open(world.path("bob.pin")).expect("opened"));
+    let of_input = Running::start(&mut command);
+    of_input.wait_err("the end of the mailbox", listens);
+    let seen = memory(of_input.pid());
+    assert!(
+        contains(&seen, "recv") && !contains(&seen, pin),
+        "from standard input"
+    );
+    of_input.signal(Signal::INT);
+    of_input.end().refused(130, "interrupted");
+
+    let mut command = Command::new(program("hostchat"));
+    command.args(["--home", folder, "recv", "--follow"]);
+    let mut typed = crate::terminal::Terminal::start(&command, false);
+    typed.wait("the question", |shown| shown.contains("Passphrase: "));
+    typed.type_line(pin);
+    typed.wait("the end of the mailbox", |shown| {
+        shown.contains("listening at")
+    });
+    let seen = memory(typed.program());
+    assert!(
+        contains(&seen, "recv") && !contains(&seen, pin),
+        "from a terminal"
+    );
+}
+
 #[test]
 fn a_conversation_leaves_no_plaintext_code_or_passphrase_in_files_and_logs() {
     let world = World::new();

@@ -39,7 +39,7 @@ fn a_wrong_passphrase_is_refused_as_often_as_it_is_given_and_changes_nothing() {
     let token = std::fs::read(alice.folder.join("token.flash")).expect("token file");
     for _ in 0..4 {
         let ended = run_with_pin(&world, &alice, "not it\n", &["whoami"])
-            .refused(4, "error: wrong PIN, or not your token\n")
+            .refused(4, "error: wrong passphrase\n")
             .refused(
                 4,
                 "hint: try again; without the passphrase the keys are lost",
@@ -57,7 +57,7 @@ fn a_wrong_passphrase_is_refused_as_often_as_it_is_given_and_changes_nothing() {
         token,
         "the token's file is as before"
     );
-    run_with_pin(&world, &alice, "\n", &["whoami"]).refused(4, "the PIN is empty");
+    run_with_pin(&world, &alice, "\n", &["whoami"]).refused(4, "the passphrase is empty");
     assert_eq!(tries(&alice), (None, None));
     alice.run(&["whoami"]).ok();
 }

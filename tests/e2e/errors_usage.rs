@@ -73,7 +73,7 @@ fn versions_and_exit_codes_are_told() {
         .iter()
         .filter_map(|event| event["code"].as_u64())
         .collect();
-    assert_eq!(codes, (0..=17).chain([130]).collect::<Vec<_>>());
+    assert_eq!(codes, (0..=18).chain([130]).collect::<Vec<_>>());
     let help = bare(&world, &["help", "exit-codes"]).ok();
     assert!(help.out.contains("130  interrupted"), "{help}");
 }
@@ -177,7 +177,7 @@ fn pins_and_codes_are_never_arguments_and_without_a_terminal_the_option_is_named
     bare(&world, &["--home", home, "recv"])
         .refused(
             2,
-            "the PIN or passphrase is needed, and there is no terminal to ask on",
+            "the passphrase is needed, and there is no terminal to ask on",
         )
         .refused(
             2,
@@ -190,7 +190,13 @@ fn pins_and_codes_are_never_arguments_and_without_a_terminal_the_option_is_named
     bob.run(&["accept", "alice"])
         .refused(2, "the code is needed, and there is no terminal to ask on")
         .refused(2, "--code-file");
-    for bad in ["12345", "1234567", "12345a", "\u{1b}[2J"] {
+    for bad in [
+        "12345",
+        "1234567",
+        "12345a",
+        "12345 and 78 more",
+        "\u{1b}[2J",
+    ] {
         let refused = bob
             .run_with_input(&["accept", "alice", "--code-file", "-"], bad)
             .refused(2, "a code has six digits");
@@ -293,10 +299,18 @@ fn what_cannot_be_a_message_or_a_contact_is_refused_and_not_queued() {
         .refused(2, "the message is empty");
     alice
         .run(&["send", "bob", &"x".repeat(4001)])
-        .refused(2, "4001 bytes; at most 4000 are possible");
+        .refused(2, "the message has 4001 bytes, which is 1 too many: 4000 fit");
     alice
         .run_with_input(&["send", "bob", "-"], &"x".repeat(100_000))
-        .refused(2, "longer than 4000 bytes");
+        .refused(
+            2,
+            "the message has 100000 bytes, which is 96000 too many: 4000 fit",
+        );
+    for blanks in [" ", " \n \t", "\u{3000}"] {
+        alice
+            .run_with_input(&["send", "bob"], blanks)
+            .refused(2, "the message consists of blanks only");
+    }
     let latin = world.path("latin1");
     fs::write(&latin, b"gr\xfc\xdfe").expect("written");
     let mut command = alice.command(&["send", "bob"]);

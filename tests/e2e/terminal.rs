@@ -113,6 +113,14 @@ impl Terminal {
         }
     }
 
+    /// The process of the program, a child of ours that has become another session's leader.
+    pub(crate) fn program(&self) -> u32 {
+        let of = format!("/proc/{0}/task/{0}/children", self.child.id());
+        let children = std::fs::read_to_string(of).expect("children");
+        let child = children.split_whitespace().next().map(str::parse);
+        child.map_or(self.child.id(), |pid| pid.expect("a process"))
+    }
+
     pub(crate) fn type_line(&mut self, line: &str) {
         self.keyboard
             .write_all(format!("{line}\n").as_bytes())
@@ -281,20 +289,12 @@ fn on_a_terminal_pin_and_code_are_asked_for_and_the_pin_is_not_echoed() {
         shown.contains("The same again: ")
     });
     terminal.type_line("something else");
-    let (shown, code) = terminal.end();
-    assert_eq!(code, 4, "{}", String::from_utf8_lossy(&shown));
-    assert!(
-        !bob.folder.join("config.toml").exists(),
-        "no account was made"
-    );
-
-    let mut terminal = Terminal::start(&asking(&bob, &init), false);
-    terminal.wait("the first question", |shown| {
-        shown.contains("New passphrase: ")
+    terminal.wait("the first question, again", |shown| {
+        shown.contains("The two are not equal. Try again.\r\nNew passphrase: ")
     });
     terminal.type_line(pin);
-    terminal.wait("the second question", |shown| {
-        shown.contains("The same again: ")
+    terminal.wait("the second question, again", |shown| {
+        shown.matches("The same again: ").count() == 2
     });
     terminal.type_line(pin);
     let (shown, code) = terminal.end();
@@ -329,15 +329,156 @@ fn on_a_terminal_pin_and_code_are_asked_for_and_the_pin_is_not_echoed() {
     );
     sending.end().ok();
 
-    // Ctrl-C at the question gives the terminal back with its echo.
-    let mut terminal = Terminal::start(&asking(&bob, &["recv"]), false);
-    terminal.wait("the question for the PIN", |shown| {
-        shown.contains("Passphrase: ")
+    // Ctrl-C and Ctrl-D at the question give the terminal back with its echo.
+    for (key, words) in [
+        (b"\x03", "interrupted"),
+        (b"\x04", "the input ended before an answer"),
+    ] {
+        let mut terminal = Terminal::start(&asking(&bob, &["recv"]), false);
+        terminal.wait("the question for the PIN", |shown| {
+            shown.contains("Passphrase: ")
+        });
+        let keyboard = terminal.keyboard.try_clone().expect("cloned");
+        terminal.keyboard.write_all(key).expect("typed");
+        let (shown, code) = terminal.end();
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        assert_eq!(code, 130, "{shown}");
+        assert!(shown.contains(&format!("error: {words}")), "{shown}");
+        let modes = tcgetattr(&keyboard).expect("modes");
+        assert!(modes.local_modes.contains(LocalModes::ECHO));
+    }
+}
+
+#[test]
+fn a_new_passphrase_shows_its_strength_and_a_weak_one_is_asked_for_again() {
+    let world = World::new();
+    let relay = world.relay();
+    let bob = world.bare_home("bob", None);
+    let init = ["init", "--relay", &relay.address, "--name", "bob"];
+    let mut terminal = Terminal::start(&asking(&bob, &init), false);
+    let asked = |shown: &str| shown.matches("New passphrase: ").count();
+    for (n, weak) in ["1234", "password1", "hostchat"].into_iter().enumerate() {
+        terminal.wait("the question", |shown| asked(shown) == n + 1);
+        terminal.type_line(weak);
+    }
+    terminal.wait("the question", |shown| asked(shown) == 4);
+    terminal.type_line("seven lazy herons under a weir");
+    terminal.wait("its strength", |shown| {
+        shown.contains("Strength: somebody with your files")
     });
-    let keyboard = terminal.keyboard.try_clone().expect("cloned");
-    terminal.keyboard.write_all(b"\x03").expect("typed");
+    terminal.type_line("seven lazy herons under a weir");
     let (shown, code) = terminal.end();
-    assert_eq!(code, 130, "{}", String::from_utf8_lossy(&shown));
-    let modes = tcgetattr(&keyboard).expect("modes");
-    assert!(modes.local_modes.contains(LocalModes::ECHO));
+    let shown = String::from_utf8_lossy(&shown).into_owned();
+    assert_eq!(code, 0, "{shown}");
+    for words in [
+        "the passphrase has fewer than 6 characters: choose a longer one",
+        "the passphrase is too weak: somebody with your files guesses it within a minute",
+    ] {
+        assert!(shown.contains(words), "{shown}");
+    }
+    // The same from a file, and on a hardware token.
+    let sim = world.sim("token");
+    let carol = world.bare_home("carol", Some(sim.link.clone()));
+    let dave = world.bare_home("dave", None);
+    for (home, weak, words) in [
+        (&dave, "1234", "the passphrase has fewer than 6 characters"),
+        (&dave, "password1", "the passphrase is too weak"),
+        (&carol, "98413", "the PIN has fewer than 6 characters"),
+        (
+            &carol,
+            "123456",
+            "the PIN is one of the first that anybody tries",
+        ),
+    ] {
+        let init = [
+            "init",
+            "--relay",
+            &relay.address,
+            "--name",
+            &home.name,
+            "--pin-file",
+            "-",
+        ];
+        let mut command = home.command(&[]);
+        let words_of: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+        let own = words_of
+            .iter()
+            .position(|word| word == "--pin-file")
+            .expect("a PIN file");
+        let others = [&words_of[..own], &words_of[own + 2..]].concat();
+        let file = world.path("weak");
+        std::fs::write(&file, format!("{weak}\n")).expect("written");
+        command = Command::new(program("hostchat"));
+        command
+            .args(others)
+            .args(init)
+            .stdin(File::open(&file).expect("opened"));
+        hostchat_tests::Running::start(&mut command)
+            .end()
+            .refused(4, words);
+        assert!(!home.folder.join("config.toml").exists(), "{weak}");
+    }
+}
+
+#[test]
+fn a_passphrase_may_be_wrong_twice_and_is_asked_for_where_standard_input_leads_elsewhere() {
+    let world = World::new();
+    let relay = world.relay();
+    let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
+    pair(&world, &alice, &bob);
+    let letter = world.path("letter");
+    std::fs::write(&letter, "from a file\n").expect("written");
+    let home = bob.folder.display();
+    let mut redirected = Command::new("sh");
+    redirected.arg("-c").arg(format!(
+        "exec {} --home {home} send alice < {} 2> {}",
+        program("hostchat").display(),
+        letter.display(),
+        world.path("errors").display(),
+    ));
+    let mut terminal = Terminal::start(&redirected, false);
+    let asked = |shown: &str| shown.matches("Passphrase: ").count();
+    for n in 1..=2 {
+        terminal.wait("the question", |shown| asked(shown) == n);
+        terminal.type_line("not it");
+    }
+    terminal.wait("the question", |shown| asked(shown) == 3);
+    terminal.type_line("a long passphrase of bob");
+    let (shown, code) = terminal.end();
+    let shown = String::from_utf8_lossy(&shown).into_owned();
+    assert_eq!(code, 0, "{shown}");
+    assert_eq!(
+        shown.matches("Wrong passphrase. Try again.").count(),
+        2,
+        "{shown}"
+    );
+    let received = alice.run(&["recv", "--json"]).ok();
+    assert_eq!(crate::support::texts(&received), ["from a file"]);
+    // The third wrong one is the last.
+    let mut terminal = Terminal::start(&asking(&bob, &["recv"]), false);
+    for n in 1..=3 {
+        terminal.wait("the question", |shown| asked(shown) == n);
+        terminal.type_line("not it");
+    }
+    let (shown, code) = terminal.end();
+    let shown = String::from_utf8_lossy(&shown).into_owned();
+    assert_eq!(code, 4, "{shown}");
+    assert!(shown.contains("error: wrong passphrase\r\n"), "{shown}");
+}
+
+#[test]
+fn a_reply_names_whom_it_goes_to_before_it_is_typed() {
+    let world = World::new();
+    let relay = world.relay();
+    let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
+    pair(&world, &alice, &bob);
+    let mut terminal = Terminal::start(&bob.command(&["reply"]), false);
+    terminal.wait("the receiver", |shown| {
+        shown.contains(&format!("To alice (alice@{}):", relay.host_port()))
+    });
+    terminal.type_line("to you");
+    terminal.keyboard.write_all(b"\x04").expect("typed");
+    assert_eq!(terminal.end().1, 0);
+    let received = alice.run(&["recv", "--json"]).ok();
+    assert_eq!(crate::support::texts(&received), ["to you"]);
 }

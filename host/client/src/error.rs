@@ -106,7 +106,7 @@ pub enum Error {
     },
 
     /// Wrong PIN or passphrase.
-    #[error("wrong PIN, or not your token{}", tries_text(*tries, *tries_now))]
+    #[error("{}{}", if tries.is_some() { "wrong PIN, or not your token" } else { "wrong passphrase" }, tries_text(*tries, *tries_now))]
     WrongPin {
         /// Tries left in all; `None` for a software token, which does not count.
         tries: Option<u8>,
@@ -124,7 +124,7 @@ pub enum Error {
     TriesSpent,
     /// The PIN or passphrase cannot be used.
     #[error("{0}")]
-    BadPin(&'static str),
+    BadPin(String),
 
     /// The token's port cannot be opened.
     #[error("cannot open the token at {path}: {why}")]
@@ -422,6 +422,9 @@ pub enum Error {
         #[source]
         why: io::Error,
     },
+    /// The input ended where an answer was asked for.
+    #[error("the input ended before an answer")]
+    NoAnswer,
     /// Interrupted.
     #[error("interrupted")]
     Interrupted,
@@ -527,7 +530,7 @@ impl Error {
             Self::Unreadable { .. } => Exit::Unreadable,
             Self::Nothing(_) | Self::NobodyAsks => Exit::Nothing,
             Self::Io { .. } => Exit::Io,
-            Self::Interrupted => Exit::Interrupted,
+            Self::NoAnswer | Self::Interrupted => Exit::Interrupted,
             Self::Internal(_) => Exit::Internal,
         }
     }
@@ -602,7 +605,7 @@ mod tests {
             tries: 255,
             tries_now: 255,
         });
-        assert_eq!(error.to_string(), "wrong PIN, or not your token");
+        assert_eq!(error.to_string(), "wrong passphrase");
     }
 
     #[test]

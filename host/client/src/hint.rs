@@ -34,7 +34,7 @@ impl Error {
             Self::TriesSpent => "`hostchat wipe` makes the token usable again, with a new identity; contacts have to \
                                  pair again, and the old history cannot be read any more"
                 .into(),
-            Self::BadPin(_) => "choose another one".into(),
+            Self::BadPin(_) => "choose a longer one, of four or more words that do not belong together".into(),
             Self::TokenAbsent { .. } => "is it plugged in? --token names its port, for example /dev/ttyACM0".into(),
             Self::TokenBusy { .. } => "end that program and try again".into(),
             Self::TokenDenied(_) => "install hostchat's udev rule (70-hostchat-token.rules) and plug the token in again; or ask \
@@ -159,6 +159,7 @@ impl Error {
                 "make room on the disk and repeat the command".into()
             }
             Self::Io { .. } => "check the path, the permissions and the room on the disk".into(),
+            Self::NoAnswer => "repeat the command; nothing was changed by the question".into(),
             Self::Interrupted => "nothing was lost; `hostchat outbox` shows what still waits to be sent".into(),
             Self::Internal(_) => "please report this".into(),
         }

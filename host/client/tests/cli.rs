@@ -196,7 +196,7 @@ fn without_an_account_every_command_says_how_to_make_one() {
 fn without_a_terminal_a_pin_has_to_come_from_somewhere() {
     let dir = tempfile::tempdir().unwrap();
     let args = ["init", "--name", "alice", "--relay", "127.0.0.1:1"];
-    let output = hostchat(dir.path(), &args, "1234\n");
+    let output = hostchat(dir.path(), &args, "a long passphrase of alice\n");
     assert_eq!(code(&output), 2);
     assert!(err(&output).contains("--pin-file"));
     let missing = hostchat(
@@ -245,7 +245,11 @@ fn files_that_cannot_be_used_have_their_message() {
     let dir = tempfile::tempdir().unwrap();
     let config = "format = 1\nname = \"alice\"\nrelay = \"127.0.0.1:1\"\ntoken = \"software\"\nregistered = true\nvisible = true\n";
     std::fs::write(dir.path().join("config.toml"), config).unwrap();
-    let missing = hostchat(dir.path(), &["recv", "--pin-file", "-"], "1234\n");
+    let missing = hostchat(
+        dir.path(),
+        &["recv", "--pin-file", "-"],
+        "a long passphrase of alice\n",
+    );
     assert_eq!(code(&missing), 5, "{}", err(&missing));
     assert!(err(&missing).contains("token.flash is missing"));
     assert!(
@@ -253,12 +257,16 @@ fn files_that_cannot_be_used_have_their_message() {
         "only init makes one"
     );
     std::fs::write(dir.path().join("token.flash"), "not a flash").unwrap();
-    let damaged = hostchat(dir.path(), &["recv", "--pin-file", "-"], "1234\n");
+    let damaged = hostchat(
+        dir.path(),
+        &["recv", "--pin-file", "-"],
+        "a long passphrase of alice\n",
+    );
     assert_eq!(code(&damaged), 5, "{}", err(&damaged));
     let kind = hostchat(
         dir.path(),
         &["--token", "/dev/null", "recv", "--pin-file", "-"],
-        "1234\n",
+        "a long passphrase of alice\n",
     );
     assert_eq!(code(&kind), 5);
     assert!(err(&kind).contains("its own software token"));
@@ -294,7 +302,7 @@ fn what_was_typed_comes_back_escaped() {
             "--pin-file",
             "-",
         ],
-        "1234\n",
+        "a long passphrase of alice\n",
     );
     assert_eq!(code(&output), 2);
     assert!(!err(&output).contains('\u{1b}'), "{:?}", err(&output));

@@ -86,7 +86,7 @@ async fn token(dir: &Path) -> Token {
     .await
     .unwrap();
     token
-        .initialise(Pin::new(Zeroizing::new(b"1234".to_vec())).unwrap())
+        .initialise(Pin::new(Zeroizing::new(b"384126".to_vec())).unwrap())
         .await
         .unwrap();
     token

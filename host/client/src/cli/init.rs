@@ -5,6 +5,7 @@ use serde_json::json;
 use super::InitArgs;
 use super::prompt;
 use super::run::Context;
+use super::secret::Secret;
 use crate::address::{RelayAddress, account_name, hex};
 use crate::client::{Begun, NewAccount};
 use crate::error::{Error, Result};
@@ -19,15 +20,18 @@ pub(super) async fn run(context: &Context, args: InitArgs) -> Result<()> {
     let begun = Begun::open(&context.options()?, context.on_notice()).await?;
     context.tell_opened(begun.home())?;
     let new = begun.is_blank();
-    let question = match (&context.global.token, new) {
-        (Some(_), true) => "New PIN of the token: ",
-        (Some(_), false) => "PIN of the token: ",
-        (None, true) => "New passphrase: ",
-        (None, false) => "Passphrase: ",
+    let secret = match context.global.token {
+        Some(_) => Secret::Pin,
+        None => Secret::Passphrase,
     };
     let file = context.global.pin_file.clone();
-    let ask = move || prompt::pin(file.as_deref(), question, "--pin-file", new);
-    let pin = context.ask(ask).await?;
+    let pin = if new {
+        context
+            .ask(move || secret.choose(file.as_deref(), "--pin-file"))
+            .await?
+    } else {
+        context.pin(secret).await?
+    };
     let invitation = match &args.invitation {
         Some(file) => prompt::first_line(file)?.to_vec(),
         None => Vec::new(),

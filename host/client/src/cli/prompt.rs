@@ -1,98 +1,24 @@
-//! Where PIN, code, text and answers come from: a terminal, a file, standard input; never an argument.
+//! Where codes, texts and answers come from: a terminal, a file, standard input; never an argument but for the text.
 //!
 //! Standard input is read once for all that is wanted from it, line by line, in the order of the questions.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read, Write as _};
+use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
 
 use hostchat_core::wire::content::MAX_TEXT;
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
+use super::terminal::{Terminal, line};
 use crate::error::{Error, Result};
-use crate::token::Pin;
 
-/// No line that is asked for is longer.
-const MAX_LINE: u64 = 4096;
+/// No input for a message is read any further: so much of it is counted, to say how long it is.
+const MAX_READ: usize = 1 << 20;
 
-/// Whether somebody sits in front: standard input and error are a terminal.
+/// Whether somebody sits in front who can be asked.
 pub(super) fn is_interactive() -> bool {
-    io::stdin().is_terminal() && io::stderr().is_terminal()
-}
-
-/// The terminal's settings before a question that turns its echo off.
-pub(super) struct Terminal(Option<(File, Termios)>);
-
-impl Terminal {
-    /// Remembers the settings, if there is a terminal.
-    pub(super) fn remember() -> Self {
-        let terminal = File::open("/dev/tty").ok();
-        Self(terminal.and_then(|tty| tcgetattr(&tty).ok().map(|settings| (tty, settings))))
-    }
-
-    /// Turns the echo off, before the question is shown: who answers at once shall not see the answer either.
-    fn hide(&self) {
-        if let Some((tty, settings)) = &self.0 {
-            let mut hidden = settings.clone();
-            hidden.local_modes.remove(LocalModes::ECHO);
-            let _ = tcsetattr(tty, OptionalActions::Now, &hidden);
-        }
-    }
-
-    /// Sets them again.
-    pub(super) fn restore(self) {
-        if let Some((tty, settings)) = self.0 {
-            let _ = tcsetattr(&tty, OptionalActions::Now, &settings);
-        }
-    }
-}
-
-/// Reads a PIN or passphrase: from `file`, or hidden from the terminal; a new one is asked for twice.
-///
-/// # Errors
-/// `NoTerminal`, `BadPin`, `Io`.
-pub(super) fn pin(
-    file: Option<&Path>,
-    question: &str,
-    option: &'static str,
-    new: bool,
-) -> Result<Pin> {
-    let pin = match file {
-        Some(file) => Pin::new(first_line(file)?)?,
-        None if is_interactive() => {
-            let first = hidden(question)?;
-            if new {
-                first.check_new()?;
-                if !hidden("The same again: ")?.equals(&first) {
-                    return Err(Error::BadPin("the two are not equal"));
-                }
-            }
-            first
-        }
-        None => {
-            return Err(Error::NoTerminal {
-                what: "the PIN or passphrase",
-                option,
-            });
-        }
-    };
-    if new {
-        pin.check_new()?;
-    }
-    Ok(pin)
-}
-
-fn hidden(question: &str) -> Result<Pin> {
-    let terminal = Terminal::remember();
-    terminal.hide();
-    let typed = rpassword::prompt_password(question);
-    terminal.restore();
-    let typed = typed.map_err(|why| match why.kind() {
-        io::ErrorKind::Interrupted => Error::Interrupted,
-        _ => Error::io("cannot read from the terminal", why),
-    })?;
-    Pin::new(Zeroizing::new(typed.into_bytes()))
+    Terminal::open().is_some()
 }
 
 /// The first line of a file, or the next of standard input for `-`, without its end.
@@ -100,32 +26,16 @@ fn hidden(question: &str) -> Result<Pin> {
 /// # Errors
 /// `Io`; `Usage` if it is too long.
 pub(super) fn first_line(file: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    if file == Path::new("-") {
-        return line_of(&mut io::stdin().lock(), "standard input").map(Option::unwrap_or_default);
-    }
-    let name = file.display().to_string();
-    let opened = File::open(file).map_err(|why| Error::io(format!("cannot read {name}"), why))?;
-    line_of(&mut BufReader::new(opened), &name).map(Option::unwrap_or_default)
+    let found = if file == Path::new("-") {
+        line(io::stdin(), "standard input")
+    } else {
+        line(open(file)?, &file.display().to_string())
+    };
+    found.map(Option::unwrap_or_default)
 }
 
-fn line_of(from: &mut impl io::BufRead, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    let mut line = Zeroizing::new(Vec::with_capacity(256));
-    let mut limited = from.take(MAX_LINE);
-    limited
-        .read_until(b'\n', &mut line)
-        .map_err(|why| Error::io(format!("cannot read {name}"), why))?;
-    if line.is_empty() {
-        return Ok(None);
-    }
-    if line.last() == Some(&b'\n') {
-        line.pop();
-        if line.last() == Some(&b'\r') {
-            line.pop();
-        }
-    } else if limited.limit() == 0 {
-        return Err(Error::Usage(format!("the line in {name} is too long")));
-    }
-    Ok(Some(line))
+fn open(file: &Path) -> Result<File> {
+    File::open(file).map_err(|why| Error::io(format!("cannot read {}", file.display()), why))
 }
 
 /// Whether standard input is a terminal: whoever sits there can say what to send.
@@ -136,38 +46,61 @@ pub(super) fn has_keyboard() -> bool {
 /// The text of a message: the argument, or standard input for `-` or nothing; `waits` if others wait in the outbox.
 ///
 /// # Errors
-/// `Usage` if it is too long or not UTF-8; `NoTerminal`-like `Usage` if there is nothing to read; `Io`.
+/// `Usage` if it is too long, blank or not UTF-8; `Io`.
 pub(super) fn text(argument: Option<&str>, waits: bool) -> Result<Zeroizing<String>> {
-    if let Some(text) = argument.filter(|text| *text != "-") {
-        return Ok(Zeroizing::new(text.to_owned()));
+    let bytes = match argument.filter(|text| *text != "-") {
+        Some(text) => Zeroizing::new(text.as_bytes().to_vec()),
+        None => typed_text(waits)?,
+    };
+    if bytes.len() > MAX_TEXT {
+        return Err(too_long(bytes.len()));
     }
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| Error::Usage("the message is not UTF-8 text".into()))?;
+    if !text.is_empty() && text.trim().is_empty() {
+        return Err(Error::Usage("the message consists of blanks only".into()));
+    }
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn typed_text(waits: bool) -> Result<Zeroizing<Vec<u8>>> {
     if has_keyboard() {
         eprintln!("Type the message; Ctrl-D on an empty line ends it.");
         if waits {
             eprintln!("Ctrl-D alone sends only what waits in the outbox.");
         }
     }
-    let mut bytes = Zeroizing::new(Vec::new());
-    let most = u64::try_from(MAX_TEXT).unwrap_or(u64::MAX) + 3;
-    let mut limited = io::stdin().lock().take(most);
-    limited
-        .read_to_end(&mut bytes)
-        .map_err(|why| Error::io("cannot read standard input", why))?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(2 * MAX_TEXT));
+    let mut chunk = Zeroizing::new([0; 4096]);
+    while bytes.len() <= MAX_READ {
+        match rustix::io::read(io::stdin(), chunk.as_mut_slice()) {
+            Ok(0) => break,
+            Ok(n) => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+            Err(Errno::INTR) => {}
+            Err(why) => return Err(Error::io("cannot read standard input", why.into())),
+        }
+    }
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {
             bytes.pop();
         }
     }
-    if bytes.len() > MAX_TEXT {
-        return Err(Error::Usage(format!(
-            "the message is longer than {MAX_TEXT} bytes"
-        )));
-    }
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
-        Err(_) => Err(Error::Usage("the message is not UTF-8 text".into())),
-    }
+    Ok(bytes)
+}
+
+fn too_long(bytes: usize) -> Error {
+    let (length, over) = if bytes > MAX_READ {
+        ("more than 1 MiB".to_owned(), String::new())
+    } else {
+        (
+            format!("{bytes} bytes"),
+            format!(", which is {} too many", bytes - MAX_TEXT),
+        )
+    };
+    Error::Usage(format!(
+        "the message has {length}{over}: {MAX_TEXT} fit. (Letters other than a to z take two to four bytes.)"
+    ))
 }
 
 /// A file as text, `-` for standard input; at most 64 KiB.
@@ -196,14 +129,14 @@ pub(super) fn file_text(file: &Path) -> Result<String> {
 /// Asks a question on the terminal and reads the answer.
 ///
 /// # Errors
-/// `Interrupted` at the end of the input; `Io`.
+/// `NoAnswer` at the end of the input; `NoTerminal`, `Io`.
 pub(super) fn ask(question: &str) -> Result<String> {
-    eprint!("{question}");
-    let _ = io::stderr().flush();
-    match line_of(&mut io::stdin().lock(), "the terminal")? {
-        Some(line) => Ok(String::from_utf8_lossy(&line).trim().to_owned()),
-        None => Err(Error::Interrupted),
-    }
+    let line = terminal("an answer", "--yes")?.ask(question)?;
+    Ok(String::from_utf8_lossy(&line).trim().to_owned())
+}
+
+fn terminal(what: &'static str, option: &'static str) -> Result<Terminal> {
+    Terminal::open().ok_or(Error::NoTerminal { what, option })
 }
 
 /// Asks for yes or no.
@@ -224,7 +157,7 @@ pub(super) enum Codes {
     /// From the terminal.
     Typed,
     /// From a file.
-    Lines(Box<dyn io::BufRead + Send>),
+    Lines(File),
     /// From standard input.
     Standard,
 }
@@ -237,28 +170,20 @@ impl Codes {
     pub(super) fn open(file: Option<&Path>) -> Result<Self> {
         match file {
             Some(file) if file == Path::new("-") => Ok(Self::Standard),
-            Some(file) => {
-                let opened = File::open(file)
-                    .map_err(|why| Error::io(format!("cannot read {}", file.display()), why))?;
-                Ok(Self::Lines(Box::new(BufReader::new(opened))))
-            }
-            None if is_interactive() => Ok(Self::Typed),
-            None => Err(Error::NoTerminal {
-                what: "the code",
-                option: "--code-file",
-            }),
+            Some(file) => open(file).map(Self::Lines),
+            None => terminal("the code", "--code-file").map(|_| Self::Typed),
         }
     }
 
-    /// The next code: six digits, spaces and hyphens between them passed over. `None` when there are no more.
+    /// The next code, `None` when there are no more.
     ///
     /// # Errors
-    /// `Usage` for what is not six digits; `Io`.
+    /// `Usage` for what is not six digits; `NoAnswer`, `Io`.
     pub(super) fn next(&mut self, question: &str) -> Result<Option<Zeroizing<[u8; 6]>>> {
         let line = match self {
             Self::Typed => return Self::typed(question),
-            Self::Lines(lines) => line_of(lines, "the code file")?,
-            Self::Standard => line_of(&mut io::stdin().lock(), "standard input")?,
+            Self::Lines(file) => line(file, "the code file")?,
+            Self::Standard => line(io::stdin(), "standard input")?,
         };
         let Some(line) = line.filter(|line| !line.is_empty()) else {
             return Ok(None);
@@ -269,31 +194,84 @@ impl Codes {
     }
 
     fn typed(question: &str) -> Result<Option<Zeroizing<[u8; 6]>>> {
+        let mut terminal = terminal("the code", "--code-file")?;
         loop {
-            let line = Zeroizing::new(ask(question)?);
-            if line.is_empty() {
+            let line = terminal.ask(question)?;
+            if line.trim_ascii().is_empty() {
                 return Ok(None);
             }
-            if let Some(code) = six_digits(line.as_bytes()) {
+            if let Some(code) = six_digits(&line) {
                 return Ok(Some(code));
             }
-            eprintln!("A code has six digits; nothing typed gives up.");
+            terminal.say("A code has six digits; nothing typed gives up.");
         }
     }
 }
 
+/// The six digits in what was typed or pasted: all that are in it, or the only group of six, of any script.
 fn six_digits(typed: &[u8]) -> Option<Zeroizing<[u8; 6]>> {
-    let digits = Zeroizing::new(
-        typed
-            .iter()
-            .copied()
-            .filter(|b| !matches!(b, b' ' | b'-' | b'\t' | b'\r'))
-            .collect::<Vec<u8>>(),
-    );
-    let code: [u8; 6] = digits.as_slice().try_into().ok()?;
-    code.iter()
-        .all(u8::is_ascii_digit)
-        .then(|| Zeroizing::new(code))
+    let typed = std::str::from_utf8(typed).ok()?;
+    let all = group(typed);
+    if all.len() == 6 {
+        return all.as_slice().try_into().ok().map(Zeroizing::new);
+    }
+    let is_within = |c: char| digit(c).is_some() || c.is_whitespace() || is_dash(c);
+    let groups = typed.split(|c| !is_within(c)).map(group);
+    let mut codes = groups.filter(|group| group.len() == 6);
+    match (codes.next(), codes.next()) {
+        (Some(only), None) => only.as_slice().try_into().ok().map(Zeroizing::new),
+        _ => None,
+    }
+}
+
+fn group(typed: &str) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(typed.chars().filter_map(digit).collect())
+}
+
+/// What phones put between the halves of a code.
+fn is_dash(c: char) -> bool {
+    matches!(
+        c,
+        '-' | '\u{ad}' | '\u{2010}'
+            ..='\u{2015}' | '\u{2212}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2060}'
+    )
+}
+
+/// The first digit, zero, of the scripts that have ten decimal digits of their own (Unicode 16, category Nd, those in use).
+const ZEROS: [char; 24] = [
+    '0',
+    '\u{660}',
+    '\u{6f0}',
+    '\u{7c0}',
+    '\u{966}',
+    '\u{9e6}',
+    '\u{a66}',
+    '\u{ae6}',
+    '\u{b66}',
+    '\u{be6}',
+    '\u{c66}',
+    '\u{ce6}',
+    '\u{d66}',
+    '\u{de6}',
+    '\u{e50}',
+    '\u{ed0}',
+    '\u{f20}',
+    '\u{1040}',
+    '\u{17e0}',
+    '\u{1810}',
+    '\u{1946}',
+    '\u{a8d0}',
+    '\u{ff10}',
+    '\u{1e950}',
+];
+
+/// A digit of any script, in ASCII.
+fn digit(c: char) -> Option<u8> {
+    ZEROS.iter().find_map(|zero| {
+        let value = u32::from(c).checked_sub(u32::from(*zero))?;
+        let value = u8::try_from(value).ok().filter(|value| *value < 10)?;
+        Some(b'0' + value)
+    })
 }
 
 #[cfg(test)]
@@ -301,30 +279,65 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_six_digits_in_any_grouping() {
-        for typed in ["123456", "123 456", "12-34-56", " 123456\r"] {
+    fn codes_are_six_digits_in_any_grouping_script_and_sentence() {
+        for typed in [
+            "123456",
+            "123 456",
+            "12-34-56",
+            " 123456\r",
+            "123\u{a0}456",
+            "123\u{202f}456",
+            "123\u{2013}456",
+            "\u{200e}123 456\u{200e}",
+            "code: 123 456.",
+            "hostchat: alice@relay.example asks. Code 123 456. Valid 10 min. Type it in hostchat only.",
+            "１２３４５６",
+            "١٢٣٤٥٦",
+            "۱۲۳ ۴۵۶",
+            "१२३४५६",
+            "๑๒๓๔๕๖",
+        ] {
             assert_eq!(
                 six_digits(typed.as_bytes()).as_deref(),
                 Some(b"123456"),
                 "{typed}"
             );
         }
-        for typed in ["", "12345", "1234567", "12345a", "１２３４５６"] {
+        for typed in [
+            "",
+            "12345",
+            "1234567",
+            "12345a",
+            "123 4567",
+            "one of 123456 and 654321",
+            "valid 10 min",
+        ] {
             assert!(six_digits(typed.as_bytes()).is_none(), "{typed}");
+        }
+        assert!(six_digits(b"\xff123456").is_none());
+    }
+
+    #[test]
+    fn digits_of_other_scripts_are_digits() {
+        for zero in ZEROS {
+            for value in 0..10 {
+                let c = char::from_u32(u32::from(zero) + value).unwrap();
+                assert!(c.is_numeric(), "{c}");
+                assert_eq!(digit(c).map(u32::from), Some(48 + value));
+            }
         }
     }
 
     #[test]
-    fn a_line_is_cut_at_its_end_and_bounded() {
-        let line =
-            |bytes: &[u8]| line_of(&mut BufReader::new(bytes), "x").map(|l| l.map(|l| l.to_vec()));
-        assert_eq!(line(b"1234\nrest").unwrap(), Some(b"1234".to_vec()));
-        assert_eq!(line(b"1234\r\n").unwrap(), Some(b"1234".to_vec()));
-        assert_eq!(
-            line(b"pass phrase ").unwrap(),
-            Some(b"pass phrase ".to_vec())
-        );
-        assert_eq!(line(b"").unwrap(), None);
-        assert!(line(&[b'x'; 5000]).is_err());
+    fn a_text_that_is_too_long_says_by_how_much() {
+        let message = |text: &str| text_of(text).unwrap_err().to_string();
+        assert!(message(&"x".repeat(4003)).contains("4003 bytes, which is 3 too many: 4000 fit"));
+        assert!(message(&"ж".repeat(2001)).contains("which is 2 too many"));
+        assert!(message(" \n\t").contains("blanks only"));
+        assert!(text_of("").is_ok() && text_of(" x ").is_ok());
+    }
+
+    fn text_of(argument: &str) -> Result<Zeroizing<String>> {
+        text(Some(argument), false)
     }
 }

@@ -1,7 +1,7 @@
 //! `hostchat reply`
 
-use super::ReplyArgs;
 use super::run::Context;
+use super::{ReplyArgs, prompt};
 use crate::client::How;
 use crate::error::{Error, Result};
 
@@ -9,6 +9,11 @@ pub(super) async fn run(context: &Context, args: ReplyArgs) -> Result<()> {
     let mut client = context.online().await?;
     let last = client.vault().last_sender()?;
     let address = last.ok_or_else(|| Error::Nothing("no message to reply to".into()))?;
+    if args.text.is_none() && prompt::has_keyboard() {
+        let known = client.vault().contact_at(&address)?;
+        let name = known.map_or_else(String::new, |contact| format!("{} ", contact.name));
+        eprintln!("To {name}({address}):");
+    }
     let text = context.text(args.text, false).await?;
     let mut output = context.output;
     client

@@ -10,6 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use super::output::Output;
+use super::secret::Secret;
+use super::terminal::Terminal;
 use super::{
     Cli, Command, Global, accept, account, contacts, history, init, outbox, prompt, recv, reply,
     send, token, who, whoami, wipe,
@@ -61,23 +63,24 @@ impl Context {
         &self,
         question: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let terminal = prompt::Terminal::remember();
+        let terminal = Terminal::open();
         let answer = tokio::task::spawn_blocking(question);
         tokio::select! {
             answer = answer => answer.map_err(|_| Error::Internal("question"))?,
             () = self.stop.wished() => {
                 // A hidden question has turned the echo off.
-                terminal.restore();
+                if let Some(terminal) = terminal {
+                    terminal.restore();
+                }
                 eprintln!();
                 Err(Error::Interrupted)
             }
         }
     }
 
-    pub(super) async fn pin(&self, question: &'static str) -> Result<Pin> {
+    pub(super) async fn pin(&self, secret: Secret) -> Result<Pin> {
         let file = self.global.pin_file.clone();
-        self.ask(move || prompt::pin(file.as_deref(), question, "--pin-file", false))
-            .await
+        self.ask(move || secret.present(file.as_deref())).await
     }
 
     pub(super) async fn text(
@@ -125,18 +128,44 @@ impl Context {
     /// Opens the home and unlocks its token.
     pub(super) async fn client(&self) -> Result<Client> {
         let locked = self.locked().await?;
-        let pin = self.pin(locked.question()).await?;
-        let client = locked.unlock(pin).await?;
-        Ok(self.stoppable(client))
+        self.unlock(locked, false).await
     }
 
     /// As [`Self::client`], for a command that needs the relay: connects while the PIN is stretched.
     pub(super) async fn online(&self) -> Result<Client> {
-        let mut locked = self.locked().await?;
-        let pin = self.pin(locked.question()).await?;
-        locked.connect_early();
-        let client = locked.unlock(pin).await?;
-        Ok(self.stoppable(client))
+        let locked = self.locked().await?;
+        self.unlock(locked, true).await
+    }
+
+    /// Unlocks with what is typed; a passphrase, which costs no tries, may be wrong twice.
+    async fn unlock(&self, mut locked: Locked, connects: bool) -> Result<Client> {
+        let secret = Secret::from(locked.kind());
+        let mut again = if self.global.pin_file.is_none() && secret == Secret::Passphrase {
+            2
+        } else {
+            0
+        };
+        loop {
+            let pin = self.pin(secret).await?;
+            if connects {
+                locked.connect_early();
+            }
+            match locked.try_pin(pin).await {
+                Err(Error::WrongPin { .. }) if again > 0 => {
+                    again -= 1;
+                    if let Some(mut terminal) = Terminal::open() {
+                        terminal.say("Wrong passphrase. Try again.");
+                    }
+                }
+                other => {
+                    other?;
+                    return locked
+                        .open_vault()
+                        .await
+                        .map(|client| self.stoppable(client));
+                }
+            }
+        }
     }
 
     /// Waits, until Ctrl-C at most.

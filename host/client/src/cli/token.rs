@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::prompt;
 use super::run::Context;
+use super::secret::Secret;
 use super::{ChangePinArgs, TokenAction, TokenArgs};
 use crate::client::Bare;
 use crate::error::{Error, Result};
@@ -111,14 +112,7 @@ async fn init(context: &Context) -> Result<()> {
         Lifecycle::Damaged => return Err(Error::TokenDamaged),
     }
     let file = context.global.pin_file.clone();
-    let ask = move || {
-        prompt::pin(
-            file.as_deref(),
-            "New PIN of the token: ",
-            "--pin-file",
-            true,
-        )
-    };
+    let ask = move || Secret::Pin.choose(file.as_deref(), "--pin-file");
     let pin = context.ask(ask).await?;
     bare.token().initialise(pin).await?;
     context.output.data(
@@ -129,9 +123,10 @@ async fn init(context: &Context) -> Result<()> {
 
 pub(super) async fn change_pin(context: &Context, args: ChangePinArgs) -> Result<()> {
     let bare = open(context, false).await?;
-    let old = context.pin(bare.question()).await?;
+    let secret = Secret::from(bare.kind());
+    let old = context.pin(secret).await?;
     let file = args.new_pin_file;
-    let ask = move || prompt::pin(file.as_deref(), "The new one: ", "--new-pin-file", true);
+    let ask = move || secret.choose(file.as_deref(), "--new-pin-file");
     let new = context.ask(ask).await?;
     bare.token().change_pin(old, new).await?;
     context.output.data(
@@ -151,7 +146,7 @@ async fn sessions(context: &Context, delete: Option<&str>) -> Result<()> {
         .transpose()?;
     let bare = open(context, false).await?;
     let token = bare.token();
-    token.unlock(context.pin(bare.question()).await?).await?;
+    token.unlock(context.pin(bare.kind().into()).await?).await?;
     if let Some(peer) = delete {
         if token.contact(peer.clone()).await?.is_none() {
             return Err(Error::UnknownContact(peer.to_string()));
@@ -204,7 +199,7 @@ fn totals(context: &Context, status: &Status) -> Result<()> {
 async fn log(context: &Context) -> Result<()> {
     let bare = open(context, false).await?;
     let token = bare.token();
-    token.unlock(context.pin(bare.question()).await?).await?;
+    token.unlock(context.pin(bare.kind().into()).await?).await?;
     let log = token.log().await?;
     for entry in &log.entries {
         let (kind, words) = act(entry.act);

@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context, args: WipeArgs) -> Result<()> {
         None => Locked::erase_without_keys(&context.options()?)?,
         Some(locked) if args.local => locked.erase().await?,
         Some(locked) => {
-            let pin = context.pin(locked.question()).await?;
+            let pin = context.pin(locked.kind().into()).await?;
             let client = context.stoppable(locked.unlock(pin).await?);
             let mut output = context.output;
             client.wipe(&mut output).await?;

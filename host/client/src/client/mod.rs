@@ -104,7 +104,7 @@ pub struct Locked {
 /// A token by itself, for what needs no account.
 pub struct Bare {
     token: Token,
-    question: &'static str,
+    kind: TokenKind,
     /// The software token's; the lock goes with it.
     _home: Option<Home>,
 }
@@ -118,14 +118,14 @@ impl Bare {
         let Some(port) = &options.token else {
             let locked = Locked::open(options, on_notice).await?;
             return Ok(Self {
-                question: locked.question(),
+                kind: locked.kind(),
                 token: locked.parts.token,
                 _home: Some(locked.parts.home),
             });
         };
         Ok(Self {
             token: Token::open(Place::Serial(port.clone()), Os::default(), on_notice).await?,
-            question: question(TokenKind::Serial),
+            kind: TokenKind::Serial,
             _home: None,
         })
     }
@@ -135,9 +135,9 @@ impl Bare {
         &self.token
     }
 
-    /// How to ask for the PIN.
-    pub fn question(&self) -> &'static str {
-        self.question
+    /// What kind of token it is.
+    pub fn kind(&self) -> TokenKind {
+        self.kind
     }
 }
 
@@ -157,13 +157,6 @@ async fn open_token(place: Place, os: Os, on_notice: OnNotice) -> Result<Token> 
         return Err(Error::NoKeys { path, why });
     }
     Ok(token)
-}
-
-fn question(kind: TokenKind) -> &'static str {
-    match kind {
-        TokenKind::Software => "Passphrase: ",
-        TokenKind::Serial => "PIN of the token: ",
-    }
 }
 
 /// A connection to the home relay that is made while the PIN is stretched.
@@ -278,9 +271,9 @@ impl Locked {
         Home::create(&options.home()?)?.erase()
     }
 
-    /// How to ask for the PIN.
-    pub fn question(&self) -> &'static str {
-        question(self.config.token)
+    /// What kind of token holds the keys.
+    pub fn kind(&self) -> TokenKind {
+        self.config.token
     }
 
     /// The home.
@@ -291,7 +284,9 @@ impl Locked {
     /// Begins to connect to the home relay, for a command that will need it: the PIN's stretch leaves time for that.
     pub fn connect_early(&mut self) {
         let relay = self.config.relay.clone();
-        self.early = Some(tokio::spawn(self.parts.dial.connect(relay)));
+        let dial = &self.parts.dial;
+        self.early
+            .get_or_insert_with(|| tokio::spawn(dial.connect(relay)));
     }
 
     /// Unlocks the token and opens the vault.
@@ -299,14 +294,31 @@ impl Locked {
     /// # Errors
     /// `WrongPin` and others of the token; those of the vault.
     pub async fn unlock(self, pin: Pin) -> Result<Client> {
+        self.try_pin(pin).await?;
+        self.open_vault().await
+    }
+
+    /// Unlocks the token; may be repeated with another PIN where this one is wrong.
+    ///
+    /// # Errors
+    /// `WrongPin` and others of the token.
+    pub async fn try_pin(&self, pin: Pin) -> Result<()> {
         self.parts
             .token
             .unlock(pin)
             .await
+            .map(|_| ())
             .map_err(|error| match error {
                 Error::TokenBlank => Error::TokenErased,
                 other => other,
-            })?;
+            })
+    }
+
+    /// Opens the vault of an unlocked token.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub async fn open_vault(self) -> Result<Client> {
         let client = Client::assemble(self.parts, self.config).await?;
         Ok(Client {
             early: self.early,

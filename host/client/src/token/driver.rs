@@ -34,7 +34,7 @@ pub struct Pin(Zeroizing<Vec<u8>>);
 
 impl Pin {
     /// Fewest bytes of a new PIN.
-    pub const MIN: usize = 4;
+    pub const MIN: usize = 6;
     /// Most bytes of a PIN.
     pub const MAX: usize = 1024;
 
@@ -44,8 +44,8 @@ impl Pin {
     /// `BadPin` if it is empty or longer than [`Self::MAX`] bytes.
     pub fn new(typed: Zeroizing<Vec<u8>>) -> Result<Self> {
         match typed.len() {
-            0 => Err(Error::BadPin("the PIN is empty")),
-            n if n > Self::MAX => Err(Error::BadPin("the PIN is longer than 1024 bytes")),
+            0 => Err(Error::BadPin("is empty".into())),
+            n if n > Self::MAX => Err(Error::BadPin("is longer than 1024 bytes".into())),
             _ => Ok(Self(typed)),
         }
     }
@@ -56,10 +56,18 @@ impl Pin {
     /// `BadPin`.
     pub fn check_new(&self) -> Result<()> {
         if self.0.len() < Self::MIN {
-            Err(Error::BadPin("a PIN has at least 4 characters"))
+            Err(Error::BadPin(format!(
+                "has fewer than {} characters",
+                Self::MIN
+            )))
         } else {
             Ok(())
         }
+    }
+
+    /// What was typed.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// Whether both are equal, in constant time for equal lengths.
