@@ -87,7 +87,7 @@ fn a_clock_that_is_ahead_makes_keys_look_old_and_the_message_waits_for_the_right
     let relay = world.relay();
     let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
     with_clock("+60d", &alice, &["send", "bob", "from the future"])
-        .refused(8, "are older than 35 days, by this computer's clock")
+        .refused(8, "are older than 45 days, by this computer's clock")
         .refused(8, "is this computer's clock right?");
     alice.run(&["send", "bob", "from now"]).ok();
     let accepted = bob.run(&["accept", "alice", "--json"]).ok();
@@ -115,7 +115,7 @@ fn keys_that_were_left_with_a_wrong_clock_are_replaced_when_it_is_right() {
         if offset.starts_with('-') {
             alice
                 .run(&["send", name, "too early"])
-                .refused(8, "are older than 35 days");
+                .refused(8, "are older than 45 days");
         }
         receiver.run(&["recv"]).ok();
         alice.run(&["send", name, "now"]).ok();

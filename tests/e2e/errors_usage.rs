@@ -297,9 +297,10 @@ fn what_cannot_be_a_message_or_a_contact_is_refused_and_not_queued() {
     alice
         .run(&["send", "bob"])
         .refused(2, "the message is empty");
-    alice
-        .run(&["send", "bob", &"x".repeat(4001)])
-        .refused(2, "the message has 4001 bytes, which is 1 too many: 4000 fit");
+    alice.run(&["send", "bob", &"x".repeat(4001)]).refused(
+        2,
+        "the message has 4001 bytes, which is 1 too many: 4000 fit",
+    );
     alice
         .run_with_input(&["send", "bob", "-"], &"x".repeat(100_000))
         .refused(

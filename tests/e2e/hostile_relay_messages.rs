@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use hostchat_core::wire::relay::{Answer, Event, Kind, RELAY_VERSION, Reason, Refusal};
+use hostchat_core::wire::relay::{Answer, Event, Kind, RELAY_VERSION, Reason, Refusal, WINDOW};
 use hostchat_core::wire::{Bytes, PrekeyRef};
 use hostchat_tests::hostile::alter::{self, Foreign};
 use hostchat_tests::hostile::{Call, Frame, Mail, Mallory, event};
@@ -259,6 +259,60 @@ fn rubbish_in_place_of_events_ends_the_program_with_a_reason_and_loses_nothing()
     scene.relay.behave();
     let received = scene.bob.run(&["recv", "--json"]).ok();
     assert_eq!(texts(&received), ["still there"]);
+}
+
+#[test]
+fn a_relay_with_more_deliveries_under_way_than_allowed_is_told_once_and_not_asked_again_and_again()
+{
+    let scene = Scene::paired();
+    scene.alice.run(&["send", "bob", "still there"]).ok();
+    let mut mallory = Mallory::new(7);
+    let (alice, bob) = (
+        scene.relay.address_of("alice"),
+        scene.relay.address_of("bob"),
+    );
+    let mut frames: Vec<Frame> = (1001..=1000 + 4 * WINDOW as u64)
+        .map(|number| {
+            let mail = mallory.mail(&alice, &bob, Kind::Message, vec![7; 100]);
+            Frame::Binary(mail.delivery(number))
+        })
+        .collect();
+    frames.push(Frame::Binary(event(&Event::Drained)));
+    scene.relay.attack(|adversary| {
+        adversary.reply = Box::new(move |answer| {
+            let mut all = vec![Frame::Binary(answer.encoded)];
+            if answer.call == Call::Receive {
+                all.extend(frames.clone());
+            }
+            all
+        });
+    });
+    let logins = || scene.relay.with(|state| state.logins.len());
+    let before = logins();
+    let ended = ended_well(scene.bob.run(&["recv", "--json"]))
+        .refused(6, "broke the protocol: more deliveries than allowed");
+    assert_eq!(texts(&ended), [""; 0]);
+    assert_eq!(logins() - before, 1, "{ended}");
+    // Who follows is told once, and the relay is asked less and less often.
+    let following = scene.bob.start(&["recv", "--follow"]);
+    following.wait_err("the note", |line| {
+        line.contains("more deliveries than allowed; trying again")
+            .then_some(())
+    });
+    scene.relay.wait("a second try", |state| {
+        (state.logins.len() >= before + 3).then_some(())
+    });
+    scene.relay.behave();
+    following.wait_out("the message", |line| {
+        line.contains("still there").then_some(())
+    });
+    following.signal(rustix::process::Signal::INT);
+    let ended = following.end().refused(130, "interrupted");
+    assert_eq!(
+        ended.err.matches("more deliveries than allowed").count(),
+        1,
+        "{ended}"
+    );
 }
 
 #[test]

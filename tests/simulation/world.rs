@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hostchat_tests::simulation::{Forgery, Outcome, Part, Seen, World, run};
+use hostchat_tests::simulation::{Forgery, Outcome, Part, Seen, What, World, run};
 
 use crate::friends;
 
@@ -189,5 +189,32 @@ fn a_restored_vault_and_a_twin_are_copies_of_what_was() {
         assert_eq!(world.copies("b"), 2);
         world.twin("b", &old);
         assert_eq!((world.copies("b"), world.copy("b").number), (2, 0));
+    });
+}
+
+/// A relay that delivers, and then neither delivers nor says that there is no more.
+#[test]
+fn a_mailbox_that_never_becomes_empty_ends_a_recv_with_a_note() {
+    run(|| {
+        let mut world = World::like(61, friends());
+        for text in ["one", "two"] {
+            world.send("a", "b", text).unwrap();
+        }
+        world.relay().allow("b", 1);
+        let before = world.now_ms();
+        world.receive("b").unwrap();
+        assert_eq!(world.texts("b"), [("a", "one")]);
+        assert!(world.now_ms() - before >= 10 * 60 * 1000);
+        let told = world.seen().iter().any(|seen| {
+            matches!(&seen.what, What::Note { kind: "not_drained", text } if text.contains("run `hostchat recv` again"))
+        });
+        assert!(told, "{:?}", world.seen());
+        world.relay().allow("b", 99);
+        world.send("a", "b", "three").unwrap();
+        world.receive("b").unwrap();
+        assert_eq!(
+            world.texts("b"),
+            [("a", "one"), ("a", "two"), ("a", "three")]
+        );
     });
 }

@@ -264,6 +264,8 @@ impl Home {
         for name in ["HOSTCHAT_HOME", "HOSTCHAT_TOKEN", "HOSTCHAT_RELAY"] {
             command.env_remove(name);
         }
+        // So that what is shown is the same everywhere.
+        command.env("TZ", "UTC0");
         command.args(arguments).stdin(Stdio::null());
         command
     }

@@ -245,6 +245,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A public certificate is not valid now, by this computer's clock.
+    #[error("the relay {relay} shows a certificate that is not to be trusted: {why}")]
+    RelayCertificateDate {
+        /// The relay.
+        relay: String,
+        /// The date of this computer, and when the certificate is valid.
+        why: String,
+    },
     /// Another protocol version.
     #[error("the relay {relay} speaks protocol version {theirs}, this program {RELAY_VERSION}")]
     RelayVersion {
@@ -347,7 +355,7 @@ pub enum Error {
     NameInUse(String),
     /// What lies at the relay for first messages is too old.
     #[error(
-        "the keys that {0} has left for first messages are older than 35 days, by this computer's clock"
+        "the keys that {0} has left for first messages are older than 45 days, by this computer's clock"
     )]
     PrekeysOld(String),
     /// There is no session yet.
@@ -437,7 +445,7 @@ pub enum Error {
 pub(crate) fn goes_back(since: u64) -> String {
     match since {
         0 => "this home's history is gone, and with it the date of its keys".into(),
-        since => format!("this home goes back to {} UTC", crate::os::utc(since)),
+        since => format!("this home goes back to {}", crate::os::local(since)),
     }
 }
 
@@ -494,6 +502,7 @@ impl Error {
             Self::NoTouch { .. } => Exit::Touch,
             Self::RelayUnreachable { .. }
             | Self::RelayCertificate { .. }
+            | Self::RelayCertificateDate { .. }
             | Self::RelayVersion { .. }
             | Self::RelayProtocol { .. }
             | Self::RelayGone { .. } => Exit::Relay,
@@ -582,7 +591,16 @@ impl From<LinkError> for Error {
 
 /// What the system says about an error, without the number and never with control characters.
 pub(crate) fn plain(why: &io::Error) -> String {
+    match why.kind() {
+        io::ErrorKind::InvalidData => return "it is not UTF-8 text".into(),
+        io::ErrorKind::UnexpectedEof => return "it ends too early".into(),
+        _ => {}
+    }
     let text = why.to_string();
+    let text = match text.split_once("failed to lookup address information: ") {
+        Some((_, reason)) => format!("its name cannot be looked up ({reason})"),
+        None => text,
+    };
     let text = text.split(" (os error").next().unwrap_or_default();
     crate::escape::escape(text).into_owned()
 }

@@ -1,7 +1,8 @@
 //! Text from outside, made safe for a terminal.
 //!
 //! Invariant: what [`escape`] returns holds no control character, no character that changes the direction of text, and
-//! none that is invisible; each of these is shown as `\u{..}`. A backslash that could begin such a form, or stands before
+//! none that is invisible; each of these is shown as `\u{..}`. Only a joiner stays where it belongs to the spelling: between
+//! letters of a script that needs it, and within an emoji. A backslash that could begin such a form, or stands before
 //! one, is shown as `\\`, so that two different texts never look alike because of the escape itself.
 
 use std::borrow::Cow;
@@ -34,8 +35,13 @@ fn escape_with(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(text.len() + 16);
     let mut rest = text.chars().peekable();
+    let mut before = None;
     while let Some(c) = rest.next() {
-        if bad(c) {
+        let joins = is_joiner(c) && joins(before, c, rest.peek().copied());
+        before = Some(c);
+        if joins {
+            out.push(c);
+        } else if bad(c) {
             let _ = write!(out, "\\u{{{:x}}}", c as u32);
         } else if c == '\\'
             && rest
@@ -48,6 +54,48 @@ fn escape_with(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
+}
+
+fn is_joiner(c: char) -> bool {
+    matches!(c, '\u{200c}' | '\u{200d}')
+}
+
+/// Whether a joiner belongs to the spelling of what stands around it: Persian, Hindi and many others need it between letters
+/// (RFC 5892, appendix A), and one that joins two emoji makes them one.
+fn joins(before: Option<char>, joiner: char, after: Option<char>) -> bool {
+    let (Some(before), Some(after)) = (before, after) else {
+        return false;
+    };
+    let ends_emoji = is_emoji(before) || matches!(before, '\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}');
+    has_joiners(before) && has_joiners(after)
+        || joiner == '\u{200d}' && ends_emoji && is_emoji(after)
+}
+
+/// A letter or vowel sign of a script that is written with joiners: Arabic, Syriac, N'Ko and their neighbours, the scripts of
+/// India, Sinhala, Burmese, Khmer, Mongolian.
+fn has_joiners(c: char) -> bool {
+    let block = matches!(
+        c,
+        '\u{620}'..='\u{8ff}'
+            | '\u{900}'..='\u{dff}'
+            | '\u{1000}'..='\u{109f}'
+            | '\u{1780}'..='\u{17d3}'
+            | '\u{1820}'..='\u{18aa}'
+            | '\u{fb50}'..='\u{fdff}'
+            | '\u{fe70}'..='\u{fefc}'
+    );
+    block && !c.is_numeric() && !is_hostile(c)
+}
+
+fn is_emoji(c: char) -> bool {
+    matches!(
+        c,
+        '\u{2190}'..='\u{21ff}'
+            | '\u{2300}'..='\u{23ff}'
+            | '\u{2600}'..='\u{27bf}'
+            | '\u{2b00}'..='\u{2bff}'
+            | '\u{1f000}'..='\u{1faff}'
+    )
 }
 
 /// Marks, embeddings, overrides and isolates of the bidirectional algorithm (UAX #9), and the Arabic letter mark.
@@ -120,6 +168,41 @@ mod tests {
             '\u{e0041}',
         ] {
             assert_eq!(escape(&c.to_string()), format!("\\u{{{:x}}}", c as u32));
+        }
+    }
+
+    #[test]
+    fn joiners_stay_where_they_belong_to_the_spelling_and_only_there() {
+        for text in [
+            "می\u{200c}خواهم",
+            "क्\u{200d}ष",
+            "ශ්\u{200d}රී",
+            "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}",
+            "\u{1f3f3}\u{fe0f}\u{200d}\u{1f308}",
+            "\u{1f469}\u{1f3fd}\u{200d}\u{1f680}",
+            "\u{2764}\u{fe0f}\u{200d}\u{1f525}",
+        ] {
+            assert_eq!(escape(text), text);
+        }
+        for text in [
+            "a\u{200d}b",
+            "\u{200d}",
+            "x \u{200c} y",
+            "می\u{200c}\u{200c}خواهم",
+            "م\u{200c}",
+            "\u{200d}م",
+            "م\u{200d}a",
+            "\u{1f468}\u{200d}",
+            "\u{1f468}\u{200c}\u{1f469}",
+            "\u{1f468}\u{200d}\u{200d}\u{1f469}",
+            "٣\u{200d}٤",
+            "\\\u{200d}م",
+        ] {
+            let shown = escape(text);
+            assert!(
+                shown.contains("\\u{200") && !shown.chars().any(is_joiner),
+                "{shown}"
+            );
         }
     }
 

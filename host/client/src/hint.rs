@@ -84,6 +84,9 @@ impl Error {
                                               contact with NAME@HOST:PORT#FINGERPRINT; if it should not have changed, \
                                               somebody is in between"
                 .into(),
+            Self::RelayCertificateDate { .. } => "set this computer's clock if it is wrong; otherwise tell the operator of the \
+                                                  relay to renew its certificate"
+                .into(),
             Self::RelayVersion { theirs, .. } if *theirs > RELAY_VERSION => "update hostchat".into(),
             Self::RelayVersion { .. } => "the relay has to be updated, or this program".into(),
             Self::RelayProtocol { .. } => "do not trust this relay; tell its operator".into(),

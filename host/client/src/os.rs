@@ -164,34 +164,23 @@ pub fn harden() {
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
-/// A time of day in words, UTC: `2026-11-21 09:05:13`.
-pub fn utc(ms: u64) -> String {
-    let seconds = ms / 1000;
-    let (days, in_day) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}",
-        in_day / 3600,
-        in_day / 60 % 60,
-        in_day % 60
-    )
+/// The last millisecond of the year 9999: no clock that works says a later one.
+pub const LAST_DATE_MS: u64 = 253_402_207_200_000 - 1;
+
+/// A time in the user's zone, which `TZ` or the system's settings say: `2026-11-21 09:05:13`.
+pub fn local(ms: u64) -> String {
+    zoned(ms).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// Days since 1970-01-01 to a date of the Gregorian calendar (Howard Hinnant, "chrono-compatible low-level date
-/// algorithms"), for dates from 1970 on.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let z = days.saturating_add(719_468);
-    let (era, of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+/// The same with the zone's offset (RFC 3339): `2026-11-21T09:05:13+01:00`.
+pub fn rfc3339(ms: u64) -> String {
+    zoned(ms).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
+fn zoned(ms: u64) -> jiff::ZonedDateTime {
+    let ms = i64::try_from(ms.min(LAST_DATE_MS)).unwrap_or_default();
+    let time = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
+    time.to_zoned_datetime(jiff::tz::TimeZone::system())
 }
 
 #[cfg(test)]
@@ -199,11 +188,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_right() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00");
-        assert_eq!(utc(951_782_399_000), "2000-02-28 23:59:59");
-        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00");
-        assert_eq!(utc(1_795_251_913_999), "2026-11-21 09:05:13");
-        assert!(!utc(u64::MAX).is_empty());
+    fn dates_are_right_in_the_zone_of_this_computer() {
+        // Tests that run at the same time do not agree on a `TZ`: `clock.rs` of the end-to-end tests sets it.
+        let offset = jiff::tz::TimeZone::system().to_offset(jiff::Timestamp::UNIX_EPOCH);
+        if offset.seconds() == 0 {
+            assert_eq!(local(0), "1970-01-01 00:00:00");
+            assert_eq!(local(951_782_399_000), "2000-02-28 23:59:59");
+            assert_eq!(local(1_795_251_913_999), "2026-11-21 09:05:13");
+            assert_eq!(rfc3339(951_782_400_000), "2000-02-29T00:00:00+00:00");
+        }
+        assert_eq!(local(u64::MAX), local(LAST_DATE_MS));
+        assert!(rfc3339(u64::MAX).starts_with("9999-12-3"));
     }
 }

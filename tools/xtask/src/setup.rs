@@ -13,9 +13,10 @@ pub(crate) const CHIP_TARGETS: [&str; 3] = [
 
 /// What the tests start: pairs of (program, package). Only the program of `nats-server` is used: the service that Debian
 /// may start with it is not needed, and the tests' own servers take free ports.
-pub(crate) const FOR_TESTS: [(&str, &str); 5] = [
+pub(crate) const FOR_TESTS: [(&str, &str); 6] = [
     ("strace", "strace"),
     ("faketime", "faketime"),
+    ("microsocks", "microsocks"),
     ("/usr/sbin/ip", "iproute2"),
     ("/usr/sbin/nats-server", "nats-server"),
     ("chromium-headless-shell", "chromium-headless-shell"),

@@ -52,7 +52,7 @@ pub(super) async fn status(context: &Context, _args: StatusArgs) -> Result<()> {
     });
     let mut lines = vec![format!("you are {address}")];
     if let Some((at, since)) = stopped {
-        let at = at.map_or_else(String::new, |at| format!(" at {} UTC", os::utc(at)));
+        let at = at.map_or_else(String::new, |at| format!(" at {}", os::local(at)));
         lines.push(format!(
             "stopped{at}: a second copy of these keys is in use, or the relay lies; {}",
             goes_back(since)

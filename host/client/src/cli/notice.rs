@@ -16,8 +16,8 @@ pub(super) fn notice_text(notice: &Notice) -> String {
             goes_back(*since)
         ),
         Notice::HistoryOld { since } => format!(
-            "the history goes back to {} UTC: what was shown since then is missing here; the keys are in order",
-            os::utc(*since)
+            "the history goes back to {}: what was shown since then is missing here; the keys are in order",
+            os::local(*since)
         ),
         Notice::Stopped { since } => format!(
             "stopped: a second copy of this home is in use, or the relay lies; {}",

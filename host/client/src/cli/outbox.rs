@@ -1,72 +1,130 @@
 //! `hostchat outbox`
 
+use hostchat_core::wire::content::ContentId;
 use serde_json::json;
 
-use super::OutboxArgs;
 use super::run::Context;
+use super::{OutboxAction, OutboxArgs};
 use crate::address::hex;
-use crate::error::Result;
-use crate::escape::escape_lines;
+use crate::error::{Error, Result};
+use crate::escape::{escape, escape_lines};
 use crate::os;
-use crate::vault::Payload;
+use crate::vault::{Payload, Removed, Vault};
 
-pub(super) async fn run(context: &Context, _args: OutboxArgs) -> Result<()> {
+/// So many digits of an id are listed.
+const SHOWN: usize = 8;
+/// As few name one.
+const FEWEST: usize = 4;
+
+pub(super) async fn run(context: &Context, args: OutboxArgs) -> Result<()> {
     let mut client = context.client().await?;
+    let texts = texts(client.vault())?;
     let output = context.output;
-    for sent in client.vault().unconfirmed()? {
-        if sent.queued {
-            continue;
-        }
-        let message = sent.message;
+    if let Some(OutboxAction::Remove { id }) = args.action {
+        let text = chosen(&texts, &id)?;
+        let removed = client.vault().remove_text(text.content)?;
+        let (what, words) = match removed {
+            Some(Removed::NotAgain) => (
+                "not_again",
+                "removed: it is not sent again. It may have left before",
+            ),
+            Some(Removed::Unsent) | None => ("unsent", "removed: it was not sent"),
+        };
+        let content = hex(&text.content.0);
+        let value = json!({"event": "done", "what": what, "peer": text.peer, "content": content});
+        return output.data(&value, words);
+    }
+    for text in texts {
+        let id = hex(&text.content.0);
         let value = json!({
             "event": "outbox",
-            "peer": message.peer.as_str(),
-            "state": "unconfirmed",
-            "content": hex(&message.content.0),
-            "sent_at": message.sent_at,
-            "text": message.text.as_str(),
+            "peer": text.peer,
+            "state": text.state,
+            "content": id,
+            "sent_at": text.sent_at,
+            "text": text.text,
         });
-        let text = line(
-            message.sent_at,
-            message.peer.as_str(),
-            &message.text,
-            "not confirmed",
+        let line = format!(
+            "{} [{}] to {}: {} ({})",
+            id.get(..SHOWN).unwrap_or(&id),
+            os::local(text.sent_at),
+            text.peer,
+            escape_lines(&text.text),
+            text.words
         );
-        output.data(&value, &text)?;
+        output.data(&value, &line)?;
     }
-    for entry in client.vault().outbox()? {
-        let Payload::Note {
+    Ok(())
+}
+
+/// A text that waits, or that nobody has confirmed.
+struct Text {
+    content: ContentId,
+    peer: String,
+    sent_at: u64,
+    text: String,
+    state: &'static str,
+    words: &'static str,
+}
+
+fn texts(vault: &mut Vault) -> Result<Vec<Text>> {
+    let sent = vault.unconfirmed()?.into_iter();
+    let mut texts: Vec<Text> = sent
+        .filter(|sent| !sent.queued)
+        .map(|sent| Text {
+            content: sent.message.content,
+            peer: sent.message.peer.to_string(),
+            sent_at: sent.message.sent_at,
+            text: sent.message.text.to_string(),
+            state: "unconfirmed",
+            words: "not confirmed",
+        })
+        .collect();
+    for entry in vault.outbox()? {
+        if let Payload::Note {
             id,
             sent_at,
             again,
             text,
             ..
         } = &entry.payload
-        else {
-            continue;
-        };
-        let (state, words) = if *again {
-            ("again", "to be sent again")
-        } else {
-            ("queued", "not sent")
-        };
-        let value = json!({
-            "event": "outbox",
-            "peer": entry.to.as_str(),
-            "state": state,
-            "content": hex(&id.0),
-            "sent_at": sent_at,
-            "text": text.as_str(),
-        });
-        output.data(&value, &line(*sent_at, entry.to.as_str(), text, words))?;
+        {
+            let (state, words) = if *again {
+                ("again", "to be sent again")
+            } else {
+                ("queued", "not sent")
+            };
+            texts.push(Text {
+                content: *id,
+                peer: entry.to.to_string(),
+                sent_at: *sent_at,
+                text: text.to_string(),
+                state,
+                words,
+            });
+        }
     }
-    Ok(())
+    Ok(texts)
 }
 
-fn line(sent_at: u64, peer: &str, text: &str, state: &str) -> String {
-    format!(
-        "[{}] to {peer}: {} ({state})",
-        os::utc(sent_at),
-        escape_lines(text)
-    )
+fn chosen<'a>(texts: &'a [Text], id: &str) -> Result<&'a Text> {
+    let wanted = id.to_ascii_lowercase();
+    if wanted.len() < FEWEST || !wanted.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(Error::Usage(format!(
+            "\"{}\" is no id: `hostchat outbox` lists them in front of each message",
+            escape(id)
+        )));
+    }
+    let mut found = texts
+        .iter()
+        .filter(|text| hex(&text.content.0).starts_with(&wanted));
+    match (found.next(), found.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(Error::Nothing(format!(
+            "nothing in the outbox has the id {wanted}"
+        ))),
+        (Some(_), Some(_)) => Err(Error::Usage(format!(
+            "several messages have an id that begins with {wanted}: give more of it (--json shows all of it)"
+        ))),
+    }
 }

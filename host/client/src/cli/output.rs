@@ -15,6 +15,7 @@ use crate::address::hex;
 use crate::client::{Event, Observer, TypedCode, WaitingFor};
 use crate::error::{Error, Result};
 use crate::escape::{escape, escape_lines};
+use crate::os;
 use crate::token::Notice;
 use crate::vault::{Direction, Message, Sent, What};
 
@@ -88,6 +89,7 @@ impl Output {
             "sent_at": message.sent_at,
             "received_at": message.received_at,
             "stored_at": message.stored_at,
+            "time": os::rfc3339(message.ordered_at()),
             "message_id": hex(&message.message_id.0),
             "verified": message.verified,
             "confirmed": message.sent.map(|sent| sent == Sent::Confirmed),
@@ -379,6 +381,7 @@ fn to_json(event: &Event<'_>) -> Value {
             "sent_at": message.sent_at,
             "received_at": message.received_at,
             "stored_at": message.stored_at,
+            "time": os::rfc3339(message.ordered_at()),
             "message_id": hex(&message.message_id.0),
             "verified": message.verified,
             "missing": message.missing,

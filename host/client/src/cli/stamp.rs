@@ -13,8 +13,6 @@ use crate::os;
 
 /// A sender's clock that is off by no more than this is not worth a word, in milliseconds.
 const TOLERANCE_MS: u64 = 5 * 60 * 1000;
-/// The first millisecond of the year 10000: no clock that works says this.
-const YEAR_10000_MS: u64 = 253_402_300_800_000;
 
 /// The time of a received message: `claim` by its sender's clock, `stored_at` by the relay's, both in milliseconds since
 /// 1970; `None` if the relay's time is not known.
@@ -45,10 +43,10 @@ pub(super) fn claims_otherwise(claim: u64, stored_at: u64) -> bool {
     claim.abs_diff(stored_at) > TOLERANCE_MS
 }
 
-/// A date in UTC; one that no working clock shows is not spelled out.
+/// A date in the user's zone; one that no working clock shows is not spelled out.
 pub(super) fn date(ms: u64) -> String {
-    if ms < YEAR_10000_MS {
-        os::utc(ms)
+    if ms <= os::LAST_DATE_MS {
+        os::local(ms)
     } else {
         "a date after the year 9999".into()
     }
@@ -64,7 +62,7 @@ mod tests {
     #[test]
     fn the_relays_time_is_shown_and_a_claim_close_to_it_is_not() {
         for claim in [STORED, STORED - TOLERANCE_MS, STORED + TOLERANCE_MS] {
-            assert_eq!(received(claim, Some(STORED)), "2026-11-21 09:05:13");
+            assert_eq!(received(claim, Some(STORED)), date(STORED));
         }
     }
 
@@ -72,34 +70,45 @@ mod tests {
     fn a_claim_that_differs_is_shown_and_marked() {
         assert_eq!(
             received(STORED + TOLERANCE_MS + 1, Some(STORED)),
-            "2026-11-21 09:05:13, sender's clock says 2026-11-21 09:10:13"
+            format!(
+                "{}, sender's clock says {}",
+                date(STORED),
+                date(STORED + TOLERANCE_MS + 1)
+            )
         );
         assert_eq!(
             received(0, Some(STORED)),
-            "2026-11-21 09:05:13, sender's clock says 1970-01-01 00:00:00"
+            format!("{}, sender's clock says {}", date(STORED), date(0))
         );
     }
 
     #[test]
     fn a_date_that_no_clock_shows_is_not_printed() {
-        for claim in [YEAR_10000_MS, u64::MAX] {
+        for claim in [os::LAST_DATE_MS + 1, u64::MAX] {
             assert_eq!(
                 received(claim, Some(STORED)),
-                "2026-11-21 09:05:13, sender's clock says a date after the year 9999"
+                format!(
+                    "{}, sender's clock says a date after the year 9999",
+                    date(STORED)
+                )
             );
         }
-        assert_eq!(date(YEAR_10000_MS - 1), "9999-12-31 23:59:59");
-        assert_eq!(date(YEAR_10000_MS), "a date after the year 9999");
+        assert!(date(os::LAST_DATE_MS).starts_with("9999-12-3"));
+        assert_eq!(date(os::LAST_DATE_MS + 1), "a date after the year 9999");
     }
 
     #[test]
     fn a_sent_message_shows_when_it_left_and_when_it_was_written_if_that_differs() {
         let minute = 60 * 1000;
-        assert_eq!(sent(STORED - minute, Some(STORED)), "2026-11-21 09:05:13");
-        assert_eq!(sent(STORED, None), "2026-11-21 09:05:13");
+        assert_eq!(sent(STORED - minute, Some(STORED)), date(STORED));
+        assert_eq!(sent(STORED, None), date(STORED));
         assert_eq!(
             sent(STORED - 10 * minute, Some(STORED)),
-            "2026-11-21 09:05:13, written 2026-11-21 08:55:13 by this computer's clock"
+            format!(
+                "{}, written {} by this computer's clock",
+                date(STORED),
+                date(STORED - 10 * minute)
+            )
         );
     }
 
@@ -107,7 +116,7 @@ mod tests {
     fn without_the_relays_time_the_claim_is_called_one() {
         assert_eq!(
             received(STORED, None),
-            "sender's clock says 2026-11-21 09:05:13"
+            format!("sender's clock says {}", date(STORED))
         );
     }
 }

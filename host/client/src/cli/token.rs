@@ -1,6 +1,6 @@
 //! `hostchat token`
 
-use hostchat_core::icd::{Act, Hello, Lifecycle, Status};
+use hostchat_core::icd::{Act, Hello, Lifecycle, LogEntry, Status};
 use hostchat_core::wire::Address;
 use serde_json::json;
 
@@ -201,14 +201,34 @@ async fn log(context: &Context) -> Result<()> {
     let token = bare.token();
     token.unlock(context.pin(bare.kind().into()).await?).await?;
     let log = token.log().await?;
-    for entry in &log.entries {
-        let (kind, words) = act(entry.act);
-        let ago_s = log.now_ms.saturating_sub(entry.at_ms) / 1000;
-        let value = json!({"event": "request", "kind": kind, "done": entry.done, "ago_s": ago_s});
-        let refused = if entry.done { "" } else { ": refused" };
-        context
-            .output
-            .data(&value, &format!("{ago_s:>8} s ago  {words}{refused}"))?;
+    // What was asked again and again is one line.
+    for alike in log
+        .entries
+        .chunk_by(|a, b| (a.act, a.done) == (b.act, b.done))
+    {
+        let [first, ..] = alike else { continue };
+        let (kind, words) = act(first.act);
+        let ago_s = |entry: &LogEntry| log.now_ms.saturating_sub(entry.at_ms) / 1000;
+        let (from, to) = alike.iter().fold((0, u64::MAX), |(from, to), entry| {
+            (from.max(ago_s(entry)), to.min(ago_s(entry)))
+        });
+        let value = json!({
+            "event": "request",
+            "kind": kind,
+            "done": first.done,
+            "ago_s": to,
+            "since_s": from,
+            "count": alike.len(),
+        });
+        let refused = if first.done { "" } else { ": refused" };
+        let text = match alike.len() {
+            1 => format!("{to:>8} s ago  {words}{refused}"),
+            n => format!(
+                "{to:>8} s ago  {words}{refused} ({n} times in {} s)",
+                from - to
+            ),
+        };
+        context.output.data(&value, &text)?;
     }
     Ok(())
 }

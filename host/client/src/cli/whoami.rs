@@ -19,9 +19,13 @@ pub(super) async fn run(context: &Context, args: WhoamiArgs) -> Result<()> {
         "address": address.as_str(),
         "fingerprint": fingerprint,
         "visible": client.is_visible(),
+        "relay": client.relay().to_string(),
     });
     context.output.data(
         &value,
-        &format!("you are {address}\nfingerprint {fingerprint}"),
+        &format!(
+            "you are {address}\nfingerprint {fingerprint}\nrelay {}",
+            client.relay()
+        ),
     )
 }

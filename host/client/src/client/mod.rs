@@ -386,6 +386,11 @@ impl Client {
         &self.identity
     }
 
+    /// The home relay, with its pin.
+    pub fn relay(&self) -> &RelayAddress {
+        &self.config.relay
+    }
+
     /// Whether others may see in `who` that the account is connected.
     pub fn is_visible(&self) -> bool {
         self.config.visible

@@ -33,6 +33,9 @@ const RECEIPTS: Duration = Duration::from_secs(5);
 /// How often a `recv` that follows looks after its prekeys, and asks anew who blocks us.
 const UPKEEP: Duration = Duration::from_secs(3600);
 
+/// How long a `recv` that does not follow goes on: a relay may deliver for ever, and never say that the mailbox is empty.
+const LONGEST: Duration = Duration::from_secs(600);
+
 /// What a command that waits for two things got.
 #[expect(clippy::large_enum_variant, reason = "one at a time, and never stored")]
 pub(super) enum Next<T> {
@@ -50,9 +53,22 @@ impl Client {
     pub async fn receive(&mut self, follow: bool, observer: &mut dyn Observer) -> Result<()> {
         let mut backoff = Backoff::default();
         let mut failures = 0;
+        let mut broke = None;
+        let end = Instant::now() + LONGEST;
         loop {
             let was_receiving = self.receiving;
-            match self.receive_once(follow, &mut backoff, observer).await {
+            let end = (!follow).then_some(end);
+            match self.receive_once(end, &mut backoff, observer).await {
+                // Tomorrow it may be mended; what it does wrong is said once.
+                Err(error @ Error::RelayProtocol { .. }) if follow => {
+                    let text = error.to_string();
+                    if broke.as_ref() != Some(&text) {
+                        note(observer, "broke", format!("{text}; trying again"))?;
+                        broke = Some(text);
+                    }
+                    self.disconnect();
+                    self.pause(&mut backoff).await?;
+                }
                 Err(error) if is_transient(&error) => {
                     // Without `follow` a relay that was never reached is an error at once.
                     if !follow && (failures >= PATIENCE || !(was_receiving || self.receiving)) {
@@ -71,14 +87,14 @@ impl Client {
 
     async fn receive_once(
         &mut self,
-        follow: bool,
+        end: Option<Instant>,
         backoff: &mut Backoff,
         observer: &mut dyn Observer,
     ) -> Result<()> {
+        let follow = end.is_none();
         self.show_new(observer)?;
         self.start_receiving().await?;
         self.show_notices(observer)?;
-        backoff.reset();
         self.flush_noting(observer).await?;
         let stop = self.stop.clone();
         let mut token = self.token.gone();
@@ -91,6 +107,16 @@ impl Client {
                 biased;
                 () = stop.wished() => return Err(Error::Interrupted),
                 unplugged = token.unplugged() => return Err(unplugged),
+                () = at(end) => {
+                    let text = format!(
+                        "{} has not said for {} minutes that your mailbox is empty: there may be more, run `hostchat recv` again",
+                        self.home_relay(),
+                        LONGEST.as_secs() / 60
+                    );
+                    note(observer, "not_drained", text)?;
+                    self.settle_mailbox(observer).await?;
+                    return self.leave().await;
+                }
                 step = self.next_step() => step?.map(Some),
                 () = sleep_until(next), if next < upkeep => Some(None),
                 () = sleep_until(upkeep) => {
@@ -118,6 +144,7 @@ impl Client {
                 }
                 None => {
                     receipts = None;
+                    backoff.reset();
                     // The relay's time is known by now.
                     self.vault.prune_seen()?;
                     self.vault.prune_sealed()?;
@@ -289,10 +316,15 @@ impl Client {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         note(observer, "reconnecting", format!("{why}; trying again"))?;
+        self.disconnect();
+        self.pause(backoff).await
+    }
+
+    /// Gives the connection to the home relay up.
+    fn disconnect(&mut self) {
         let home = self.home_relay();
         self.connections.remove(&home);
         self.receiving = false;
-        self.pause(backoff).await
     }
 
     /// Waits before the next attempt.
@@ -306,9 +338,16 @@ impl Client {
         }
     }
 
+    /// Acknowledges a delivery on the connection on which it came: another one knows nothing of it.
     pub(super) async fn acknowledge(&mut self, number: u64) -> Result<()> {
-        let home = self.home_relay();
-        self.at(&home).await?.acknowledge(number).await?;
+        let connection = self.connections.get(&self.config.relay.name);
+        connection
+            .ok_or_else(|| Error::RelayGone {
+                relay: self.config.relay.name.to_string(),
+                why: "closed".into(),
+            })?
+            .acknowledge(number)
+            .await?;
         crash::point("acknowledged");
         Ok(())
     }
@@ -343,6 +382,14 @@ impl Client {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         tell(observer, &Event::Waiting { peer, what })
+    }
+}
+
+/// Ends at an instant, or never.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => pending().await,
     }
 }
 

@@ -17,12 +17,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use super::Line;
 use crate::error::{Error, Result};
-use crate::escape::escape;
+
 use crate::token::Token;
+use crate::transport::words;
 
 /// How long a relay may take for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -406,10 +407,7 @@ async fn write<S>(
 {
     while let Some(message) = queue.recv().await {
         if let Err(error) = sink.send(message).await {
-            return end(
-                &shared,
-                Gone::Ended(escape(&error.to_string()).into_owned()),
-            );
+            return end(&shared, Gone::Ended(words::socket(&error)));
         }
     }
 }
@@ -427,10 +425,7 @@ async fn read<S>(
         let message = match timeout(QUIET, stream.next()).await {
             Ok(Some(Ok(message))) => message,
             Ok(Some(Err(error))) => {
-                return end(
-                    &shared,
-                    Gone::Ended(escape(&error.to_string()).into_owned()),
-                );
+                return end(&shared, Gone::Ended(words::socket(&error)));
             }
             Ok(None) => return end(&shared, Gone::Ended("closed by the relay".into())),
             Err(_) if heard.elapsed() >= 2 * QUIET => {
@@ -534,10 +529,10 @@ fn encode(id: u32, call: &Call<'_>) -> Result<Message> {
     Ok(Message::Binary(buffer.into()))
 }
 
-fn gone(relay: &RelayName, why: &impl std::fmt::Display) -> Error {
+fn gone(relay: &RelayName, why: &WsError) -> Error {
     Error::RelayGone {
         relay: relay.to_string(),
-        why: escape(&why.to_string()).into_owned(),
+        why: words::socket(why),
     }
 }
 

@@ -8,10 +8,12 @@
 
 mod holder;
 pub mod memory;
+mod proxy;
 pub mod serial;
 pub mod tls;
 pub mod usb;
 pub mod websocket;
+pub(crate) mod words;
 
 use std::os::fd::BorrowedFd;
 

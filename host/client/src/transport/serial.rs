@@ -83,7 +83,7 @@ impl SerialLink {
             TTYPort::open(&serialport::new(text, BAUD)).map_err(|error| match error.kind {
                 // Somebody else has taken it this moment.
                 serialport::ErrorKind::NoDevice if is_locked(&file) => busy(),
-                _ => absent(crate::escape::escape(&error.description).into_owned()),
+                _ => absent("it cannot be set up as a serial port".into()),
             })?;
         // Tells a real port that a host is there; a pseudo-terminal has no such line (ENOTTY).
         let _ = port.write_data_terminal_ready(true);

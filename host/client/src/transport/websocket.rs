@@ -1,6 +1,5 @@
 //! WebSocket over TLS over TCP: from a relay's address to a stream of binary messages.
 
-use std::io;
 use std::time::Duration;
 
 use hostchat_core::wire::RelayName;
@@ -19,10 +18,9 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::HeaderMap;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use super::tls;
+use super::{tls, words};
 use crate::address::RelayAddress;
 use crate::error::{Error, Result};
-use crate::escape::escape;
 
 /// How long making a connection may take in all, short of the login.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -56,9 +54,9 @@ async fn connect_unbounded(relay: &RelayAddress) -> Result<Opened> {
     let config = tls::config(relay.pin).map_err(|error| tls_error(relay, &error))?;
     let server = ServerName::try_from(name.host().to_owned())
         .map_err(|_| unreachable(name, "not a host name"))?;
-    let tcp = TcpStream::connect((name.host(), name.port()))
+    let tcp = super::proxy::connect(name)
         .await
-        .map_err(|why| unreachable(name, &io_text(&why)))?;
+        .map_err(|why| unreachable(name, &why))?;
     // Small messages that wait for each other: delay nothing.
     let _ = tcp.set_nodelay(true);
     let tls = TlsConnector::from(config)
@@ -70,7 +68,7 @@ async fn connect_unbounded(relay: &RelayAddress) -> Result<Opened> {
                 .and_then(|inner| inner.downcast_ref::<rustls::Error>())
             {
                 Some(error) => tls_error(relay, error),
-                None => unreachable(name, &io_text(&why)),
+                None => unreachable(name, &words::io(&why)),
             }
         })?;
     let mut exporter = [0; 32];
@@ -128,8 +126,7 @@ fn upgrade_error(name: &RelayName, error: WsError) -> Error {
                 )
             }
         }
-        WsError::Io(why) => unreachable(name, &io_text(&why)),
-        other => unreachable(name, &escape(&other.to_string())),
+        other => unreachable(name, &words::socket(&other)),
     }
 }
 
@@ -140,11 +137,17 @@ fn tls_error(relay: &RelayAddress, error: &rustls::Error) -> Error {
             relay: name.to_string(),
             why: "its fingerprint is not the one given".into(),
         },
+        rustls::Error::InvalidCertificate(why) if words::is_date(why) => {
+            Error::RelayCertificateDate {
+                relay: name.to_string(),
+                why: words::certificate(why),
+            }
+        }
         rustls::Error::InvalidCertificate(why) => Error::RelayCertificate {
             relay: name.to_string(),
-            why: escape(&format!("{why}; no fingerprint was given")).into_owned(),
+            why: words::certificate(why),
         },
-        other => unreachable(&relay.name, &escape(&other.to_string())),
+        other => unreachable(&relay.name, &words::tls(other)),
     }
 }
 
@@ -153,10 +156,6 @@ fn unreachable(name: &RelayName, why: &str) -> Error {
         relay: name.to_string(),
         why: why.into(),
     }
-}
-
-fn io_text(why: &io::Error) -> String {
-    crate::error::plain(why)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ mod notices;
 mod outbox;
 mod payload;
 mod prekeys;
+mod removed;
 mod requests;
 pub mod schema;
 mod seal;
@@ -52,6 +53,7 @@ pub use messages::{Arrival, Direction, Incoming, Message, Sent, Shown, Stored, W
 pub use notices::Notice;
 pub use outbox::Outgoing;
 pub use payload::Payload;
+pub use removed::Removed;
 pub use requests::{Added, Asked, Asking, Request};
 pub use seal::{Column, Sealer};
 pub use sent::Unconfirmed;

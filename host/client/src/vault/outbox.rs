@@ -64,7 +64,7 @@ fn session_of(envelope: &[u8]) -> Option<SessionId> {
 
 /// As stored; append-only.
 #[derive(Serialize, Deserialize)]
-struct Row<'a> {
+pub(super) struct Row<'a> {
     to: Address,
     message_id: Option<MessageId>,
     #[serde(borrow)]
@@ -72,7 +72,7 @@ struct Row<'a> {
 }
 
 impl Outgoing {
-    fn row(&self) -> Row<'_> {
+    pub(super) fn row(&self) -> Row<'_> {
         Row {
             to: self.to.clone(),
             message_id: self.sealed.as_ref().map(|(id, _)| *id),
@@ -431,7 +431,7 @@ fn as_message(entry: &Outgoing, identity: Option<IdentityTag>, now: u64) -> Mess
     }
 }
 
-fn all(tx: &Tx<'_>) -> Result<Vec<Outgoing>> {
+pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Outgoing>> {
     type Row3 = (i64, Vec<u8>, Option<Vec<u8>>);
 
     let mut statement = tx

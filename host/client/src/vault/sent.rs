@@ -84,14 +84,7 @@ impl Vault {
                     Some((_, count)) => *count = count.saturating_add(1),
                     None => counts.push((message.peer.clone(), 1)),
                 }
-                tx.transaction.execute(
-                    "UPDATE messages SET state = ?2 WHERE id = ?1 AND state = ?3",
-                    params![message.id, NEVER, UNCONFIRMED],
-                )?;
-                tx.transaction.execute(
-                    "DELETE FROM messages WHERE id = ?1 AND state = ?2",
-                    params![message.id, KEPT],
-                )?;
+                tx.give_up(message.id)?;
             }
             for (peer, count) in counts {
                 tx.add_notice(&Notice::NeverConfirmed { peer, count })?;
