@@ -191,3 +191,27 @@ fn a_token_that_was_asked_the_same_again_and_again_says_so_in_one_line() {
     let all: u64 = unlocks.filter_map(|event| event["count"].as_u64()).sum();
     assert!(all >= 5, "{counted:?}");
 }
+
+#[test]
+fn the_history_says_of_each_message_whether_its_other_end_was_verified_then() {
+    let world = World::new();
+    let relay = world.relay();
+    let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
+    alice.run(&["send", "bob", "before"]).ok();
+    bob.run(&["accept", "alice"]).ok();
+    alice.run(&["recv"]).ok();
+    pair(&world, &alice, &bob);
+    bob.run(&["send", "alice", "after"]).ok();
+    alice.run(&["recv"]).ok();
+    for (home, peer, verified) in [
+        (&alice, "bob", [false, true, true]),
+        (&bob, "alice", [false, true, true]),
+    ] {
+        let history = home.run(&["history", peer, "--json"]).ok();
+        let shown: Vec<_> = events(&history, "history")
+            .iter()
+            .map(|event| event["verified"].as_bool())
+            .collect();
+        assert_eq!(shown, verified.map(Some), "{history}");
+    }
+}

@@ -12,9 +12,7 @@ use hostchat_core::wire::relay::RELAY_VERSION;
 use hostchat_core::wire::relay::Refusal;
 
 pub use crate::exit::{EXIT_CODES, Exit};
-use crate::hint::{
-    holder_text, is_disk_full, link_text, reason_text, token_text, tries, tries_text,
-};
+use crate::hint::{holder_text, link_text, reason_text, token_text, tries, tries_text};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -355,7 +353,7 @@ pub enum Error {
     NameInUse(String),
     /// What lies at the relay for first messages is too old.
     #[error(
-        "the keys that {0} has left for first messages are older than 45 days, by this computer's clock"
+        "the keys that {0} has left for first messages are older than 45 days, or from the future, by this computer's clock"
     )]
     PrekeysOld(String),
     /// There is no session yet.
@@ -465,82 +463,6 @@ impl Error {
         Self::Io {
             what: what.into(),
             why,
-        }
-    }
-
-    /// The exit code of a program that ends with this error.
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::Usage(_) | Self::NoTerminal { .. } => Exit::Usage,
-            Self::NotInitialised(_)
-            | Self::AlreadyInitialised { .. }
-            | Self::HomeDenied { .. }
-            | Self::Config { .. } => Exit::Home,
-            Self::HomeLocked { .. } => Exit::InUse,
-            Self::WrongPin { .. }
-            | Self::TriesOfPowerCycleSpent { .. }
-            | Self::TriesSpent
-            | Self::BadPin(_) => Exit::Pin,
-            Self::TokenAbsent { .. }
-            | Self::TokenBusy { .. }
-            | Self::TokenDenied(_)
-            | Self::TokenSilent { .. }
-            | Self::TokenStuck(_)
-            | Self::TokenUnplugged(_)
-            | Self::TokenVersion { .. }
-            | Self::NotAToken { .. }
-            | Self::TokenAnswer { .. }
-            | Self::TokenBlank
-            | Self::TokenNotBlank
-            | Self::TokenDamaged
-            | Self::TokenErased
-            | Self::NoKeys { .. }
-            | Self::TokenKind { .. }
-            | Self::OtherToken
-            | Self::Link(_)
-            | Self::Token(_) => Exit::Token,
-            Self::NoTouch { .. } => Exit::Touch,
-            Self::RelayUnreachable { .. }
-            | Self::RelayCertificate { .. }
-            | Self::RelayCertificateDate { .. }
-            | Self::RelayVersion { .. }
-            | Self::RelayProtocol { .. }
-            | Self::RelayGone { .. } => Exit::Relay,
-            Self::RelayRefused { .. } | Self::AccountForgotten { .. } => Exit::Refused,
-            Self::Queued(_) => Exit::Queued,
-            Self::Kept(waiting) => waiting.why.exit(),
-            Self::CodeDead
-            | Self::WrongCode { .. }
-            | Self::CodeExpired
-            | Self::PairingEnded { .. }
-            | Self::CodeOver { .. }
-            | Self::AnsweredAlready
-            | Self::BadOffer { .. }
-            | Self::TooManyAnswers { .. } => Exit::Pairing,
-            Self::UnknownContact(_)
-            | Self::AmbiguousContact(_)
-            | Self::NameInUse(_)
-            | Self::PrekeysOld(_)
-            | Self::NoSession(_)
-            | Self::Binding(_)
-            | Self::BadExport(_) => Exit::Contact,
-            Self::IdentityChanged(_) => Exit::Changed,
-            Self::VaultDamaged { .. } | Self::VaultNewer { .. } | Self::VaultOtherToken(_) => {
-                Exit::Vault
-            }
-            Self::Database(error) => {
-                if is_disk_full(error) {
-                    Exit::Io
-                } else {
-                    Exit::Vault
-                }
-            }
-            Self::Stopped { .. } => Exit::Stopped,
-            Self::Unreadable { .. } => Exit::Unreadable,
-            Self::Nothing(_) | Self::NobodyAsks => Exit::Nothing,
-            Self::Io { .. } => Exit::Io,
-            Self::NoAnswer | Self::Interrupted => Exit::Interrupted,
-            Self::Internal(_) => Exit::Internal,
         }
     }
 }

@@ -1,5 +1,8 @@
 //! Exit codes, for scripts: append-only.
 
+use crate::error::Error;
+use crate::hint::is_disk_full;
+
 /// What the program ends with; the numbers are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -141,5 +144,83 @@ mod tests {
             );
         }
         assert!(EXIT_CODES.iter().any(|(e, _)| *e == Exit::Interrupted));
+    }
+}
+
+impl Error {
+    /// The exit code of a program that ends with this error.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) | Self::NoTerminal { .. } => Exit::Usage,
+            Self::NotInitialised(_)
+            | Self::AlreadyInitialised { .. }
+            | Self::HomeDenied { .. }
+            | Self::Config { .. } => Exit::Home,
+            Self::HomeLocked { .. } => Exit::InUse,
+            Self::WrongPin { .. }
+            | Self::TriesOfPowerCycleSpent { .. }
+            | Self::TriesSpent
+            | Self::BadPin(_) => Exit::Pin,
+            Self::TokenAbsent { .. }
+            | Self::TokenBusy { .. }
+            | Self::TokenDenied(_)
+            | Self::TokenSilent { .. }
+            | Self::TokenStuck(_)
+            | Self::TokenUnplugged(_)
+            | Self::TokenVersion { .. }
+            | Self::NotAToken { .. }
+            | Self::TokenAnswer { .. }
+            | Self::TokenBlank
+            | Self::TokenNotBlank
+            | Self::TokenDamaged
+            | Self::TokenErased
+            | Self::NoKeys { .. }
+            | Self::TokenKind { .. }
+            | Self::OtherToken
+            | Self::Link(_)
+            | Self::Token(_) => Exit::Token,
+            Self::NoTouch { .. } => Exit::Touch,
+            Self::RelayUnreachable { .. }
+            | Self::RelayCertificate { .. }
+            | Self::RelayCertificateDate { .. }
+            | Self::RelayVersion { .. }
+            | Self::RelayProtocol { .. }
+            | Self::RelayGone { .. } => Exit::Relay,
+            Self::RelayRefused { .. } | Self::AccountForgotten { .. } => Exit::Refused,
+            Self::Queued(_) => Exit::Queued,
+            Self::Kept(waiting) => waiting.why.exit(),
+            Self::CodeDead
+            | Self::WrongCode { .. }
+            | Self::CodeExpired
+            | Self::PairingEnded { .. }
+            | Self::CodeOver { .. }
+            | Self::AnsweredAlready
+            | Self::BadOffer { .. }
+            | Self::TooManyAnswers { .. } => Exit::Pairing,
+            Self::UnknownContact(_)
+            | Self::AmbiguousContact(_)
+            | Self::NameInUse(_)
+            | Self::PrekeysOld(_)
+            | Self::NoSession(_)
+            | Self::Binding(_)
+            | Self::BadExport(_) => Exit::Contact,
+            Self::IdentityChanged(_) => Exit::Changed,
+            Self::VaultDamaged { .. } | Self::VaultNewer { .. } | Self::VaultOtherToken(_) => {
+                Exit::Vault
+            }
+            Self::Database(error) => {
+                if is_disk_full(error) {
+                    Exit::Io
+                } else {
+                    Exit::Vault
+                }
+            }
+            Self::Stopped { .. } => Exit::Stopped,
+            Self::Unreadable { .. } => Exit::Unreadable,
+            Self::Nothing(_) | Self::NobodyAsks => Exit::Nothing,
+            Self::Io { .. } => Exit::Io,
+            Self::NoAnswer | Self::Interrupted => Exit::Interrupted,
+            Self::Internal(_) => Exit::Internal,
+        }
     }
 }

@@ -9,6 +9,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use hostchat_core::handshake::first::MAX_PREKEY_AGE;
 use hostchat_core::icd::TokenError;
 use hostchat_core::wire::content::{MAX_DELIVERED, MAX_TEXT};
 use hostchat_core::wire::relay::{Kind, Reason};
@@ -475,8 +476,12 @@ impl Client {
         // A token that lost its sessions with a contact does not know that one's identity any more.
         let known = [contact.expected, contact.identity];
         let unexpected = known.into_iter().flatten().any(|known| known != claimed);
+        let latest = self.vault.now().max(self.os.now_ms()) / 1000;
         let started = if unexpected && !accept_changed {
             Err(Error::Token(TokenError::IdentityChanged))
+        } else if bundle.last_resort.issued > latest.saturating_add(MAX_PREKEY_AGE) {
+            // It would be used for as long as its maker's clock is wrong, and its secret is gone long before.
+            Err(Error::Token(TokenError::Prekey))
         } else {
             self.token
                 .start(self.address(), address.clone(), bundle, accept_changed)

@@ -215,6 +215,14 @@ impl Vault {
     }
 }
 
+impl Tx<'_> {
+    /// Whether somebody is a verified contact now.
+    pub(super) fn is_verified(&self, address: &Address) -> Result<bool> {
+        let contact = all(self)?.into_iter().find(|c| c.address == *address);
+        Ok(contact.is_some_and(|contact| contact.trust.is_verified()))
+    }
+}
+
 fn all(tx: &Tx<'_>) -> Result<Vec<Contact>> {
     let rows = tx.rows("SELECT id, body FROM contacts ORDER BY id", [])?;
     rows.into_iter()

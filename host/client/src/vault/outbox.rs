@@ -222,7 +222,8 @@ impl Vault {
                     .sealed_again(&entry.to, *content, id, entry.session())
                     .map(drop),
                 Payload::Note { again: false, .. } => {
-                    let message = as_message(entry, identity, now);
+                    let mut message = as_message(entry, identity, now);
+                    message.verified = tx.is_verified(&entry.to)?;
                     let state = if history {
                         messages::UNCONFIRMED
                     } else {
