@@ -158,3 +158,29 @@ fn a_clock_that_jumps_ends_a_request_for_a_code_but_no_pairing_under_way() {
     got.extend(texts(&bob.run(&["recv", "--json"]).ok()));
     assert_eq!(got, ["hello", "hello", "at last"]);
 }
+
+#[test]
+fn a_clock_before_1970_is_one_that_is_wrong_and_nothing_more() {
+    let world = World::new();
+    let relay = world.relay();
+    let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
+    pair(&world, &alice, &bob);
+    let before = "@1960-01-01 00:00:00";
+    with_clock(before, &alice, &["send", "bob", "from the past"]).ok();
+    assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), ["from the past"]);
+    bob.run(&["send", "alice", "to the past"]).ok();
+    let received = with_clock(before, &alice, &["recv", "--json"]).ok();
+    assert_eq!(texts(&received), ["to the past"]);
+    let carol = world.bare_home("carol", None);
+    let init = ["init", "--relay", &relay.address, "--name", "carol"];
+    with_clock(before, &carol, &init).ok();
+    for arguments in [
+        &["history"][..],
+        &["status"],
+        &["outbox"],
+        &["contacts"],
+        &["who"],
+    ] {
+        with_clock(before, &alice, arguments).ok();
+    }
+}

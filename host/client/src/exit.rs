@@ -127,26 +127,6 @@ pub const EXIT_CODES: &[(Exit, &str)] = &[
     ),
 ];
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exit_codes_are_distinct_and_all_described() {
-        for (i, (a, text)) in EXIT_CODES.iter().enumerate() {
-            assert!(!text.is_empty());
-            assert!(
-                EXIT_CODES
-                    .iter()
-                    .skip(i + 1)
-                    .all(|(b, _)| *a as u8 != *b as u8),
-                "{a:?}"
-            );
-        }
-        assert!(EXIT_CODES.iter().any(|(e, _)| *e == Exit::Interrupted));
-    }
-}
-
 impl Error {
     /// The exit code of a program that ends with this error.
     pub fn exit(&self) -> Exit {
@@ -222,5 +202,25 @@ impl Error {
             Self::NoAnswer | Self::Interrupted => Exit::Interrupted,
             Self::Internal(_) => Exit::Internal,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_distinct_and_all_described() {
+        for (i, (a, text)) in EXIT_CODES.iter().enumerate() {
+            assert!(!text.is_empty());
+            assert!(
+                EXIT_CODES
+                    .iter()
+                    .skip(i + 1)
+                    .all(|(b, _)| *a as u8 != *b as u8),
+                "{a:?}"
+            );
+        }
+        assert!(EXIT_CODES.iter().any(|(e, _)| *e == Exit::Interrupted));
     }
 }

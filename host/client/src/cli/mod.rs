@@ -118,7 +118,8 @@ pub struct Global {
     /// Prints data as JSON, one object per line
     #[arg(long, global = true)]
     pub json: bool,
-    /// Keeps no history of the messages that this command sends or shows
+    /// Keeps no history of the messages that this command sends or shows. What the disk has kept of them is sealed, not
+    /// erased: whoever gets token and PIN may find it
     #[arg(long, global = true)]
     pub no_history: bool,
 }

@@ -1,15 +1,18 @@
 //! TLS towards a relay: version 1.3 only, and a certificate that is pinned or publicly trusted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hostchat_core::crypto::hash::sha256;
 use hostchat_core::secret::ct_eq;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 
 use crate::address::Pin;
+use crate::os;
 
 /// Makes the configuration for one relay.
 ///
@@ -26,7 +29,7 @@ pub fn config(pin: Option<Pin>) -> Result<Arc<ClientConfig>, rustls::Error> {
             &provider,
         ))?),
     };
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_details(provider, Arc::new(Clock))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
@@ -34,6 +37,17 @@ pub fn config(pin: Option<Pin>) -> Result<Arc<ClientConfig>, rustls::Error> {
     // Each command makes one connection; a ticket would only link them.
     config.resumption = rustls::client::Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// This computer's clock. That of rustls panics before 1970.
+#[derive(Debug)]
+struct Clock;
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let now = Duration::from_millis(os::now_ms());
+        Some(UnixTime::since_unix_epoch(now))
+    }
 }
 
 /// Takes exactly the certificate with one fingerprint, whatever names or dates it has, if its key signs the handshake.
