@@ -254,10 +254,27 @@ fn without_history_nothing_of_a_text_stays() {
         texts(&bob.run(&["recv", "--no-history", "--json"]).ok()),
         ["forget me"]
     );
+    // The receipt: until it comes the sender keeps the text, to send it again.
+    assert!(alice.run(&["outbox"]).ok().out.contains("forget me"));
+    alice.run(&["recv", "--no-history"]).ok();
     for home in [&alice, &bob] {
-        let history = home.run(&["history", "--json"]).ok();
-        assert!(!history.out.contains("forget me"), "{history}");
+        for command in ["history", "outbox"] {
+            let shown = home.run(&[command, "--json"]).ok();
+            assert!(!shown.out.contains("forget me"), "{shown}");
+        }
+        // Nor under its seal: of what is kept, the text of the pairing is all.
+        assert_eq!(rows(home, "messages"), 1, "{}", home.name);
+        assert_eq!(rows(home, "outbox"), 0, "{}", home.name);
     }
+}
+
+/// How many rows a table of somebody's vault has.
+fn rows(home: &hostchat_tests::Home, table: &str) -> i64 {
+    let vault = rusqlite::Connection::open(home.folder.join("vault.db")).expect("the vault");
+    let count = format!("SELECT count(*) FROM {table}");
+    vault
+        .query_row(&count, [], |row| row.get(0))
+        .expect("a number")
 }
 
 #[test]
