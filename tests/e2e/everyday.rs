@@ -72,6 +72,7 @@ fn an_empty_mailbox_is_told_and_so_is_a_relay_that_is_lost_and_comes_back() {
         (empty.out.as_str(), empty.err.as_str()),
         ("", "note: no new messages\n")
     );
+    assert_eq!(bob.run(&["recv", "--json"]).ok().out, "");
     let following = bob.start(&["recv", "--follow"]);
     let listening = format!("note: listening at {}; Ctrl-C ends it", relay.host_port());
     following.wait_err("the end of the mailbox", |line| {

@@ -15,9 +15,10 @@ fn log(home: &Home) -> Vec<(String, bool)> {
     let log = home.run(&["token", "log", "--json"]).ok();
     events(&log, "request")
         .iter()
-        .map(|request| {
+        .flat_map(|request| {
             let kind = request["kind"].as_str().expect("a word").to_owned();
-            (kind, request["done"] == true)
+            let count = request["count"].as_u64().expect("a number");
+            (0..count).map(move |_| (kind.clone(), request["done"] == true))
         })
         .collect()
 }

@@ -1,5 +1,7 @@
 //! The client dies while it brings up a home of format 1.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use hostchat_tests::{Running, World};
@@ -24,7 +26,9 @@ fn a_home_whose_migration_was_killed_is_brought_up_by_the_next_program() {
         if name == "token.flash" {
             bytes.resize(FLASH, 0xFF);
         }
-        std::fs::write(alice.folder.join(name), bytes).expect("copied");
+        let copy = alice.folder.join(name);
+        std::fs::write(&copy, bytes).expect("copied");
+        std::fs::set_permissions(&copy, Permissions::from_mode(0o600)).expect("closed");
     }
     std::fs::write(world.path("alice.pin"), "a golden passphrase\n").expect("the passphrase");
     for _ in 0..2 {

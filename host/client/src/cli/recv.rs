@@ -52,7 +52,8 @@ async fn receive(context: &Context, follow: bool) -> Result<()> {
         seen: false,
     };
     client.receive(follow, &mut observer).await?;
-    if observer.seen {
+    // A program sees that nothing came.
+    if observer.seen || observer.output.json {
         return Ok(());
     }
     observer
