@@ -310,9 +310,7 @@ impl Connection {
             Step::Now(answered) => self.answer(answered).await?,
             Step::Receive(inbox) => {
                 self.answer(Answered::Done(id)).await?;
-                if self.outbox.is_none() {
-                    self.outbox = Some(Outbox::new(inbox));
-                }
+                self.outbox = Some(Outbox::new(inbox));
                 self.deliver().await?;
             }
         }
@@ -333,6 +331,11 @@ impl Connection {
             }
         }
         let (relay, seat, member) = (&self.relay, &self.seat, &self.member);
+        if matches!(call, Call::Receive) && self.outbox.is_some() {
+            // This connection has its deliveries already, and may not take them back from a newer one (SPEC 12.3).
+            let again = calls::charge(relay, member).map(|()| Step::Now(Answered::Done(id)));
+            return Some((id, Box::pin(ready(again))));
+        }
         let starting: Starting<'c> = match call {
             Call::Send {
                 to,
