@@ -75,6 +75,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where health and metrics are served to the operator; nowhere by default.
     pub operator: Option<SocketAddr>,
+    /// The names by which the operator's browser and programs may call that listener, besides its address and localhost.
+    pub operator_names: Vec<String>,
     /// The names under which clients dial it; empty for the address that it listens on.
     pub names: Vec<RelayName>,
     /// Who may register.
@@ -111,6 +113,8 @@ struct File {
     listen: SocketAddr,
     operator: Option<SocketAddr>,
     #[serde(default)]
+    operator_names: Vec<Host>,
+    #[serde(default)]
     names: Vec<Name>,
     #[serde(default)]
     registration: Registration,
@@ -134,6 +138,21 @@ struct File {
 }
 
 struct Name(RelayName);
+
+struct Host(String);
+
+impl<'de> Deserialize<'de> for Host {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // A host is what a relay's name has before its port.
+        match RelayName::parse(&format!("{text}:1")) {
+            Ok(_) => Ok(Self(text)),
+            Err(_) => Err(serde::de::Error::custom(format!(
+                "{text:?} is not a host name in lower case, without a port"
+            ))),
+        }
+    }
+}
 
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -194,6 +213,7 @@ impl Config {
         Ok(Self {
             listen: file.listen,
             operator: file.operator,
+            operator_names: file.operator_names.into_iter().map(|host| host.0).collect(),
             names: file.names.into_iter().map(|name| name.0).collect(),
             registration: file.registration,
             guests: file.guests,
@@ -244,6 +264,10 @@ registration = "{registration}"
 
 # Health and metrics (/healthz, /readyz, /metrics) in plain HTTP without a login, for the operator alone. Off by default.
 # operator = "127.0.0.1:9443"
+
+# Host names by which a browser or Prometheus may ask there. Its address and localhost always may; all others are refused,
+# so that no page on the web can reach it through your browser.
+# operator_names = ["relay.lan"]
 
 # The database. Back it up with: hostchat-relay backup --dir DIR --to FILE
 # database = "relay.db"
@@ -305,6 +329,8 @@ mod tests {
             "listn = 1",
             "[limits]\nsend = 1",
             "names = [\"UPPER:1\"]",
+            "operator_names = [\"UPPER\"]",
+            "operator_names = [\"relay.lan:9443\"]",
             "store = \"nats\"",
             "store = \"nats\"\n[nats]\nserver = \"nats://h:1\"",
         ] {

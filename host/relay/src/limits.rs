@@ -75,11 +75,17 @@ pub const WEB_SESSIONS: usize = 16;
 pub const WEB_IDLE_MS: u64 = 30 * 60_000;
 /// Milliseconds after which a session ends in any case: a working day.
 pub const WEB_LIFE_MS: u64 = 12 * 3_600_000;
-/// Attempts to log in on the admin page per IP address (/64 for IPv6): typing errors, not guessing.
+/// Attempts to log in on the admin page per IP address (/64 for IPv6) that are answered at once: typing errors, not guessing.
+/// Those beyond take turns, all addresses together, and each turn takes [`WEB_TURN_MS`].
 pub const WEB_ATTEMPTS: Rate = Rate {
     burst: 5,
     per_minute: 2,
 };
+/// Milliseconds of one attempt to log in that waits its turn: 86,400 guesses a day at most, each of 12 bytes or more, and
+/// whoever knows the password waits about a second.
+pub const WEB_TURN_MS: u64 = 1_000;
+/// Attempts that wait for their turn: the last of them is still answered within [`OPERATOR_MS`].
+pub const WEB_TURNS: usize = 4;
 /// Milliseconds between two samples for the charts.
 pub const HISTORY_MS: u64 = 60_000;
 /// Samples kept: a day and a little, 50 KiB.

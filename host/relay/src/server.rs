@@ -42,6 +42,8 @@ pub(crate) struct Relay {
     /// The other nodes on the same store, where there may be any.
     pub(crate) peers: Option<Arc<Peers>>,
     pub(crate) names: Vec<RelayName>,
+    /// Host names of the operator's listener.
+    pub(crate) operator_names: Vec<String>,
     pub(crate) registration: Registration,
     pub(crate) guests: bool,
     pub(crate) audit: Audit,
@@ -154,6 +156,7 @@ impl Server {
             hub,
             peers,
             names,
+            operator_names: config.operator_names,
             registration: config.registration,
             guests: config.guests,
             audit: config.audit,

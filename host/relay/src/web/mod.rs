@@ -3,7 +3,7 @@
 //! ```text
 //!  request ── path under /admin ── a password is set? ── session by cookie? ── GET: page
 //!                                                               │             POST: csrf field, then the change
-//!                                                               └ no: the form to log in (limited per address)
+//!                                                               └ no: the form to log in (guesses take turns)
 //! ```
 //!
 //! It does what the administration socket does, by the same calls, and like it shows no content and no key.
@@ -150,13 +150,17 @@ pub(crate) async fn answer(
 
 async fn log_in(relay: &Arc<Relay>, peer: SocketAddr, hash: Hash, form: &Fields) -> Response {
     let sessions = &relay.web.sessions;
-    let now = relay.clock.uptime_ms();
-    if let Err(ms) = sessions.attempts.take(request::network(peer), now) {
-        let wrong = "Too many attempts. Wait a little.";
-        let mut response = Response::page("429 Too Many Requests", pages::login(Some(wrong)));
-        response.headers = format!("Retry-After: {}\r\n", ms.div_ceil(1000));
-        return response;
-    }
+    let network = request::network(peer);
+    let admitted = match sessions.admit(network, &*relay.clock).await {
+        Ok(admitted) => admitted,
+        Err(ms) => {
+            let wrong = "Too many are trying to log in. Try again in a few seconds.";
+            let page = pages::login(Some(wrong));
+            let mut response = Response::page("429 Too Many Requests", page);
+            response.headers = format!("Retry-After: {}\r\n", ms.div_ceil(1000));
+            return response;
+        }
+    };
     let id = hash.id();
     let typed = Zeroizing::new(form.field("password").as_bytes().to_vec());
     let Ok(one) = Arc::clone(&sessions.hashing).acquire_owned().await else {
@@ -174,7 +178,8 @@ async fn log_in(relay: &Arc<Relay>, peer: SocketAddr, hash: Hash, form: &Fields)
         return Response::page("403 Forbidden", pages::login(Some(wrong)));
     }
     tracing::info!(peer = %peer.ip(), "logged in on the admin page");
-    match sessions.begin(id, now) {
+    sessions.was_right(network, admitted);
+    match sessions.begin(id, relay.clock.uptime_ms()) {
         Ok(token) => Response::redirect("/admin").with_cookie(&token, ""),
         Err(_) => Response::new("500 Internal Server Error", TEXT, "no random numbers\n"),
     }
