@@ -205,6 +205,9 @@ impl Config {
             let why = "store = \"nats\" needs a section [nats] with servers";
             return Err(wrong(why.to_owned()));
         }
+        if let Some(nats) = &file.nats {
+            nats.require_tls().map_err(wrong)?;
+        }
         let nats = file.nats.map(|nats| Servers {
             credentials: nats.credentials.map(|path| folder.join(path)),
             ca: nats.ca.map(|path| folder.join(path)),
@@ -279,6 +282,7 @@ registration = "{registration}"
 # servers = ["nats://10.0.0.1:4222", "nats://10.0.0.2:4222", "nats://10.0.0.3:4222"]
 # replicas = 3
 # credentials = "nats.creds"
+# For TLS begin all servers with tls://. `ca` names their authority if it is not one of the system's, and requires TLS too.
 # ca = "nats-ca.pem"
 
 # A log of who wrote to whom, when and how much (never what), kept for this many days; 0, the default, keeps none and
@@ -333,6 +337,12 @@ mod tests {
             "operator_names = [\"relay.lan:9443\"]",
             "store = \"nats\"",
             "store = \"nats\"\n[nats]\nserver = \"nats://h:1\"",
+            "[nats]\nservers = []",
+            "[nats]\nservers = [\"h:1\"]",
+            "[nats]\nservers = [\"ws://h:1\"]",
+            "[nats]\nservers = [\"nats://h:1\", \"h:2\"]",
+            "[nats]\nservers = [\"nats://h:1\", \"tls://h:2\"]",
+            "[nats]\nca = \"ca.pem\"\nservers = [\"tls://h:1\", \"nats://h:2\"]",
         ] {
             std::fs::write(
                 folder.path().join(FILE),

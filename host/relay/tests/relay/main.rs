@@ -30,6 +30,7 @@ mod mailbox;
 mod memory;
 mod migrate;
 mod nats;
+mod nats_tls;
 mod network;
 mod operator;
 mod page;
