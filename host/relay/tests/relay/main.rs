@@ -23,6 +23,7 @@ mod generations;
 mod golden;
 mod harness;
 mod hostile;
+mod init;
 mod injection;
 mod limits;
 mod login;
