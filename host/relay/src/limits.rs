@@ -60,6 +60,9 @@ pub const ADMIN_ANSWER: usize = 256 * 1024;
 /// Most accounts or log entries in one answer: at 300 bytes each they stay far below [`ADMIN_ANSWER`], and counting
 /// that many full mailboxes keeps a reader busy for less than a second.
 pub const ADMIN_PAGE: usize = 100;
+/// Longest time, in milliseconds, in which all accounts are looked at for a table in another order than that of the names:
+/// most of [`OPERATOR_MS`], enough for tens of thousands.
+pub const ADMIN_SCAN_MS: u64 = 3_000;
 /// Most senders that one account blocks, more than a person does by hand. On NATS the list is one header: whole addresses
 /// of 135 bytes make 35 KB of it, and servers take 64.
 pub const BLOCKED: usize = 256;
@@ -312,7 +315,8 @@ impl Limits {
     }
 }
 
-fn mib(mib: u32) -> u64 {
+/// Mebibytes as bytes.
+pub(crate) fn mib(mib: u32) -> u64 {
     u64::from(mib) * 1024 * 1024
 }
 

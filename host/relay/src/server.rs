@@ -53,6 +53,7 @@ pub(crate) struct Relay {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) history: History,
     pub(crate) web: Web,
+    pub(crate) tls: Arc<tls::Identity>,
     /// Uptime of the clock at the start.
     pub(crate) started_ms: u64,
     /// Set when the end begins.
@@ -60,6 +61,12 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
+    /// What clients give to `--relay`, with the certificate that is shown now: `host:port#fingerprint`.
+    pub(crate) fn address(&self) -> String {
+        let name = self.names.first().map_or("", RelayName::as_str);
+        format!("{name}#{}", self.tls.fingerprint())
+    }
+
     /// What a client is told when the store fails.
     pub(crate) fn refusal(&self, error: &StoreError) -> Refusal {
         match error {
@@ -103,9 +110,7 @@ pub struct Server {
     listener: TcpListener,
     operator: Option<TcpListener>,
     admin: Option<UnixListener>,
-    tls: Arc<tls::Identity>,
     acceptor: TlsAcceptor,
-    fingerprint: String,
     reload: Reload,
 }
 
@@ -168,6 +173,7 @@ impl Server {
             history: History::default(),
             web: Web::new(config.password),
             draining: AtomicBool::new(false),
+            tls: Arc::clone(&tls),
         };
         Ok(Self {
             relay: Arc::new(relay),
@@ -175,8 +181,6 @@ impl Server {
             operator,
             admin,
             acceptor: TlsAcceptor::from(tls.config()),
-            fingerprint: tls.fingerprint(),
-            tls,
             reload: Reload::default(),
         })
     }
@@ -196,8 +200,7 @@ impl Server {
     /// What clients give to `--relay`: `host:port#fingerprint`.
     #[must_use]
     pub fn address(&self) -> String {
-        let name = self.relay.names.first().map_or("", RelayName::as_str);
-        format!("{name}#{}", self.fingerprint)
+        self.relay.address()
     }
 
     /// Serves until `shutdown` completes, then ends in order: no new connections, everybody told, queued writes done,
@@ -215,7 +218,11 @@ impl Server {
         }
         helpers.spawn(tell_peers(Arc::clone(&self.relay)));
         let clock = Arc::clone(&self.relay.clock);
-        helpers.spawn(watch(Arc::clone(&self.tls), clock, self.reload.clone()));
+        helpers.spawn(watch(
+            Arc::clone(&self.relay.tls),
+            clock,
+            self.reload.clone(),
+        ));
         tokio::select! {
             () = shutdown => {}
             () = accept(&self, &mut tasks) => {}
