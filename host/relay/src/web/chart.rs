@@ -101,7 +101,7 @@ fn frame(caption: &Markup, title: &str, scale: [&str; 3], bars: &Markup) -> Mark
             figcaption { (caption) }
             div.scale { @for text in scale { span { (text) } } }
             svg xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 {WIDTH} {HEIGHT}"))
-                preserveAspectRatio="none" role="img" aria-label=(title) { (bars) }
+                preserveAspectRatio="none" shape-rendering="crispEdges" role="img" aria-label=(title) { (bars) }
             div.hours { @for hours in [24, 18, 12, 6] { span { (hours) " h ago" } } span { "now" } }
         }
     }

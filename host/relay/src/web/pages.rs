@@ -141,7 +141,7 @@ pub(crate) fn overview(status: &Status, limits: &Limits, samples: &[Sample]) -> 
         table.facts {
             (table::usage("Connections", status.connections, limits.connections as u64, show::count))
             @if let Some(bytes) = status.database_bytes {
-                (table::usage("Database with its log", bytes, mib(limits.database_mib), show::size))
+                (table::usage("Database with its write-ahead log", bytes, mib(limits.database_mib), show::size))
             }
             (table::usage("Files", status.file_bytes, mib(limits.blobs_mib), show::size))
             (table::usage("Invitations", status.invitations, INVITATIONS as u64, show::count))
@@ -172,7 +172,7 @@ pub(crate) fn log(typed: &Typed<'_>, entries: &[LogEntry], more: bool, days: u16
         }
         @if entries.is_empty() { p { "No entries." } }
         @else {
-            table.cards {
+            table.cards.dense {
                 thead { tr { th { "Time" } th { "From" } th { "To" } th { "Kind" } th.number { "Size" } } }
                 tbody {
                     @for entry in entries {
@@ -220,7 +220,7 @@ pub(crate) fn invitations(
         }
         @if invitations.is_empty() { p { "No invitation can be used." } }
         @else {
-            table.cards {
+            table.cards.sorted {
                 thead { tr {
                     th.plain { "Id" }
                     (head("made", "Made", "")) (head("ends", "Ends", "")) (head("uses", "Uses left", "number")) (head("note", "Note", ""))

@@ -59,7 +59,7 @@ pub(crate) fn sorted(scan: &Scan, sort: Sort<'_>) -> Markup {
 fn user_table(users: &[User], sort: Sort<'_>) -> Markup {
     let head = |key, name, class| sort.head(PATH, key, name, class);
     html! {
-        table.cards {
+        table.cards.sorted.dense {
             thead { tr {
                 (head("name", "Name", "")) (head("state", "State", "")) (head("online", "Online", ""))
                 (head("seen", "Last seen", "")) (head("registered", "Registered", ""))
