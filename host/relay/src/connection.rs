@@ -28,6 +28,7 @@ use crate::hub::{Network, Seat};
 use crate::inbox::{Next, Outbox};
 use crate::limits::{HANDSHAKE_MS, IN_FLIGHT, TLS_BUFFER};
 use crate::login::{self, Binding, Member, refused};
+use crate::notices::{self, What};
 use crate::operator;
 use crate::server::Relay;
 use crate::socket::{self, Broken, Encoded, Incoming, Socket};
@@ -166,7 +167,11 @@ async fn log_in(
         }
         Err(refusal) => {
             relay.metrics.refused(refusal.reason);
-            tracing::info!(reason = ?refusal.reason, account = login.account.signed_text(), "login refused");
+            let (reason, now) = (refusal.reason, relay.clock.uptime_ms());
+            if let Some(unlogged) = relay.notices.take(What::Login, reason, now) {
+                let account = login.account.signed_text();
+                tracing::info!(?reason, account, unlogged, "login refused");
+            }
             Answered::Refused(id, *refusal)
         }
     };
@@ -357,7 +362,13 @@ impl Connection {
         if let Answered::Refused(_, refusal) = &answered {
             self.relay.metrics.refused(refusal.reason);
             let account = &self.member.address;
-            tracing::debug!(%account, reason = ?refusal.reason, "refused");
+            let (reason, now) = (refusal.reason, self.relay.clock.uptime_ms());
+            tracing::debug!(%account, ?reason, "refused");
+            if notices::is_limit(reason)
+                && let Some(unlogged) = self.relay.notices.take(What::Call, reason, now)
+            {
+                tracing::info!(%account, ?reason, unlogged, "limit reached");
+            }
         }
         self.socket.feed(answered.encode()?).await
     }

@@ -43,6 +43,7 @@ mod invitation;
 mod logging;
 mod login;
 mod memory;
+mod notices;
 mod operator;
 mod rates;
 mod seats;

@@ -89,6 +89,11 @@ pub const WEB_ATTEMPTS: Rate = Rate {
 pub const WEB_TURN_MS: u64 = 1_000;
 /// Attempts that wait for their turn: the last of them is still answered within [`OPERATOR_MS`].
 pub const WEB_TURNS: usize = 4;
+/// Lines of the log for each kind of refusal: an operator sees it begin, and then every ten seconds that it goes on.
+pub const NOTICES: Rate = Rate {
+    burst: 5,
+    per_minute: 6,
+};
 /// Milliseconds between two samples for the charts.
 pub const HISTORY_MS: u64 = 60_000;
 /// Samples kept: a day and a little, 50 KiB.

@@ -24,6 +24,7 @@ use crate::limits::{
 };
 use crate::memory;
 use crate::metrics::Metrics;
+use crate::notices::{Notices, What};
 use crate::operator;
 use crate::rates::Rates;
 use crate::store::nats::{self, Nats, Peers};
@@ -51,6 +52,7 @@ pub(crate) struct Relay {
     pub(crate) rates: Arc<Rates>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) notices: Notices,
     pub(crate) history: History,
     pub(crate) web: Web,
     pub(crate) tls: Arc<tls::Identity>,
@@ -170,6 +172,7 @@ impl Server {
             started_ms: config.clock.uptime_ms(),
             clock: config.clock,
             metrics,
+            notices: Notices::default(),
             history: History::default(),
             web: Web::new(config.password),
             draining: AtomicBool::new(false),
@@ -348,8 +351,7 @@ fn admit(server: &Server, tasks: &mut JoinSet<()>, stream: TcpStream, peer: Sock
     let network = Network::from(peer.ip());
     let now = relay.clock.uptime_ms();
     if relay.rates.connects.take(network, now).is_err() {
-        relay.metrics.turned_away.add(1);
-        tracing::debug!(%peer, "too many new connections");
+        turn_away(relay, peer, Reason::RateLimited);
         return;
     }
     let limits = &relay.limits;
@@ -357,8 +359,7 @@ fn admit(server: &Server, tasks: &mut JoinSet<()>, stream: TcpStream, peer: Sock
         .hub
         .enter(network, limits.connections, limits.connections_per_address);
     let Some(seat) = seat else {
-        relay.metrics.turned_away.add(1);
-        tracing::debug!(%peer, "too many connections");
+        turn_away(relay, peer, Reason::TooManyConnections);
         return;
     };
     relay.metrics.accepted.add(1);
@@ -366,6 +367,20 @@ fn admit(server: &Server, tasks: &mut JoinSet<()>, stream: TcpStream, peer: Sock
     let _ = stream.set_nodelay(true);
     let (relay, acceptor) = (Arc::clone(relay), server.acceptor.clone());
     tasks.spawn(connection::serve(relay, acceptor, stream, network, seat));
+}
+
+/// Counts a connection that is dropped, and says so. Whose it was stands in the log only where it is asked for.
+fn turn_away(relay: &Relay, peer: SocketAddr, reason: Reason) {
+    relay.metrics.turned_away.add(1);
+    tracing::debug!(%peer, ?reason, "a connection is turned away");
+    let now = relay.clock.uptime_ms();
+    if let Some(unlogged) = relay.notices.take(What::Connection, reason, now) {
+        tracing::info!(
+            ?reason,
+            unlogged,
+            "limit reached: a connection is turned away"
+        );
+    }
 }
 
 /// Deletes what has expired, in small steps.
@@ -426,7 +441,7 @@ async fn watch(tls: Arc<tls::Identity>, clock: Arc<dyn Clock>, reload: Reload) {
 }
 
 /// Takes no more connections than fit into the memory that the relay may have.
-fn fit_into_memory(limits: &mut Limits, storage: Storage) -> Result<(), Error> {
+pub(crate) fn fit_into_memory(limits: &mut Limits, storage: Storage) -> Result<(), Error> {
     if let Some(given) = memory::given_mib().filter(|given| *given < limits.memory_mib) {
         tracing::warn!(
             given,
@@ -454,7 +469,7 @@ fn fit_into_memory(limits: &mut Limits, storage: Storage) -> Result<(), Error> {
     Ok(())
 }
 
-fn name_of(bound: SocketAddr) -> Result<RelayName, Error> {
+pub(crate) fn name_of(bound: SocketAddr) -> Result<RelayName, Error> {
     let wrong = || {
         Error::Argument(format!(
             "the relay listens on {bound}, which nobody can dial: set `names` in relay.toml"

@@ -168,7 +168,7 @@ pub(super) fn is_own(listen: SocketAddr) -> bool {
 }
 
 /// What the operator should know about these two together.
-fn notes(listen: SocketAddr, name: Option<&RelayName>) -> Vec<String> {
+pub(super) fn notes(listen: SocketAddr, name: Option<&RelayName>) -> Vec<String> {
     let mut notes = Vec::new();
     let dials_own = name.is_none_or(|name| is_own(usual_listen(name)));
     match (is_own(listen), dials_own, name) {

@@ -8,6 +8,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::configuration::is_open_to_others;
 use super::init::{is_own, usual_listen};
 use super::{Folder, LogFormat, lock};
 use crate::config::Config;
@@ -57,6 +58,10 @@ impl Run {
         let _lock = lock(&self.folder.dir)?;
         if config.danger_synchronous_off {
             tracing::warn!("danger_synchronous_off: acknowledged messages may be lost");
+        }
+        if is_open_to_others(&config.key) {
+            let path = config.key.display();
+            tracing::warn!(%path, "others can read the key of the certificate: chmod 600");
         }
         raise_descriptor_limit(config.limits.connections);
         tokio::runtime::Builder::new_multi_thread()

@@ -459,7 +459,7 @@ fn message_from(row: &Row<'_>) -> rusqlite::Result<Arc<Message>> {
     }))
 }
 
-pub(super) fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

@@ -378,7 +378,14 @@ fn refusal(frame: &Frame<'_>, place: Place, refused: Refused) -> Response {
     };
     let text = match refused {
         Refused::BadRequest => "This cannot be asked: look at what was typed.".to_owned(),
-        other => format!("{}. {}", other.text(), other.hint()),
+        other => format!("{}. {}.", sentence(other.text()), sentence(other.hint())),
     };
     Response::page(status, pages::page(frame, place, &pages::note(&text)))
+}
+
+/// As a sentence begins.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
 }

@@ -252,7 +252,7 @@ pub(crate) fn invitations(
 pub(crate) fn limits(limits: &Limits) -> Markup {
     html! {
         p { "They stand in [limits] of relay.toml and are read at the start." }
-        table.facts {
+        table.facts.limits {
             @for (name, value) in show::limits(limits) {
                 tr { th scope="row" { (name) } td { (value) } }
             }

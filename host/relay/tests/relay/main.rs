@@ -16,6 +16,7 @@ mod blocks;
 mod browser;
 mod client;
 mod cluster;
+mod configuration;
 mod desk;
 mod durability;
 mod failover;
