@@ -353,6 +353,7 @@ fn relay(lines: &mut BTreeMap<String, String>) {
             Reason::Blocked => Reason::Blocked,
             Reason::QuotaFull => Reason::QuotaFull,
             Reason::UnknownBlob => Reason::UnknownBlob,
+            Reason::Suspended => Reason::Suspended,
         });
     }
 }

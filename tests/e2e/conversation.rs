@@ -269,7 +269,7 @@ fn without_history_nothing_of_a_text_stays() {
 }
 
 /// How many rows a table of somebody's vault has.
-fn rows(home: &hostchat_tests::Home, table: &str) -> i64 {
+fn rows(home: &Home, table: &str) -> i64 {
     let vault = rusqlite::Connection::open(home.folder.join("vault.db")).expect("the vault");
     let count = format!("SELECT count(*) FROM {table}");
     vault

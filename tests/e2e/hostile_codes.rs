@@ -76,8 +76,11 @@ impl Scene {
                     found.won = true;
                     break;
                 }
-                Err(TokenError::WrongCode { .. } | TokenError::NoCode) => {}
-                Err(other) => panic!("{other:?}"),
+                Err(refusal) => {
+                    let wrong =
+                        matches!(refusal, TokenError::WrongCode { .. } | TokenError::NoCode);
+                    assert!(wrong, "{refusal:?}");
+                }
             }
         }
         // Against the end that types it: its answer tells the relay.

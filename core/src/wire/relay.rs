@@ -428,4 +428,6 @@ pub enum Reason {
     QuotaFull,
     /// No such blob for this account or reader, or this part of it is not there yet.
     UnknownBlob,
+    /// The relay's operator has suspended the account.
+    Suspended,
 }

@@ -344,6 +344,7 @@ pub(crate) fn reason_text(reason: Reason) -> &'static str {
         Reason::Blocked => "the receiver takes nothing from you",
         Reason::QuotaFull => "it keeps no more of this for one account",
         Reason::UnknownBlob => "no such file, or not all of it is there",
+        Reason::Suspended => "its operator has suspended your account",
     }
 }
 
@@ -388,6 +389,10 @@ fn refusal_hint(refusal: Refusal) -> String {
         }
         Reason::QuotaFull => {
             "`hostchat contacts blocked` lists whom you block; `hostchat contacts unblock NAME` makes room".into()
+        }
+        Reason::Suspended => {
+            "ask the relay's operator; your keys and contacts stay here, and what others send you waits at the relay"
+                .into()
         }
         Reason::NoPrekeys => "begin with a code: `hostchat send NAME TEXT --code print`".into(),
         Reason::LoginFailed => {

@@ -9,6 +9,9 @@ use crate::limits::{MAX_BUCKETS, NODE_SPENT, Rate};
 /// Of a burst, what is spent before other nodes are told: so they know of all but that much, and not of everybody.
 const TOLD: u32 = 16;
 
+/// Of [`MAX_BUCKETS`], how many are kept when a new key finds no room.
+const KEPT: usize = MAX_BUCKETS - MAX_BUCKETS / 8;
+
 /// Counts events per key against one [`Rate`].
 pub(crate) struct Buckets<K> {
     rate: Rate,
@@ -97,17 +100,33 @@ impl<K: Eq + Hash> Buckets<K> {
 /// The bucket of a key, full if there was none.
 fn bucket<K: Eq + Hash>(buckets: &mut HashMap<K, Bucket>, key: K, now: u64) -> &mut Bucket {
     if buckets.len() >= MAX_BUCKETS && !buckets.contains_key(&key) {
-        buckets.retain(|_, bucket| bucket.full_at > now);
-        // Still full: somebody uses tens of thousands of addresses. Memory stays bounded; the other limits hold.
-        if buckets.len() >= MAX_BUCKETS {
-            buckets.clear();
-        }
+        evict(buckets, now);
     }
     let full = Bucket {
         full_at: now,
         spent: 0,
     };
     buckets.entry(key).or_insert(full)
+}
+
+/// Drops every bucket that is full again, which says nothing; then those that are the nearest to it, until an eighth of the
+/// room is free. So whoever has taken much stays known, however many others come, and the work is that of a few entries
+/// for each new key.
+fn evict<K: Eq + Hash>(buckets: &mut HashMap<K, Bucket>, now: u64) {
+    buckets.retain(|_, bucket| bucket.full_at > now);
+    let Some(more) = buckets.len().checked_sub(KEPT + 1) else {
+        return;
+    };
+    let mut times: Vec<u64> = buckets.values().map(|bucket| bucket.full_at).collect();
+    let (earlier, last, _) = times.select_nth_unstable(more);
+    let last = *last;
+    // Of those that are equal, no more than needed.
+    let mut equal = more + 1 - earlier.iter().filter(|time| **time < last).count();
+    buckets.retain(|_, bucket| {
+        let drop_equal = bucket.full_at == last && equal > 0;
+        equal -= usize::from(drop_equal);
+        bucket.full_at >= last && !drop_equal
+    });
 }
 
 #[cfg(test)]
@@ -171,7 +190,37 @@ mod tests {
         let buckets = Buckets::new(rate);
         for key in 0..MAX_BUCKETS * 2 + 10 {
             assert_eq!(buckets.take(key, 0), Ok(()));
+            let kept = crate::lock(&buckets.buckets).len();
+            assert!(kept <= MAX_BUCKETS && kept > (key / 2).min(KEPT), "{kept}");
         }
-        assert!(crate::lock(&buckets.buckets).len() <= MAX_BUCKETS);
+    }
+
+    #[test]
+    fn full_buckets_go_first_then_those_that_are_nearest_to_it() {
+        let rate = Rate {
+            burst: 3,
+            per_minute: 60,
+        };
+        let buckets = Buckets::new(rate);
+        // Two that are at their limit, one of them since a while; many that are full again.
+        let (spent, waiting) = (usize::MAX, usize::MAX - 1);
+        for _ in 0..3 {
+            buckets.take(waiting, 0).unwrap();
+        }
+        for key in 0..MAX_BUCKETS / 2 {
+            buckets.take(key, 0).unwrap();
+        }
+        for _ in 0..3 {
+            buckets.take(spent, 1_000).unwrap();
+        }
+        let of = |key: usize| crate::lock(&buckets.buckets).contains_key(&key);
+        for key in MAX_BUCKETS..MAX_BUCKETS * 4 {
+            buckets.take(key, 1_000).unwrap();
+            assert!(of(spent) && of(waiting), "{key}");
+        }
+        assert!(!of(0), "it was full");
+        assert_eq!(buckets.take(spent, 1_000), Err(1_000));
+        assert_eq!(buckets.take(waiting, 1_000), Ok(()), "one came back");
+        assert_eq!(buckets.take(waiting, 1_000), Err(1_000));
     }
 }

@@ -214,7 +214,7 @@ pub(crate) async fn start(
             let account = user(member)?;
             tracing::info!(name = %account.name, "account deleted by its owner");
             let pending = store.delete_account(account.id).await;
-            relay.hub.close_account(account.id);
+            relay.hub.close_account(account.id, Reason::UnknownName);
             later(relay, id, pending, |id, ()| Answered::Done(id))
         }
         call @ (Call::PutBlob { .. }

@@ -75,6 +75,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where health and metrics are served to the operator; nowhere by default.
     pub operator: Option<SocketAddr>,
+    /// The names by which the operator's browser and programs may call that listener, besides its address and localhost.
+    pub operator_names: Vec<String>,
     /// The names under which clients dial it; empty for the address that it listens on.
     pub names: Vec<RelayName>,
     /// Who may register.
@@ -111,6 +113,8 @@ struct File {
     listen: SocketAddr,
     operator: Option<SocketAddr>,
     #[serde(default)]
+    operator_names: Vec<Host>,
+    #[serde(default)]
     names: Vec<Name>,
     #[serde(default)]
     registration: Registration,
@@ -134,6 +138,21 @@ struct File {
 }
 
 struct Name(RelayName);
+
+struct Host(String);
+
+impl<'de> Deserialize<'de> for Host {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // A host is what a relay's name has before its port.
+        match RelayName::parse(&format!("{text}:1")) {
+            Ok(_) => Ok(Self(text)),
+            Err(_) => Err(serde::de::Error::custom(format!(
+                "{text:?} is not a host name in lower case, without a port"
+            ))),
+        }
+    }
+}
 
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -186,6 +205,9 @@ impl Config {
             let why = "store = \"nats\" needs a section [nats] with servers";
             return Err(wrong(why.to_owned()));
         }
+        if let Some(nats) = &file.nats {
+            nats.require_tls().map_err(wrong)?;
+        }
         let nats = file.nats.map(|nats| Servers {
             credentials: nats.credentials.map(|path| folder.join(path)),
             ca: nats.ca.map(|path| folder.join(path)),
@@ -194,6 +216,7 @@ impl Config {
         Ok(Self {
             listen: file.listen,
             operator: file.operator,
+            operator_names: file.operator_names.into_iter().map(|host| host.0).collect(),
             names: file.names.into_iter().map(|name| name.0).collect(),
             registration: file.registration,
             guests: file.guests,
@@ -245,6 +268,10 @@ registration = "{registration}"
 # Health and metrics (/healthz, /readyz, /metrics) in plain HTTP without a login, for the operator alone. Off by default.
 # operator = "127.0.0.1:9443"
 
+# Host names by which a browser or Prometheus may ask there. Its address and localhost always may; all others are refused,
+# so that no page on the web can reach it through your browser.
+# operator_names = ["relay.lan"]
+
 # The database. Back it up with: hostchat-relay backup --dir DIR --to FILE
 # database = "relay.db"
 
@@ -255,6 +282,7 @@ registration = "{registration}"
 # servers = ["nats://10.0.0.1:4222", "nats://10.0.0.2:4222", "nats://10.0.0.3:4222"]
 # replicas = 3
 # credentials = "nats.creds"
+# For TLS begin all servers with tls://. `ca` names their authority if it is not one of the system's, and requires TLS too.
 # ca = "nats-ca.pem"
 
 # A log of who wrote to whom, when and how much (never what), kept for this many days; 0, the default, keeps none and
@@ -305,8 +333,16 @@ mod tests {
             "listn = 1",
             "[limits]\nsend = 1",
             "names = [\"UPPER:1\"]",
+            "operator_names = [\"UPPER\"]",
+            "operator_names = [\"relay.lan:9443\"]",
             "store = \"nats\"",
             "store = \"nats\"\n[nats]\nserver = \"nats://h:1\"",
+            "[nats]\nservers = []",
+            "[nats]\nservers = [\"h:1\"]",
+            "[nats]\nservers = [\"ws://h:1\"]",
+            "[nats]\nservers = [\"nats://h:1\", \"h:2\"]",
+            "[nats]\nservers = [\"nats://h:1\", \"tls://h:2\"]",
+            "[nats]\nca = \"ca.pem\"\nservers = [\"tls://h:1\", \"nats://h:2\"]",
         ] {
             std::fs::write(
                 folder.path().join(FILE),

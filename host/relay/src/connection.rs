@@ -28,6 +28,7 @@ use crate::hub::{Network, Seat};
 use crate::inbox::{Next, Outbox};
 use crate::limits::{HANDSHAKE_MS, IN_FLIGHT, TLS_BUFFER};
 use crate::login::{self, Binding, Member, refused};
+use crate::notices::{self, What};
 use crate::operator;
 use crate::server::Relay;
 use crate::socket::{self, Broken, Encoded, Incoming, Socket};
@@ -166,7 +167,11 @@ async fn log_in(
         }
         Err(refusal) => {
             relay.metrics.refused(refusal.reason);
-            tracing::info!(reason = ?refusal.reason, account = login.account.signed_text(), "login refused");
+            let (reason, now) = (refusal.reason, relay.clock.uptime_ms());
+            if let Some(unlogged) = relay.notices.take(What::Login, reason, now) {
+                let account = login.account.signed_text();
+                tracing::info!(?reason, account, unlogged, "login refused");
+            }
             Answered::Refused(id, *refusal)
         }
     };
@@ -310,9 +315,7 @@ impl Connection {
             Step::Now(answered) => self.answer(answered).await?,
             Step::Receive(inbox) => {
                 self.answer(Answered::Done(id)).await?;
-                if self.outbox.is_none() {
-                    self.outbox = Some(Outbox::new(inbox));
-                }
+                self.outbox = Some(Outbox::new(inbox));
                 self.deliver().await?;
             }
         }
@@ -333,6 +336,11 @@ impl Connection {
             }
         }
         let (relay, seat, member) = (&self.relay, &self.seat, &self.member);
+        if matches!(call, Call::Receive) && self.outbox.is_some() {
+            // This connection has its deliveries already, and may not take them back from a newer one (SPEC 12.3).
+            let again = calls::charge(relay, member).map(|()| Step::Now(Answered::Done(id)));
+            return Some((id, Box::pin(ready(again))));
+        }
         let starting: Starting<'c> = match call {
             Call::Send {
                 to,
@@ -354,7 +362,13 @@ impl Connection {
         if let Answered::Refused(_, refusal) = &answered {
             self.relay.metrics.refused(refusal.reason);
             let account = &self.member.address;
-            tracing::debug!(%account, reason = ?refusal.reason, "refused");
+            let (reason, now) = (refusal.reason, self.relay.clock.uptime_ms());
+            tracing::debug!(%account, ?reason, "refused");
+            if notices::is_limit(reason)
+                && let Some(unlogged) = self.relay.notices.take(What::Call, reason, now)
+            {
+                tracing::info!(%account, ?reason, unlogged, "limit reached");
+            }
         }
         self.socket.feed(answered.encode()?).await
     }

@@ -189,13 +189,13 @@ impl Hub {
         connections.per_account.get(&id).copied().unwrap_or(0)
     }
 
-    /// Closes every connection of a deleted account, each once what it asked is answered.
-    pub(crate) fn close_account(&self, id: AccountId) {
+    /// Closes every connection of an account that was deleted or suspended, each once what it asked is answered.
+    pub(crate) fn close_account(&self, id: AccountId, reason: Reason) {
         let connections = crate::lock(&self.connections);
         for number in connections.of(id) {
             if let Some(connection) = connections.all.get(&number) {
                 connection.closing.give(Refusal {
-                    reason: Reason::UnknownName,
+                    reason,
                     retry_after_ms: 0,
                 });
             }
@@ -263,7 +263,11 @@ impl Outlet for Hub {
     }
 
     fn deleted(&self, account: AccountId) {
-        self.close_account(account);
+        self.close_account(account, Reason::UnknownName);
+    }
+
+    fn suspended(&self, account: AccountId) {
+        self.close_account(account, Reason::Suspended);
     }
 
     fn taken_over(&self, account: AccountId) {

@@ -43,6 +43,7 @@ mod invitation;
 mod logging;
 mod login;
 mod memory;
+mod notices;
 mod operator;
 mod rates;
 mod seats;
@@ -53,6 +54,7 @@ mod web;
 pub use config::{Audit, Config, Registration, Storage};
 pub use error::Error;
 pub use limits::{Limits, Rate};
+pub use memory::harden;
 pub use server::{Server, run};
 
 /// Locks `mutex`; a panic elsewhere does not stop the relay, since no lock here is held across a change in steps.

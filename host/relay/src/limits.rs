@@ -60,6 +60,9 @@ pub const ADMIN_ANSWER: usize = 256 * 1024;
 /// Most accounts or log entries in one answer: at 300 bytes each they stay far below [`ADMIN_ANSWER`], and counting
 /// that many full mailboxes keeps a reader busy for less than a second.
 pub const ADMIN_PAGE: usize = 100;
+/// Longest time, in milliseconds, in which all accounts are looked at for a table in another order than that of the names:
+/// most of [`OPERATOR_MS`], enough for tens of thousands.
+pub const ADMIN_SCAN_MS: u64 = 3_000;
 /// Most senders that one account blocks, more than a person does by hand. On NATS the list is one header: whole addresses
 /// of 135 bytes make 35 KB of it, and servers take 64.
 pub const BLOCKED: usize = 256;
@@ -75,10 +78,21 @@ pub const WEB_SESSIONS: usize = 16;
 pub const WEB_IDLE_MS: u64 = 30 * 60_000;
 /// Milliseconds after which a session ends in any case: a working day.
 pub const WEB_LIFE_MS: u64 = 12 * 3_600_000;
-/// Attempts to log in on the admin page per IP address (/64 for IPv6): typing errors, not guessing.
+/// Attempts to log in on the admin page per IP address (/64 for IPv6) that are answered at once: typing errors, not guessing.
+/// Those beyond take turns, all addresses together, and each turn takes [`WEB_TURN_MS`].
 pub const WEB_ATTEMPTS: Rate = Rate {
     burst: 5,
     per_minute: 2,
+};
+/// Milliseconds of one attempt to log in that waits its turn: 86,400 guesses a day at most, each of 12 bytes or more, and
+/// whoever knows the password waits about a second.
+pub const WEB_TURN_MS: u64 = 1_000;
+/// Attempts that wait for their turn: the last of them is still answered within [`OPERATOR_MS`].
+pub const WEB_TURNS: usize = 4;
+/// Lines of the log for each kind of refusal: an operator sees it begin, and then every ten seconds that it goes on.
+pub const NOTICES: Rate = Rate {
+    burst: 5,
+    per_minute: 6,
 };
 /// Milliseconds between two samples for the charts.
 pub const HISTORY_MS: u64 = 60_000;
@@ -306,7 +320,8 @@ impl Limits {
     }
 }
 
-fn mib(mib: u32) -> u64 {
+/// Mebibytes as bytes.
+pub(crate) fn mib(mib: u32) -> u64 {
     u64::from(mib) * 1024 * 1024
 }
 

@@ -14,7 +14,10 @@ use crate::config::Registration;
 use crate::hub::{Network, Seat};
 use crate::rates::Caller;
 use crate::server::Relay;
-use crate::store::{AccountId, Admission, Registered};
+use crate::store::{Account, AccountId, Admission, Registered};
+
+/// Milliseconds of a day.
+const DAY_MS: u64 = 24 * 3_600_000;
 
 /// What this connection's logins are bound to.
 pub(crate) struct Binding {
@@ -94,19 +97,18 @@ pub(crate) async fn check(
         |items| identity.verifying_key().verify(items, &login.signature.0),
     );
     signed.map_err(|_| failed)?;
-    let (id, name, visible) = match &login.account {
+    let name = match &login.account {
         Claim::Guest(address) => return guest(relay, network, identity, address),
-        Claim::User(name) => {
-            let (id, visible) = known(relay, name, &identity)
-                .await?
-                .ok_or(refused(Reason::UnknownName))?;
-            (id, name, visible)
-        }
-        Claim::Register { name, invitation } => {
-            let admission = admission(relay, invitation);
-            register(relay, network, name, &identity, admission, login.visible).await?
-        }
+        Claim::User(name) | Claim::Register { name, .. } => name,
     };
+    let mut account = known(relay, name, &identity).await?;
+    if let (None, Claim::Register { invitation, .. }) = (&account, &login.account) {
+        let admission = admission(relay, invitation);
+        register(relay, network, name, &identity, admission, login.visible).await?;
+        account = known(relay, name, &identity).await?;
+    }
+    let account = account.ok_or(refused(Reason::UnknownName))?;
+    let (id, visible) = (account.id, account.visible);
     let most = relay.limits.connections_per_account;
     if !seat.log_in(id, name.clone(), visible && login.visible, most) {
         let idle = relay.limits.idle_seconds.saturating_mul(1000);
@@ -115,10 +117,12 @@ pub(crate) async fn check(
             retry_after_ms: idle,
         });
     }
-    // Deleted between the look and the seat: whoever deletes closes the seats that are taken by then, this is the rest.
-    if known(relay, name, &identity).await?.map(|(id, _)| id) != Some(id) {
+    // Deleted or suspended between the look and the seat: whoever does that closes the seats that are taken by then, this is
+    // the rest.
+    if known(relay, name, &identity).await?.map(|now| now.id) != Some(id) {
         return Err(refused(Reason::UnknownName));
     }
+    see(relay, &account).await;
     Ok(Member {
         user: Some(User {
             id,
@@ -148,33 +152,39 @@ fn guest(
     })
 }
 
-/// The account of a name and whether its owner lets it be seen; refused if the name is bound to another identity.
+/// Keeps the day of this login, if it is the first of its day. No more exact time is kept of anybody.
+async fn see(relay: &Relay, account: &Account) {
+    let day = u32::try_from(relay.clock.wall_ms() / DAY_MS).unwrap_or(u32::MAX);
+    if account.seen_day.is_none_or(|seen| seen < day) {
+        // Nobody waits for it: a login is none the worse without.
+        drop(relay.store.saw(account.id, day).await);
+    }
+}
+
+/// The account of a name; refused if the name is bound to another identity, or suspended.
 async fn known(
     relay: &Relay,
     name: &Name,
     identity: &Identity,
-) -> Result<Option<(AccountId, bool)>, Refusal> {
+) -> Result<Option<Account>, Refusal> {
     let account = relay.store.account(name.clone()).await;
     match account.map_err(|error| relay.internal(&error))? {
         None => Ok(None),
-        Some(account) if same_keys(&account.identity, identity) => {
-            Ok(Some((account.id, account.visible)))
-        }
-        Some(_) => Err(refused(Reason::NameTaken)),
+        Some(account) if !same_keys(&account.identity, identity) => Err(refused(Reason::NameTaken)),
+        // Only to its owner: others learn nothing of it.
+        Some(account) if account.suspended => Err(refused(Reason::Suspended)),
+        Some(account) => Ok(Some(account)),
     }
 }
 
-async fn register<'n>(
+async fn register(
     relay: &Relay,
     network: Network,
-    name: &'n Name,
+    name: &Name,
     identity: &Identity,
     admission: Admission,
     visible: bool,
-) -> Result<(AccountId, &'n Name, bool), Refusal> {
-    if let Some((id, visible)) = known(relay, name, identity).await? {
-        return Ok((id, name, visible));
-    }
+) -> Result<(), Refusal> {
     if admission == Admission::Closed {
         return Err(refused(Reason::RegistrationClosed));
     }
@@ -187,7 +197,7 @@ async fn register<'n>(
         .store
         .register(name.clone(), *identity.claim(), admission, visible);
     match queued.await.await.map_err(|error| relay.refusal(&error))? {
-        Registered::Account(id) => Ok((id, name, visible)),
+        Registered::Account(_) => Ok(()),
         Registered::NameTaken => Err(refused(Reason::NameTaken)),
         Registered::NotInvited => Err(refused(Reason::RegistrationClosed)),
     }

@@ -1,9 +1,23 @@
-//! How much memory the system gives this process.
+//! How much memory the system gives this process, and who else may look into it.
 
 use std::path::{Path, PathBuf};
 
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+
 /// Where control groups are.
 const GROUPS: &str = "/sys/fs/cgroup";
+
+/// Keeps memory out of core dumps and away from other processes of the same user, as the client does.
+///
+/// Best effort: a system that refuses leaves us no worse than before. Memory may still be swapped out.
+pub fn harden() {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = setrlimit(Resource::Core, none);
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
 
 /// The memory of this process's control group (`MemoryMax=` of a service, `--memory` of a container), in MiB, if it is limited.
 pub(crate) fn given_mib() -> Option<u32> {

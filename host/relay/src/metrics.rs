@@ -14,7 +14,7 @@ const BUCKETS: [u64; 12] = [
 ];
 
 /// Every reason with its label, in the order of the wire.
-const REASONS: [(Reason, &str); 19] = [
+const REASONS: [(Reason, &str); 20] = [
     (Reason::BadRequest, "bad_request"),
     (Reason::Version, "version"),
     (Reason::LoginFailed, "login_failed"),
@@ -34,6 +34,7 @@ const REASONS: [(Reason, &str); 19] = [
     (Reason::Blocked, "blocked"),
     (Reason::QuotaFull, "quota_full"),
     (Reason::UnknownBlob, "unknown_blob"),
+    (Reason::Suspended, "suspended"),
 ];
 
 /// A number that only grows.
@@ -124,7 +125,7 @@ impl Metrics {
         if let Some(bytes) = gauges.database_bytes {
             out.gauge(
                 "database_bytes",
-                "Size of the database without its log.",
+                "Size of the database with its write-ahead log.",
                 bytes,
             );
         }

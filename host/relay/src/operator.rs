@@ -1,7 +1,8 @@
 //! The operator's listener: health, readiness, metrics and the admin page in plain HTTP, apart from what clients reach.
 //!
 //! It belongs on a loopback address or a network of its own. Only the admin page has a login; the rest says how much,
-//! never who.
+//! never who. A page on the web can make a browser ask here under a name of its own (DNS rebinding), so requests for
+//! other names than ours are refused.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +23,11 @@ use crate::web::request::Request;
 /// The content type of Prometheus' text format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What a request for another name is told.
+const OTHER_HOST: &str = "this listener answers to its own address and to localhost; add other names to operator_names in relay.toml\n";
+/// What a request without a name is told.
+const NO_HOST: &str = "send one Host header with a host name or an address\n";
 
 /// Listens for the operator.
 pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
@@ -60,6 +66,12 @@ async fn answer(
     let Some(Head { request, rest }) = head else {
         return Ok(());
     };
+    let own = stream.local_addr()?.ip();
+    match request.host() {
+        Some(host) if host.is_ours(own, &relay.operator_names) => {}
+        Some(_) => return http::respond(stream, "421 Misdirected Request", TEXT, OTHER_HOST).await,
+        None => return http::respond(stream, "400 Bad Request", TEXT, NO_HOST).await,
+    }
     let get = request.method == "GET";
     let path = request.path.as_str();
     if path == web::ROOT || path.starts_with(web::BELOW) {

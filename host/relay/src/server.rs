@@ -24,6 +24,7 @@ use crate::limits::{
 };
 use crate::memory;
 use crate::metrics::Metrics;
+use crate::notices::{Notices, What};
 use crate::operator;
 use crate::rates::Rates;
 use crate::store::nats::{self, Nats, Peers};
@@ -42,6 +43,8 @@ pub(crate) struct Relay {
     /// The other nodes on the same store, where there may be any.
     pub(crate) peers: Option<Arc<Peers>>,
     pub(crate) names: Vec<RelayName>,
+    /// Host names of the operator's listener.
+    pub(crate) operator_names: Vec<String>,
     pub(crate) registration: Registration,
     pub(crate) guests: bool,
     pub(crate) audit: Audit,
@@ -49,8 +52,10 @@ pub(crate) struct Relay {
     pub(crate) rates: Arc<Rates>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) notices: Notices,
     pub(crate) history: History,
     pub(crate) web: Web,
+    pub(crate) tls: Arc<tls::Identity>,
     /// Uptime of the clock at the start.
     pub(crate) started_ms: u64,
     /// Set when the end begins.
@@ -58,6 +63,12 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
+    /// What clients give to `--relay`, with the certificate that is shown now: `host:port#fingerprint`.
+    pub(crate) fn address(&self) -> String {
+        let name = self.names.first().map_or("", RelayName::as_str);
+        format!("{name}#{}", self.tls.fingerprint())
+    }
+
     /// What a client is told when the store fails.
     pub(crate) fn refusal(&self, error: &StoreError) -> Refusal {
         match error {
@@ -101,9 +112,7 @@ pub struct Server {
     listener: TcpListener,
     operator: Option<TcpListener>,
     admin: Option<UnixListener>,
-    tls: Arc<tls::Identity>,
     acceptor: TlsAcceptor,
-    fingerprint: String,
     reload: Reload,
 }
 
@@ -154,6 +163,7 @@ impl Server {
             hub,
             peers,
             names,
+            operator_names: config.operator_names,
             registration: config.registration,
             guests: config.guests,
             audit: config.audit,
@@ -162,9 +172,11 @@ impl Server {
             started_ms: config.clock.uptime_ms(),
             clock: config.clock,
             metrics,
+            notices: Notices::default(),
             history: History::default(),
             web: Web::new(config.password),
             draining: AtomicBool::new(false),
+            tls: Arc::clone(&tls),
         };
         Ok(Self {
             relay: Arc::new(relay),
@@ -172,8 +184,6 @@ impl Server {
             operator,
             admin,
             acceptor: TlsAcceptor::from(tls.config()),
-            fingerprint: tls.fingerprint(),
-            tls,
             reload: Reload::default(),
         })
     }
@@ -193,8 +203,7 @@ impl Server {
     /// What clients give to `--relay`: `host:port#fingerprint`.
     #[must_use]
     pub fn address(&self) -> String {
-        let name = self.relay.names.first().map_or("", RelayName::as_str);
-        format!("{name}#{}", self.fingerprint)
+        self.relay.address()
     }
 
     /// Serves until `shutdown` completes, then ends in order: no new connections, everybody told, queued writes done,
@@ -212,7 +221,11 @@ impl Server {
         }
         helpers.spawn(tell_peers(Arc::clone(&self.relay)));
         let clock = Arc::clone(&self.relay.clock);
-        helpers.spawn(watch(Arc::clone(&self.tls), clock, self.reload.clone()));
+        helpers.spawn(watch(
+            Arc::clone(&self.relay.tls),
+            clock,
+            self.reload.clone(),
+        ));
         tokio::select! {
             () = shutdown => {}
             () = accept(&self, &mut tasks) => {}
@@ -338,8 +351,7 @@ fn admit(server: &Server, tasks: &mut JoinSet<()>, stream: TcpStream, peer: Sock
     let network = Network::from(peer.ip());
     let now = relay.clock.uptime_ms();
     if relay.rates.connects.take(network, now).is_err() {
-        relay.metrics.turned_away.add(1);
-        tracing::debug!(%peer, "too many new connections");
+        turn_away(relay, peer, Reason::RateLimited);
         return;
     }
     let limits = &relay.limits;
@@ -347,8 +359,7 @@ fn admit(server: &Server, tasks: &mut JoinSet<()>, stream: TcpStream, peer: Sock
         .hub
         .enter(network, limits.connections, limits.connections_per_address);
     let Some(seat) = seat else {
-        relay.metrics.turned_away.add(1);
-        tracing::debug!(%peer, "too many connections");
+        turn_away(relay, peer, Reason::TooManyConnections);
         return;
     };
     relay.metrics.accepted.add(1);
@@ -356,6 +367,20 @@ fn admit(server: &Server, tasks: &mut JoinSet<()>, stream: TcpStream, peer: Sock
     let _ = stream.set_nodelay(true);
     let (relay, acceptor) = (Arc::clone(relay), server.acceptor.clone());
     tasks.spawn(connection::serve(relay, acceptor, stream, network, seat));
+}
+
+/// Counts a connection that is dropped, and says so. Whose it was stands in the log only where it is asked for.
+fn turn_away(relay: &Relay, peer: SocketAddr, reason: Reason) {
+    relay.metrics.turned_away.add(1);
+    tracing::debug!(%peer, ?reason, "a connection is turned away");
+    let now = relay.clock.uptime_ms();
+    if let Some(unlogged) = relay.notices.take(What::Connection, reason, now) {
+        tracing::info!(
+            ?reason,
+            unlogged,
+            "limit reached: a connection is turned away"
+        );
+    }
 }
 
 /// Deletes what has expired, in small steps.
@@ -416,7 +441,7 @@ async fn watch(tls: Arc<tls::Identity>, clock: Arc<dyn Clock>, reload: Reload) {
 }
 
 /// Takes no more connections than fit into the memory that the relay may have.
-fn fit_into_memory(limits: &mut Limits, storage: Storage) -> Result<(), Error> {
+pub(crate) fn fit_into_memory(limits: &mut Limits, storage: Storage) -> Result<(), Error> {
     if let Some(given) = memory::given_mib().filter(|given| *given < limits.memory_mib) {
         tracing::warn!(
             given,
@@ -444,7 +469,7 @@ fn fit_into_memory(limits: &mut Limits, storage: Storage) -> Result<(), Error> {
     Ok(())
 }
 
-fn name_of(bound: SocketAddr) -> Result<RelayName, Error> {
+pub(crate) fn name_of(bound: SocketAddr) -> Result<RelayName, Error> {
     let wrong = || {
         Error::Argument(format!(
             "the relay listens on {bound}, which nobody can dial: set `names` in relay.toml"

@@ -68,6 +68,11 @@ impl Identity {
         fingerprint_of(&crate::lock(&self.current.0).cert)
     }
 
+    /// What is shown to clients now.
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        crate::lock(&self.current.0).cert.clone()
+    }
+
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }
@@ -132,7 +137,7 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     Ok(chain)
 }
 
-fn fingerprint_of(chain: &[CertificateDer<'_>]) -> String {
+pub(crate) fn fingerprint_of(chain: &[CertificateDer<'_>]) -> String {
     let der: &[u8] = chain.first().map_or(&[], |first| first.as_ref());
     sha256(&[der]).iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.

@@ -8,11 +8,11 @@
 //!
 //! Everything shown is metadata: messages lie in the store sealed, and the relay has no key to any of them.
 
-use hostchat_core::wire::relay::Kind;
+use hostchat_core::wire::relay::{Kind, Reason};
 use hostchat_core::wire::{Address, Name};
 
 use crate::invitation;
-use crate::limits::{ADMIN_PAGE, INVITATIONS};
+use crate::limits::{ADMIN_PAGE, ADMIN_SCAN_MS, INVITATIONS};
 use crate::server::Relay;
 use crate::store::{AccountRow, Filter, Invited, Logged, Position, StoreError};
 
@@ -35,7 +35,12 @@ pub(crate) async fn answer(relay: &Relay, call: Call) -> Answer {
             .map(|(users, more)| Answer::Users { users, more }),
         Call::User { name } => user(relay, name).await.map(Answer::User),
         Call::Remove { name } => remove(relay, name).await.map(|()| Answer::Done),
-        Call::Invite { uses } => invite(relay, uses).await.map(Answer::Invitation),
+        Call::Suspend { name } => suspend(relay, name, true).await.map(|()| Answer::Done),
+        Call::Resume { name } => suspend(relay, name, false).await.map(|()| Answer::Done),
+        Call::Invite { uses, note, days } => {
+            let invited = invite(relay, uses, &note, days).await;
+            invited.map(Answer::Invitation)
+        }
         Call::Invitations => invitations(relay).await.map(Answer::Invitations),
         Call::Log(query) => log(relay, query)
             .await
@@ -72,6 +77,8 @@ pub(crate) async fn status(relay: &Relay) -> Result<Status, Refused> {
         log_days: relay.audit.log_days,
         files: totals.blobs,
         file_bytes: totals.blob_bytes,
+        at: relay.clock.wall_ms(),
+        address: relay.address(),
     })
 }
 
@@ -90,6 +97,40 @@ pub(crate) async fn users(
     ))
 }
 
+/// The first accounts in some order.
+pub(crate) struct Scan {
+    pub(crate) users: Vec<User>,
+    /// How many were looked at.
+    pub(crate) looked_at: u64,
+    /// Whether these were all.
+    pub(crate) all: bool,
+}
+
+/// A page of all accounts in this order. Every account has to be looked at, for no longer than an operator waits.
+pub(crate) async fn users_by(
+    relay: &Relay,
+    compare: impl Fn(&User, &User) -> std::cmp::Ordering,
+) -> Result<Scan, Refused> {
+    let end = relay.clock.uptime_ms().saturating_add(ADMIN_SCAN_MS);
+    let mut scan = Scan {
+        users: Vec::new(),
+        looked_at: 0,
+        all: false,
+    };
+    let mut after = None;
+    while !scan.all && relay.clock.uptime_ms() < end {
+        let (page, more) = users(relay, after).await?;
+        after = page.last().map(|user| user.name.clone());
+        scan.looked_at += page.len() as u64;
+        scan.all = !more || after.is_none();
+        scan.users.extend(page);
+        // Stable: equal ones stay in the order of their names.
+        scan.users.sort_by(&compare);
+        scan.users.truncate(ADMIN_PAGE);
+    }
+    Ok(scan)
+}
+
 /// One account.
 pub(crate) async fn user(relay: &Relay, name: Name) -> Result<User, Refused> {
     let row = relay.store.account_row(name).await.map_err(refused)?;
@@ -102,18 +143,36 @@ pub(crate) async fn remove(relay: &Relay, name: Name) -> Result<(), Refused> {
     let account = account.ok_or(Refused::UnknownName)?;
     let deleted = relay.store.delete_account(account.id).await;
     deleted.await.map_err(refused)?;
-    relay.hub.close_account(account.id);
+    relay.hub.close_account(account.id, Reason::UnknownName);
     tracing::info!(%name, "account removed by the operator");
     Ok(())
 }
 
-/// Makes an invitation.
-pub(crate) async fn invite(relay: &Relay, uses: u32) -> Result<String, Refused> {
-    if uses == 0 {
-        return Err(Refused::BadRequest);
+/// Suspends an account, durably, and closes its connections; or lets its owner log in again.
+pub(crate) async fn suspend(relay: &Relay, name: Name, suspended: bool) -> Result<(), Refused> {
+    let account = relay.store.account(name.clone()).await.map_err(refused)?;
+    let account = account.ok_or(Refused::UnknownName)?;
+    let kept = relay.store.suspend(account.id, suspended).await;
+    kept.await.map_err(refused)?;
+    if suspended {
+        relay.hub.close_account(account.id, Reason::Suspended);
+        tracing::info!(%name, "account suspended by the operator");
+    } else {
+        tracing::info!(%name, "account resumed by the operator");
     }
-    let words = invitation::draw().map_err(|_| Refused::Internal)?;
-    let kept = relay.store.invite(words.clone(), uses, INVITATIONS).await;
+    Ok(())
+}
+
+/// Makes an invitation, with a note for the operator, that ends after some days if they are given.
+pub(crate) async fn invite(
+    relay: &Relay,
+    uses: u32,
+    note: &str,
+    days: Option<u16>,
+) -> Result<String, Refused> {
+    let new = invitation::new(uses, note, days).ok_or(Refused::BadRequest)?;
+    let words = new.words.clone();
+    let kept = relay.store.invite(new, INVITATIONS).await;
     match kept.await.map_err(refused)? {
         Invited::Done => Ok(words),
         Invited::TooMany => Err(Refused::TooManyInvitations),
@@ -127,6 +186,8 @@ pub(crate) async fn invitations(relay: &Relay) -> Result<Vec<Invitation>, Refuse
         id: row.id,
         created_at: row.created_at,
         uses_left: row.uses_left,
+        note: row.note,
+        expires_at: row.expires_at,
     });
     Ok(shown.collect())
 }
@@ -183,6 +244,8 @@ fn kind_text(kind: Logged) -> &'static str {
         Logged::Message(Kind::First) => "first",
         Logged::Message(Kind::Message) => "message",
         Logged::Blob => "file",
+        Logged::Suspended => "suspended",
+        Logged::Resumed => "resumed",
     }
 }
 
@@ -197,6 +260,8 @@ fn shown(relay: &Relay, row: AccountRow) -> User {
         one_time_prekeys: row.one_time_prekeys,
         files: row.blobs,
         file_bytes: row.blob_bytes,
+        suspended: row.suspended,
+        last_seen: row.seen_day.map(show::day),
     }
 }
 

@@ -53,6 +53,12 @@ pub enum Call {
     Invite {
         /// How many accounts may be registered with it.
         uses: u32,
+        /// What the operator wants to remember of it, up to 100 characters.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        note: String,
+        /// Days after which it is useless; not there for never.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        days: Option<u16>,
     },
     /// The invitations that can still be used.
     Invitations,
@@ -63,6 +69,16 @@ pub enum Call {
     },
     /// A page of the log of who wrote to whom, newest first.
     Log(LogQuery),
+    /// Lets nobody log in to an account and closes its connections. Its mailbox takes messages as before.
+    Suspend {
+        /// Its name.
+        name: Name,
+    },
+    /// Lets the owner of a suspended account log in again.
+    Resume {
+        /// Its name.
+        name: Name,
+    },
 }
 
 /// Which entries of the log are wanted.
@@ -107,7 +123,7 @@ pub enum Answer {
     },
     /// To [`Call::User`].
     User(User),
-    /// To [`Call::Remove`] and [`Call::Withdraw`].
+    /// To [`Call::Remove`], [`Call::Withdraw`], [`Call::Suspend`] and [`Call::Resume`].
     Done,
     /// To [`Call::Invite`]: the words, which are shown only now.
     Invitation(String),
@@ -229,6 +245,12 @@ pub struct Status {
     /// Bytes of these, as announced.
     #[serde(default)]
     pub file_bytes: u64,
+    /// When all this was so.
+    #[serde(default)]
+    pub at: u64,
+    /// What users give to `hostchat init --relay`: `host:port#fingerprint`.
+    #[serde(default)]
+    pub address: String,
 }
 
 /// One message that was stored, or one file that a reader has fetched.
@@ -242,7 +264,7 @@ pub struct LogEntry {
     pub from: String,
     /// Whose mailbox, or who fetched it: the name of a user, the whole address of a guest.
     pub to: String,
-    /// `pairing`, `first`, `message` or `file`.
+    /// `pairing`, `first`, `message` or `file`; `suspended` and `resumed`, which the operator did.
     pub kind: String,
     /// Size of the sealed body.
     pub bytes: u64,
@@ -271,6 +293,12 @@ pub struct User {
     /// Bytes of these, as announced; they are sealed.
     #[serde(default)]
     pub file_bytes: u64,
+    /// Whether the operator lets nobody log in to it.
+    #[serde(default)]
+    pub suspended: bool,
+    /// The last day on which its owner logged in, `2026-11-21`, if that is known: days only, no times.
+    #[serde(default)]
+    pub last_seen: Option<String>,
 }
 
 /// An invitation that can still be used.
@@ -282,6 +310,12 @@ pub struct Invitation {
     pub created_at: u64,
     /// How many accounts may still be registered with it.
     pub uses_left: u32,
+    /// What the operator noted.
+    #[serde(default)]
+    pub note: String,
+    /// When it ends; `null` for never.
+    #[serde(default)]
+    pub expires_at: Option<u64>,
 }
 
 /// Reads a request.
@@ -325,6 +359,9 @@ mod tests {
             r#"{"version":1,"call":{"user":{"name":"alice"}}}"#,
             r#"{"version":1,"call":{"remove":{"name":"alice"}}}"#,
             r#"{"version":1,"call":{"invite":{"uses":3}}}"#,
+            r#"{"version":1,"call":{"invite":{"uses":3,"note":"for zoe","days":7}}}"#,
+            r#"{"version":1,"call":{"suspend":{"name":"alice"}}}"#,
+            r#"{"version":1,"call":{"resume":{"name":"alice"}}}"#,
             r#"{"version":1,"call":"invitations"}"#,
             r#"{"version":1,"call":{"withdraw":{"id":"00ff"}}}"#,
             r#"{"version":1,"call":{"log":{"from":"a@h:1","to":"b","since":1,"until":null,"before":[2,3]}}}"#,

@@ -13,6 +13,31 @@ pub(crate) fn time(wall_ms: u64) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
 }
 
+/// The day of a wall time in UTC.
+pub(crate) fn date(wall_ms: u64) -> String {
+    let mut text = time(wall_ms);
+    text.truncate("2026-11-21".len());
+    text
+}
+
+/// A number with its thousands apart.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A day in UTC, of days since 1970.
+pub(crate) fn day(days: u32) -> String {
+    date(u64::from(days).saturating_mul(24 * 3_600_000))
+}
+
 /// A wall time in milliseconds, given as such or as a time that has passed until `now_ms`.
 pub(crate) fn moment(text: &str, now_ms: u64) -> Result<u64, &'static str> {
     let ms = |time: Duration| u64::try_from(time.as_millis()).ok();
@@ -75,6 +100,20 @@ mod tests {
         assert!(moment("soon", 5).is_err() && moment("", 5).is_err());
         assert_eq!(time(1_790_000_000_000), "2026-09-21T14:13:20Z");
         assert_eq!(time(u64::MAX), "9999-12-31T23:59:59Z");
+        assert_eq!(
+            (day(0), day(20_778)),
+            ("1970-01-01".into(), "2026-11-21".into())
+        );
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (12_345, "12,345"),
+            (u64::MAX, "18,446,744,073,709,551,615"),
+        ] {
+            assert_eq!(count(number), text);
+        }
+        assert_eq!(day(u32::MAX), "9999-12-31");
         assert_eq!(duration(90_061_000), "1day 1h 1m 1s");
         for (bytes, text) in [
             (0, "0 B"),

@@ -21,12 +21,13 @@ use crate::error::Error;
 use crate::limits::{ADMIN_ANSWER, ADMIN_MS};
 use crate::web::password;
 
-/// Administer the running relay: who uses it, how much, invitations, removal.
+/// Administer the running relay: who uses it, how much, invitations, suspension, removal.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   hostchat-relay admin --dir r status
   hostchat-relay admin --dir r users --json
+  hostchat-relay admin --dir r suspend mallory
   hostchat-relay admin --dir r remove mallory --yes
 
 It speaks to the relay over admin.sock in its folder, which only the relay's own user and root can open. What it shows
@@ -64,11 +65,34 @@ enum Command {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Let nobody log in to an account and close its connections; its mailbox goes on taking messages.
+    Suspend {
+        /// Its name.
+        #[arg(value_parser = name)]
+        name: Name,
+    },
+    /// Let the owner of a suspended account log in again.
+    Resume {
+        /// Its name.
+        #[arg(value_parser = name)]
+        name: Name,
+    },
     /// Make an invitation.
     Invite {
         /// How many accounts may be registered with it.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         uses: u32,
+        /// What to remember of it, as for whom it is: at most 100 characters.
+        #[arg(
+            long,
+            value_name = "TEXT",
+            default_value = "",
+            hide_default_value = true
+        )]
+        note: String,
+        /// Make it useless after so many days.
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+        days: Option<u16>,
     },
     /// The invitations that can still be used; their words are not kept.
     Invitations,
@@ -135,7 +159,9 @@ impl Admin {
                 }
                 Call::Remove { name }
             }
-            Command::Invite { uses } => Call::Invite { uses },
+            Command::Suspend { name } => Call::Suspend { name },
+            Command::Resume { name } => Call::Resume { name },
+            Command::Invite { uses, note, days } => Call::Invite { uses, note, days },
             Command::Invitations => Call::Invitations,
             Command::Withdraw { id } => Call::Withdraw { id },
             Command::Password { file, off } => {
@@ -345,6 +371,8 @@ fn status_lines(status: &Status) -> Vec<[String; 2]> {
     let line = |name: &str, value: String| [name.to_owned(), value];
     let size = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), show::size);
     vec![
+        line("as of", show::time(status.at)),
+        line("address", status.address.escape_debug().to_string()),
         line("software", status.software.escape_debug().to_string()),
         line("names", status.names.join(" ").escape_debug().to_string()),
         line("running for", show::duration(status.uptime_ms)),
@@ -395,6 +423,8 @@ fn user_table(users: &[User]) -> String {
         "ONLINE",
         "SHOWN",
         "REGISTERED",
+        "LAST SEEN",
+        "STATE",
         "MESSAGES",
         "SIZE",
         "PREKEYS",
@@ -408,6 +438,13 @@ fn user_table(users: &[User]) -> String {
             user.connections.to_string(),
             yes_no(user.visible).to_owned(),
             show::time(user.registered_at),
+            user.last_seen.clone().unwrap_or_else(|| "-".to_owned()),
+            if user.suspended {
+                "suspended"
+            } else {
+                "active"
+            }
+            .to_owned(),
             user.messages.to_string(),
             show::size(user.bytes),
             user.one_time_prekeys.to_string(),
@@ -419,12 +456,14 @@ fn user_table(users: &[User]) -> String {
 }
 
 fn invitation_table(invitations: &[Invitation]) -> String {
-    let mut lines = vec![["ID", "MADE", "USES LEFT"].map(str::to_owned)];
+    let mut lines = vec![["ID", "MADE", "ENDS", "USES LEFT", "NOTE"].map(str::to_owned)];
     lines.extend(invitations.iter().map(|invitation| {
         [
             invitation.id.escape_debug().to_string(),
             show::time(invitation.created_at),
+            invitation.expires_at.map_or("never".to_owned(), show::time),
             invitation.uses_left.to_string(),
+            invitation.note.escape_debug().to_string(),
         ]
     }));
     columns(&lines)

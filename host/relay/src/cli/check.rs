@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Folder, migrate, nats};
+use super::{Folder, configuration, migrate, nats};
 use crate::config::{Config, Storage};
 use crate::error::Error;
 use crate::store::StoreError;
@@ -12,19 +12,28 @@ use crate::store::nats::check_servers;
 /// Check the store: the file, what its rows refer to, its counters and sums; works while the relay runs.
 #[derive(Args)]
 #[command(after_help = "\
-Example:
+Examples:
   hostchat-relay check --dir r
+  hostchat-relay check --dir r --config
 
-It changes nothing. With store = \"nats\" it reads every record on the servers but not the bodies, whose checksums the
+It changes nothing. --config looks at relay.toml, the certificate and the key instead of the store, as `run` would, and at
+what in them does not fit together; do it before a restart. Exit code 0 if a relay could start with them, 3 if relay.toml is
+wrong, 6 if the certificate or the key is. With store = \"nats\" it reads every record on the servers but not the bodies, whose checksums the
 servers keep, and says what `stored` promises with them; it leaves a mark there, as nodes do. Exit code 0 if the store is good, 5 if not (10 for NATS); what is wrong is listed, one line each.")]
 pub(super) struct Check {
     #[command(flatten)]
     folder: Folder,
+    /// Check the configuration, the certificate and the key instead of the store.
+    #[arg(long)]
+    config: bool,
 }
 
 impl Check {
     pub(super) fn run(self) -> Result<(), Error> {
         let config = Config::load(&self.folder.dir)?;
+        if self.config {
+            return configuration::check(&config);
+        }
         if config.store == Storage::Nats {
             return check_nats(&config);
         }

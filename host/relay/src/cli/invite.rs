@@ -1,5 +1,7 @@
 //! `hostchat-relay invite`: lets somebody register where registration is by invitation.
 
+use std::sync::Arc;
+
 use clap::Args;
 
 use super::{Folder, nats};
@@ -13,7 +15,7 @@ use crate::store::nats::invite;
 #[derive(Args)]
 #[command(after_help = "\
 Example:
-  hostchat-relay invite --dir r --uses 5
+  hostchat-relay invite --dir r --uses 5 --days 14 --note 'chess club'
 
 The invitation is printed once and stored only as a hash.")]
 pub(super) struct Invite {
@@ -22,29 +24,42 @@ pub(super) struct Invite {
     /// How many accounts may be registered with it.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     uses: u32,
+    /// What to remember of it, as for whom it is.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    note: String,
+    /// Make it useless after so many days.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    days: Option<u16>,
 }
 
 impl Invite {
     pub(super) fn run(self) -> Result<(), Error> {
         let config = Config::load(&self.folder.dir)?;
-        let invitation = invitation::draw()?;
-        let bytes = invitation.as_bytes();
+        let new = invitation::new(self.uses, &self.note, self.days).ok_or_else(|| {
+            Error::Argument(format!(
+                "a note is one line of at most {} characters",
+                invitation::NOTE
+            ))
+        })?;
         match config.store {
             Storage::Nats => {
-                let kept = invite(nats::options(&config)?, bytes, self.uses);
+                let kept = invite(nats::options(&config)?, &new);
                 nats::block_on(kept)?.map_err(Error::Nats)?;
             }
             Storage::Sqlite => {
-                let wall_ms = config.clock.wall_ms();
-                Sqlite::invite(&config.database, bytes, self.uses, wall_ms).map_err(|source| {
-                    Error::Store {
-                        path: config.database,
-                        source,
-                    }
+                let clock = Arc::clone(&config.clock);
+                Sqlite::invite(&config.database, &new, clock).map_err(|source| Error::Store {
+                    path: config.database,
+                    source,
                 })?;
             }
         }
-        println!("{invitation}");
+        println!("{}", new.words);
         if config.registration != Registration::Invitation {
             eprintln!(
                 "note: registration is {} in relay.toml, so that invitations are not asked for",

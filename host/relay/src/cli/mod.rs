@@ -11,6 +11,7 @@ use crate::error::Error;
 
 mod admin;
 mod check;
+mod configuration;
 mod copy;
 mod fingerprint;
 mod init;

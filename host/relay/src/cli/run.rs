@@ -8,6 +8,8 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::configuration::is_open_to_others;
+use super::init::{is_own, usual_listen};
 use super::{Folder, LogFormat, lock};
 use crate::config::Config;
 use crate::error::Error;
@@ -57,6 +59,10 @@ impl Run {
         if config.danger_synchronous_off {
             tracing::warn!("danger_synchronous_off: acknowledged messages may be lost");
         }
+        if is_open_to_others(&config.key) {
+            let path = config.key.display();
+            tracing::warn!(%path, "others can read the key of the certificate: chmod 600");
+        }
         raise_descriptor_limit(config.limits.connections);
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -93,9 +99,20 @@ async fn serve(config: Config) -> Result<(), Error> {
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| Error::Listen { address, source })?;
+    let bound = listener.local_addr()?;
+    let names = config.names.clone();
     let server = Server::open(config, listener).await?;
     let line = server.address();
-    tracing::info!(address = line, "listening");
+    tracing::info!(%bound, address = line, "listening");
+    if let Some(name) = names
+        .iter()
+        .find(|name| is_own(bound) && !is_own(usual_listen(name)))
+    {
+        tracing::warn!(
+            %bound, %name,
+            "only this computer can reach it, but clients dial it by another name: see `listen` in relay.toml"
+        );
+    }
     // Whoever started us may have closed the pipe; the relay goes on.
     let mut out = std::io::stdout();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());

@@ -10,6 +10,7 @@ use hostchat_core::wire::{Address, MAX_ENVELOPE, Name, Prekey, codec};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::log::OPERATOR;
 use super::{Logged, StoreError, block, ops, schema, sqlite, wal};
 
 /// Most findings that are listed, of the file and in all; a damaged one has thousands.
@@ -259,12 +260,16 @@ fn log(connection: &Connection, report: &mut Report) -> Result<(), StoreError> {
         early += u64::from(!(1..next).contains(&row.get(0)?));
         let (sender, receiver) = (row.get_ref(1)?.as_str(), row.get_ref(2)?.as_str());
         let kind = Logged::from(row.get(3)?);
-        let good = sender.is_ok_and(|s| Name::parse(s).is_ok() || Address::parse(s).is_ok())
-            && receiver.is_ok_and(|r| match kind {
-                Some(Logged::Blob) => Name::parse(r).is_ok() || Address::parse(r).is_ok(),
-                Some(Logged::Message(_)) => Name::parse(r).is_ok(),
-                None => false,
-            });
+        let is_name = |text: &str| Name::parse(text).is_ok();
+        let is_user = |text: &str| is_name(text) || Address::parse(text).is_ok();
+        let good = match (kind, sender, receiver) {
+            (Some(Logged::Message(_)), Ok(from), Ok(to)) => is_user(from) && is_name(to),
+            (Some(Logged::Blob), Ok(from), Ok(to)) => is_user(from) && is_user(to),
+            (Some(Logged::Suspended | Logged::Resumed), Ok(from), Ok(to)) => {
+                from == OPERATOR && is_name(to)
+            }
+            _ => false,
+        };
         bad += u64::from(!good);
     }
     complain(

@@ -16,16 +16,35 @@ pub enum Logged {
     Message(Kind),
     /// A blob that a reader has fetched.
     Blob,
+    /// The operator suspended the receiver.
+    Suspended,
+    /// The operator lets the receiver log in again.
+    Resumed,
 }
 
 /// Beyond those of [`ops::kind_number`].
 const BLOB: i64 = 3;
+const SUSPENDED: i64 = 4;
+const RESUMED: i64 = 5;
+
+/// Who does what the operator does: no name and no address of a user.
+pub(super) const OPERATOR: &str = "(operator)";
 
 impl Logged {
+    pub(super) fn suspended(suspended: bool) -> Self {
+        if suspended {
+            Self::Suspended
+        } else {
+            Self::Resumed
+        }
+    }
+
     pub(super) fn number(self) -> i64 {
         match self {
             Self::Message(kind) => ops::kind_number(kind),
             Self::Blob => BLOB,
+            Self::Suspended => SUSPENDED,
+            Self::Resumed => RESUMED,
         }
     }
 
@@ -34,6 +53,8 @@ impl Logged {
         match number {
             0..BLOB => Some(Self::Message(ops::kind_from(number))),
             BLOB => Some(Self::Blob),
+            SUSPENDED => Some(Self::Suspended),
+            RESUMED => Some(Self::Resumed),
             _ => None,
         }
     }
@@ -100,6 +121,22 @@ pub(super) fn write_blob(tx: &mut Tx<'_>, owner: String, reader: &str, bytes: u6
         receiver: reader.to_owned(),
         kind: Logged::Blob,
         bytes,
+    };
+    insert(tx, &entry)?;
+    tx.keep_counter()
+}
+
+/// Logs what the operator has done to an account.
+pub(super) fn write_suspended(tx: &mut Tx<'_>, name: String, suspended: bool) -> Result<()> {
+    let entry = LogEntry {
+        position: Position {
+            at: tx.age.wall_ms(),
+            number: tx.next_number()?,
+        },
+        sender: OPERATOR.to_owned(),
+        receiver: name,
+        kind: Logged::suspended(suspended),
+        bytes: 0,
     };
     insert(tx, &entry)?;
     tx.keep_counter()

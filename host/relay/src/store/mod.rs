@@ -47,7 +47,7 @@ mod writer;
 pub use blobs::{Announced, BlobKey, BlobState, NewBlob, PutPart, ReaderHash};
 pub use log::{Filter, LogEntry, Logged, Position};
 pub use nats::Nats;
-pub use roster::{AccountRow, Invitation, Invited, Totals};
+pub use roster::{AccountRow, Invitation, Invited, NewInvitation, Totals};
 pub use sqlite::Sqlite;
 
 /// Number of an account, never given twice.
@@ -106,6 +106,8 @@ pub trait Outlet: Send + Sync + 'static {
     fn stored(&self, mailbox: AccountId, message: Arc<Message>);
     /// Learns that an account was deleted, perhaps by another node; nothing to do where there is one node.
     fn deleted(&self, _account: AccountId) {}
+    /// Learns that the operator has suspended an account, perhaps at another node.
+    fn suspended(&self, _account: AccountId) {}
     /// Learns that an account has a newer receiver at another node.
     fn taken_over(&self, _account: AccountId) {}
     /// Learns what was taken of rates at another node.
@@ -221,6 +223,10 @@ pub struct Account {
     pub identity: IdentityClaim,
     /// Whether its owner lets others see it.
     pub visible: bool,
+    /// Whether the operator lets nobody log in to it.
+    pub suspended: bool,
+    /// The last day on which its owner logged in, in days since 1970, if that is known.
+    pub seen_day: Option<u32>,
 }
 
 /// How many prekeys an account has left here.
@@ -302,6 +308,11 @@ pub trait Store: Send + Sync + 'static {
     fn unblock(&self, account: AccountId, senders: Vec<String>) -> Queued<'_, ()>;
     /// Keeps whether others may see the account.
     fn set_visible(&self, account: AccountId, visible: bool) -> Queued<'_, ()>;
+    /// Keeps that nobody may log in to this account, or that its owner may again, and a line of the log where one is kept.
+    /// Its mailbox takes messages as before.
+    fn suspend(&self, account: AccountId, suspended: bool) -> Queued<'_, ()>;
+    /// Keeps on which day, in days since 1970, its owner logged in last.
+    fn saw(&self, account: AccountId, day: u32) -> Queued<'_, ()>;
     /// Deletes an account with everything that belongs to it.
     fn delete_account(&self, account: AccountId) -> Queued<'_, ()>;
     /// Deletes some of what has expired and says how much went; no rows when nothing is left to do.
@@ -323,8 +334,8 @@ pub trait Store: Send + Sync + 'static {
     fn accounts(&self, after: Option<Name>, count: usize) -> Read<'_, Vec<AccountRow>>;
     /// One account with what it uses.
     fn account_row(&self, name: Name) -> Read<'_, Option<AccountRow>>;
-    /// Keeps an invitation that may be used `uses` times, unless `most` can still be used.
-    fn invite(&self, invitation: String, uses: u32, most: usize) -> Queued<'_, Invited>;
+    /// Keeps an invitation, unless `most` can still be used.
+    fn invite(&self, new: NewInvitation, most: usize) -> Queued<'_, Invited>;
     /// The invitations that can still be used, newest first.
     fn invitations(&self) -> Read<'_, Vec<Invitation>>;
     /// Makes an invitation useless; `false` if there is none with this id.

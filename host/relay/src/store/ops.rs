@@ -9,6 +9,7 @@ use hostchat_core::wire::{
 };
 use rusqlite::{OptionalExtension, Result};
 
+use super::roster::usable;
 use super::tx::Tx;
 use super::usage::Parcel;
 use super::{
@@ -188,8 +189,11 @@ pub(super) fn register(
         Admission::Closed => return Ok(Registered::NotInvited),
         Admission::Invitation(invitation) => {
             let used = tx
-                .prepare("UPDATE invitation SET uses_left = uses_left - 1 WHERE hash = ?1 AND uses_left > 0")?
-                .execute([sha256(&[invitation])])?;
+                .prepare(concat!(
+                    "UPDATE invitation SET uses_left = uses_left - 1 WHERE hash = ?2 AND ",
+                    usable!()
+                ))?
+                .execute((tx.age.now_ms().cast_signed(), sha256(&[invitation])))?;
             if used == 0 {
                 return Ok(Registered::NotInvited);
             }
@@ -200,19 +204,6 @@ pub(super) fn register(
         .prepare("INSERT INTO account (name, identity, visible, registered_at) VALUES (?1, ?2, ?3, ?4) RETURNING id")?
         .query_row((name.as_str(), bytes, visible, now), |row| row.get(0))?;
     Ok(Registered::Account(AccountId(id)))
-}
-
-pub(super) fn invite(
-    connection: &rusqlite::Connection,
-    invitation: &[u8],
-    uses: u32,
-    wall_ms: u64,
-) -> Result<()> {
-    connection.execute(
-        "INSERT INTO invitation VALUES (?1, ?2, ?3)",
-        (sha256(&[invitation]), wall_ms.cast_signed(), uses),
-    )?;
-    Ok(())
 }
 
 pub(super) fn put_prekey(

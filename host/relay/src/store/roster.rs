@@ -1,10 +1,12 @@
 //! What the operator sees of the store: names, counts, sizes and times. No body and no key is read here.
 
+use hostchat_core::crypto::hash::sha256;
 use hostchat_core::wire::Name;
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 
+use super::age::{Age, Mark};
 use super::tx::Tx;
-use super::{AccountId, ops};
+use super::{AccountId, log, ops};
 
 /// One account with what it uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,23 @@ pub struct AccountRow {
     pub blobs: u64,
     /// Bytes of these, as announced.
     pub blob_bytes: u64,
+    /// Whether the operator lets nobody log in to it.
+    pub suspended: bool,
+    /// The last day on which its owner logged in, in days since 1970, if that is known.
+    pub seen_day: Option<u32>,
+}
+
+/// An invitation that is to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewInvitation {
+    /// Its words; only their hash is kept.
+    pub words: String,
+    /// How many accounts may be registered with it.
+    pub uses: u32,
+    /// What the operator wants to remember of it, perhaps nothing.
+    pub note: String,
+    /// Milliseconds after which it is useless; `None` for never.
+    pub life_ms: Option<u64>,
 }
 
 /// An invitation that can still be used; the words themselves are not kept.
@@ -38,6 +57,10 @@ pub struct Invitation {
     pub created_at: u64,
     /// How many accounts may still be registered with it.
     pub uses_left: u32,
+    /// What the operator noted.
+    pub note: String,
+    /// Wall time of its end, milliseconds since 1970, as it looks now; `None` for never.
+    pub expires_at: Option<u64>,
 }
 
 /// Outcome of `invite`.
@@ -73,7 +96,8 @@ macro_rules! account_columns {
              (SELECT coalesce(sum(length(body)), 0) FROM message WHERE mailbox = account.id),
              (SELECT count(*) FROM prekey WHERE account = account.id AND kind = 0 AND body IS NOT NULL),
              (SELECT count(*) FROM blob WHERE owner = account.id),
-             (SELECT coalesce(sum(size), 0) FROM blob WHERE owner = account.id)
+             (SELECT coalesce(sum(size), 0) FROM blob WHERE owner = account.id),
+             suspended, seen_day
              FROM account ",
             $end
         )
@@ -92,6 +116,8 @@ fn account_from(row: &Row<'_>) -> Result<AccountRow> {
         one_time_prekeys: number(6)?,
         blobs: number(7)?,
         blob_bytes: number(8)?,
+        suspended: row.get(9)?,
+        seen_day: row.get(10)?,
     })
 }
 
@@ -114,31 +140,87 @@ pub(super) fn account(connection: &Connection, name: &Name) -> Result<Option<Acc
         .optional()
 }
 
-pub(super) fn invite(tx: &mut Tx<'_>, invitation: &str, uses: u32, most: usize) -> Result<Invited> {
+/// Of an invitation that can still be used; ?1 is the age now.
+macro_rules! usable {
+    () => {
+        "uses_left > 0 AND (expires IS NULL OR expires > ?1)"
+    };
+}
+pub(super) use usable;
+
+pub(super) fn invite(tx: &mut Tx<'_>, new: &NewInvitation, most: usize) -> Result<Invited> {
     let usable: i64 = tx
-        .prepare("SELECT count(*) FROM invitation WHERE uses_left > 0")?
-        .query_row([], |row| row.get(0))?;
+        .prepare(concat!("SELECT count(*) FROM invitation WHERE ", usable!()))?
+        .query_row([tx.age.now_ms().cast_signed()], |row| row.get(0))?;
     if usable.cast_unsigned() >= most as u64 {
         return Ok(Invited::TooMany);
     }
-    ops::invite(tx.connection, invitation.as_bytes(), uses, tx.age.wall_ms())?;
+    keep_invitation(tx.connection, new, tx.age)?;
     Ok(Invited::Done)
 }
 
-pub(super) fn invitations(connection: &Connection) -> Result<Vec<Invitation>> {
+pub(super) fn keep_invitation(
+    connection: &Connection,
+    new: &NewInvitation,
+    age: &Age,
+) -> Result<()> {
+    let expires = new.life_ms.map(|life| age.now_ms().saturating_add(life));
+    connection.execute(
+        "INSERT INTO invitation (hash, created_at, uses_left, note, expires) VALUES (?1, ?2, ?3, ?4, ?5)",
+        (
+            sha256(&[new.words.as_bytes()]),
+            age.wall_ms().cast_signed(),
+            new.uses,
+            &new.note,
+            expires.map(u64::cast_signed),
+        ),
+    )?;
+    Ok(())
+}
+
+/// Those that can still be used, newest first; `now` is the age with its wall time.
+pub(super) fn invitations(connection: &Connection, now: Mark) -> Result<Vec<Invitation>> {
     connection
-        .prepare_cached(
-            "SELECT lower(hex(substr(hash, 1, 6))), created_at, uses_left FROM invitation
-             WHERE uses_left > 0 ORDER BY created_at DESC, hash LIMIT 1000",
-        )?
-        .query_map([], |row| {
+        .prepare_cached(concat!(
+            "SELECT lower(hex(substr(hash, 1, 6))), created_at, uses_left, note, expires FROM invitation WHERE ",
+            usable!(),
+            " ORDER BY created_at DESC, hash LIMIT 1000",
+        ))?
+        .query_map([now.age_ms.cast_signed()], |row| {
+            let expires: Option<i64> = row.get(4)?;
+            let left = |expires: i64| expires.cast_unsigned().saturating_sub(now.age_ms);
             Ok(Invitation {
                 id: row.get(0)?,
                 created_at: row.get::<_, i64>(1)?.cast_unsigned(),
                 uses_left: row.get(2)?,
+                note: row.get(3)?,
+                expires_at: expires.map(|expires| now.wall_ms.saturating_add(left(expires))),
             })
         })?
         .collect()
+}
+
+/// Keeps whether an account is suspended, with a line of the log where one is kept.
+pub(super) fn suspend(tx: &mut Tx<'_>, account: AccountId, suspended: bool) -> Result<()> {
+    let name: Option<String> = tx
+        .prepare(
+            "UPDATE account SET suspended = ?2 WHERE id = ?1 AND suspended <> ?2 RETURNING name",
+        )?
+        .query_row((account.0, suspended), |row| row.get(0))
+        .optional()?;
+    match name {
+        Some(name) if tx.log_ms > 0 => log::write_suspended(tx, name, suspended),
+        _ => Ok(()),
+    }
+}
+
+/// Keeps the last day on which an account was seen; an earlier one changes nothing.
+pub(super) fn saw(tx: &mut Tx<'_>, account: AccountId, day: u32) -> Result<()> {
+    tx.prepare(
+        "UPDATE account SET seen_day = ?2 WHERE id = ?1 AND (seen_day IS NULL OR seen_day < ?2)",
+    )?
+    .execute((account.0, day))?;
+    Ok(())
 }
 
 pub(super) fn withdraw(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
@@ -148,14 +230,15 @@ pub(super) fn withdraw(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
     Ok(deleted > 0)
 }
 
-pub(super) fn totals(connection: &Connection) -> Result<Totals> {
+pub(super) fn totals(connection: &Connection, age_ms: u64) -> Result<Totals> {
     connection
-        .prepare_cached(
+        .prepare_cached(concat!(
             "SELECT (SELECT count(*) FROM account), (SELECT count(*) FROM message),
-             (SELECT count(*) FROM invitation WHERE uses_left > 0),
-             (SELECT count(*) FROM blob), (SELECT coalesce(sum(size), 0) FROM blob)",
-        )?
-        .query_row([], |row| {
+             (SELECT count(*) FROM invitation WHERE ",
+            usable!(),
+            "), (SELECT count(*) FROM blob), (SELECT coalesce(sum(size), 0) FROM blob)",
+        ))?
+        .query_row([age_ms.cast_signed()], |row| {
             let number = |at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.cast_unsigned());
             Ok(Totals {
                 accounts: number(0)?,

@@ -11,7 +11,7 @@ use super::StoreError;
 const APPLICATION_ID: i64 = 0x6863_7231;
 
 /// The migrations, oldest first.
-const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6];
+const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6, V7];
 
 const V1: &str = "
 CREATE TABLE migration (
@@ -157,6 +157,15 @@ CREATE TABLE generation (
     random  BLOB NOT NULL CHECK (length(random) = 16)
 ) STRICT;
 ALTER TABLE message ADD COLUMN fingerprint BLOB CHECK (length(fingerprint) = 32);
+";
+
+/// What the operator decides and sees. `seen_day` counts days since 1970, by the wall clock; NULL for never since version 7.
+/// `expires` is an age (see age.rs); NULL for never.
+const V7: &str = "
+ALTER TABLE account ADD COLUMN suspended INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE account ADD COLUMN seen_day INTEGER;
+ALTER TABLE invitation ADD COLUMN note TEXT NOT NULL DEFAULT '';
+ALTER TABLE invitation ADD COLUMN expires INTEGER;
 ";
 
 /// A file that is ours, or new, and not newer than this program.

@@ -19,9 +19,10 @@ use super::wal;
 use super::writer::{Job, Write, Writer};
 use super::{
     Account, AccountId, AccountRow, Admission, Advanced, Announced, Appended, BlobKey, BlobState,
-    Block, Filter, Invitation, Invited, LogEntry, Message, NewBlob, NewMessage, Outlet, Pending,
-    PrekeyList, PutPart, PutPrekey, Queued, Read, Registered, State, Stock, Store, StoreError,
-    StoreFuture, Swept, Taken, Totals, blobs, block, generation, log, ops, roster, schema,
+    Block, Filter, Invitation, Invited, LogEntry, Message, NewBlob, NewInvitation, NewMessage,
+    Outlet, Pending, PrekeyList, PutPart, PutPrekey, Queued, Read, Registered, State, Stock, Store,
+    StoreError, StoreFuture, Swept, Taken, Totals, blobs, block, generation, log, ops, roster,
+    schema,
 };
 use crate::clock::Clock;
 use crate::limits::{Limits, RECEIVER_BYTES, WRITE_QUEUE};
@@ -113,18 +114,18 @@ impl Sqlite {
         })
     }
 
-    /// Adds an invitation that may be used `uses` times; works beside a running relay.
+    /// Adds an invitation; works beside a running relay.
     ///
     /// # Errors
     /// As [`Sqlite::open`].
     pub fn invite(
         path: &Path,
-        invitation: &[u8],
-        uses: u32,
-        wall_ms: u64,
+        new: &NewInvitation,
+        clock: Arc<dyn Clock>,
     ) -> Result<(), StoreError> {
-        let connection = connect(path, wall_ms, Opened::Beside)?;
-        ops::invite(&connection, invitation, uses, wall_ms)?;
+        let connection = connect(path, clock.wall_ms(), Opened::Beside)?;
+        let age = Age::resume(last_mark(&connection)?, clock);
+        roster::keep_invitation(&connection, new, &age)?;
         Ok(())
     }
 
@@ -212,6 +213,14 @@ impl Store for Sqlite {
         self.write(move |tx| ops::set_visible(tx, account, visible))
     }
 
+    fn suspend(&self, account: AccountId, suspended: bool) -> Queued<'_, ()> {
+        self.write(move |tx| roster::suspend(tx, account, suspended))
+    }
+
+    fn saw(&self, account: AccountId, day: u32) -> Queued<'_, ()> {
+        self.write(move |tx| roster::saw(tx, account, day))
+    }
+
     fn delete_account(&self, account: AccountId) -> Queued<'_, ()> {
         self.write(move |tx| ops::delete_account(tx, account))
     }
@@ -227,12 +236,14 @@ impl Store for Sqlite {
     fn account(&self, name: Name) -> Read<'_, Option<Account>> {
         self.read(move |connection| {
             connection
-                .prepare_cached("SELECT id, identity, visible FROM account WHERE name = ?1")?
+                .prepare_cached("SELECT id, identity, visible, suspended, seen_day FROM account WHERE name = ?1")?
                 .query_row([name.as_str()], |row| {
                     Ok(Account {
                         id: AccountId(row.get(0)?),
                         identity: ops::identity_from(&row.get(1)?),
                         visible: row.get(2)?,
+                        suspended: row.get(3)?,
+                        seen_day: row.get(4)?,
                     })
                 })
                 .optional()
@@ -279,12 +290,13 @@ impl Store for Sqlite {
         self.read(move |connection| roster::account(connection, &name))
     }
 
-    fn invite(&self, invitation: String, uses: u32, most: usize) -> Queued<'_, Invited> {
-        self.write(move |tx| roster::invite(tx, &invitation, uses, most))
+    fn invite(&self, new: NewInvitation, most: usize) -> Queued<'_, Invited> {
+        self.write(move |tx| roster::invite(tx, &new, most))
     }
 
     fn invitations(&self) -> Read<'_, Vec<Invitation>> {
-        self.read(roster::invitations)
+        let now = self.age.mark();
+        self.read(move |connection| roster::invitations(connection, now))
     }
 
     fn withdraw(&self, id: String) -> Queued<'_, bool> {
@@ -328,7 +340,8 @@ impl Store for Sqlite {
     }
 
     fn totals(&self) -> Read<'_, Totals> {
-        self.read(roster::totals)
+        let age_ms = self.age.now_ms();
+        self.read(move |connection| roster::totals(connection, age_ms))
     }
 
     fn state(&self) -> State {
@@ -339,7 +352,10 @@ impl Store for Sqlite {
         State {
             waiting,
             disk_free: disk.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
-            bytes: std::fs::metadata(&self.path).ok().map(|file| file.len()),
+            // What is in the log is not in the database yet.
+            bytes: std::fs::metadata(&self.path)
+                .ok()
+                .map(|file| file.len().saturating_add(wal::length(&self.path))),
         }
     }
 
@@ -443,7 +459,7 @@ fn message_from(row: &Row<'_>) -> rusqlite::Result<Arc<Message>> {
     }))
 }
 
-pub(super) fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

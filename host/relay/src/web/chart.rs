@@ -1,4 +1,5 @@
-//! Charts of the last day as SVG files of their own: no script, no style, nothing of a user in them.
+//! Charts of the last day as inline SVG that stretches: its colours and all text around it are the page's, so that dark mode
+//! and narrow screens need nothing of their own. No script, no style, nothing of a user in them.
 
 use maud::{Markup, html};
 
@@ -11,39 +12,47 @@ const SPAN_MS: u64 = 24 * 3_600_000;
 const COLUMNS: usize = 96;
 const COLUMN_MS: u64 = SPAN_MS / COLUMNS as u64;
 
-/// The picture in units; a column is eight wide.
-const LEFT: usize = 80;
-const TOP: usize = 40;
+/// The picture in units: a column is eight wide, and the page stretches all of it.
 const WIDTH: usize = COLUMNS * 8;
 const HEIGHT: usize = 160;
 
-/// Two colours that the colour-blind can tell apart.
-const FIRST: &str = "#1f6fb5";
-const SECOND: &str = "#d95f02";
+/// Classes of the style sheet: two colours that the colour-blind can tell apart, in either mode.
+const FIRST: &str = "first";
+const SECOND: &str = "second";
 
 /// Messages stored and delivered in each quarter of an hour.
 pub(crate) fn traffic(samples: &[Sample]) -> Markup {
     let stored = increase(samples, |sample| sample.stored);
     let delivered = increase(samples, |sample| sample.delivered);
     let top = stored.iter().chain(&delivered).copied().max().unwrap_or(0);
+    let (all_stored, all_delivered) = (stored.iter().sum(), delivered.iter().sum());
     let title = format!(
         "Traffic of the last day: {} messages stored, {} delivered",
-        stored.iter().sum::<u64>(),
-        delivered.iter().sum::<u64>()
+        show::count(all_stored),
+        show::count(all_delivered)
     );
     let bars = html! {
         @for (column, (stored, delivered)) in stored.iter().zip(&delivered).enumerate() {
-            (bar(column, 0, *stored, top, FIRST))
-            (bar(column, 4, *delivered, top, SECOND))
+            @if *stored > 0 || *delivered > 0 {
+                g {
+                    title { (ago(column)) ": " (show::count(*stored)) " stored, " (show::count(*delivered)) " delivered" }
+                    (bar(column, 0, 4, *stored, top, FIRST))
+                    (bar(column, 4, 4, *delivered, top, SECOND))
+                }
+            }
         }
     };
-    let legend = html! {
-        rect x=(LEFT) y="12" width="12" height="12" fill=(FIRST) {}
-        text x=(LEFT + 18) y="22" { "stored" }
-        rect x=(LEFT + 90) y="12" width="12" height="12" fill=(SECOND) {}
-        text x=(LEFT + 108) y="22" { "delivered" }
+    let caption = html! {
+        "Messages in each quarter of an hour "
+        span.key.first { "stored (" (show::count(all_stored)) " in all)" } " "
+        span.key.second { "delivered (" (show::count(all_delivered)) ")" }
     };
-    frame(&title, &top.to_string(), &html! { (legend) (bars) })
+    frame(
+        &caption,
+        &title,
+        [&show::count(top), "messages", "0"],
+        &bars,
+    )
 }
 
 /// Size of the database at the end of each quarter of an hour.
@@ -52,40 +61,53 @@ pub(crate) fn storage(samples: &[Sample]) -> Markup {
     let top = sizes.iter().copied().max().unwrap_or(0);
     let now = sizes.last().copied().unwrap_or(0);
     let title = format!(
-        "Size of the database during the last day: {} now",
+        "Size of the database with its write-ahead log during the last day: {} now",
         show::size(now)
     );
     let bars = html! {
         @for (column, size) in sizes.iter().enumerate() {
-            (bar(column, 0, *size, top, FIRST))
-            (bar(column, 4, *size, top, FIRST))
+            @if *size > 0 {
+                g {
+                    title { (ago(column)) ": " (show::size(*size)) }
+                    (bar(column, 0, 8, *size, top, FIRST))
+                }
+            }
         }
     };
-    frame(&title, &show::size(top), &bars)
+    let caption = html! {
+        "Size of the database with its write-ahead log "
+        span.key.first { (show::size(now)) " now" }
+    };
+    let top_text = show::size(top);
+    let (number, unit) = top_text.split_once(' ').unwrap_or((&top_text, "B"));
+    frame(&caption, &title, [number, unit, "0"], &bars)
 }
 
-fn frame(title: &str, top: &str, inside: &Markup) -> Markup {
-    let (width, height) = (LEFT + WIDTH + 20, TOP + HEIGHT + 30);
-    let base = TOP + HEIGHT;
+/// A column in words.
+fn ago(column: usize) -> String {
+    let minutes = (COLUMNS - 1).saturating_sub(column) * 15;
+    match (minutes / 60, minutes % 60) {
+        (0, 0) => "in the last quarter of an hour".to_owned(),
+        (0, minutes) => format!("{minutes} min ago"),
+        (hours, 0) => format!("{hours} h ago"),
+        (hours, minutes) => format!("{hours} h {minutes} min ago"),
+    }
+}
+
+/// `scale` is what stands beside the top, the middle and the bottom.
+fn frame(caption: &Markup, title: &str, scale: [&str; 3], bars: &Markup) -> Markup {
     html! {
-        svg xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 {width} {height}")) role="img"
-            font-family="sans-serif" font-size="12" fill="#333333" {
-            title { (title) }
-            rect width=(width) height=(height) fill="#ffffff" {}
-            line x1=(LEFT) y1=(TOP) x2=(LEFT + WIDTH) y2=(TOP) stroke="#cccccc" {}
-            text x=(LEFT - 6) y=(TOP + 4) text-anchor="end" { (top) }
-            text x=(LEFT - 6) y=(base + 4) text-anchor="end" { "0" }
-            (inside)
-            line x1=(LEFT) y1=(base) x2=(LEFT + WIDTH) y2=(base) stroke="#333333" {}
-            @for hours in [24, 18, 12, 6] {
-                text x=(LEFT + WIDTH * (24 - hours) / 24) y=(base + 18) { (hours) " h ago" }
-            }
-            text x=(LEFT + WIDTH) y=(base + 18) text-anchor="end" { "now" }
+        figure.chart {
+            figcaption { (caption) }
+            div.scale { @for text in scale { span { (text) } } }
+            svg xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 {WIDTH} {HEIGHT}"))
+                preserveAspectRatio="none" shape-rendering="crispEdges" role="img" aria-label=(title) { (bars) }
+            div.hours { @for hours in [24, 18, 12, 6] { span { (hours) " h ago" } } span { "now" } }
         }
     }
 }
 
-fn bar(column: usize, shift: usize, value: u64, top: u64, colour: &str) -> Markup {
+fn bar(column: usize, shift: usize, width: usize, value: u64, top: u64, class: &str) -> Markup {
     if value == 0 || top == 0 {
         return Markup::default();
     }
@@ -93,7 +115,7 @@ fn bar(column: usize, shift: usize, value: u64, top: u64, colour: &str) -> Marku
     let height = u128::from(value) * HEIGHT as u128 / u128::from(top);
     let height = usize::try_from(height).unwrap_or(HEIGHT).clamp(1, HEIGHT);
     html! {
-        rect x=(LEFT + column * 8 + shift) y=(TOP + HEIGHT - height) width="4" height=(height) fill=(colour) {}
+        rect x=(column * 8 + shift) y=(HEIGHT - height) width=(width) height=(height) class=(class) {}
     }
 }
 
@@ -163,9 +185,21 @@ mod tests {
         );
         let text = traffic(&samples).into_string();
         assert!(text.contains("10 messages stored, 5 delivered"), "{text}");
-        let tallest = format!("height=\"{HEIGHT}\" fill=\"{FIRST}\"");
+        let tallest = format!("height=\"{HEIGHT}\" class=\"{FIRST}\"");
         assert_eq!(text.matches(&tallest).count(), 1);
         assert!(!text.contains("style") && !text.contains("script"));
+        for says in [
+            "<span>5</span><span>messages</span><span>0</span>",
+            "24 h ago",
+            "15 min ago: 3 stored",
+        ] {
+            assert!(text.contains(says), "{says}: {text}");
+        }
+        let text = storage(&samples).into_string();
+        assert!(
+            text.contains("<span>50</span><span>B</span><span>0</span>"),
+            "{text}"
+        );
         storage(&[]);
         assert!(!traffic(&[]).into_string().contains("y=\"NaN"));
     }

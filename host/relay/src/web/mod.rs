@@ -3,7 +3,7 @@
 //! ```text
 //!  request ── path under /admin ── a password is set? ── session by cookie? ── GET: page
 //!                                                               │             POST: csrf field, then the change
-//!                                                               └ no: the form to log in (limited per address)
+//!                                                               └ no: the form to log in (guesses take turns)
 //! ```
 //!
 //! It does what the administration socket does, by the same calls, and like it shows no content and no key.
@@ -23,13 +23,18 @@ use crate::server::Relay;
 mod chart;
 mod pages;
 pub(crate) mod password;
+mod people;
 pub(crate) mod request;
 pub(crate) mod session;
+#[cfg(test)]
+mod style;
+mod table;
 
-use pages::{Place, Typed};
+use pages::{Frame, Place, Typed};
 use password::Hash;
 use request::{Fields, Request};
 use session::{COOKIE, Sessions};
+use table::Sort;
 
 /// The first page.
 pub(crate) const ROOT: &str = "/admin";
@@ -38,7 +43,6 @@ pub(crate) const BELOW: &str = "/admin/";
 
 const HTML: &str = "text/html; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
-const SVG: &str = "image/svg+xml";
 const CSS: &str = "text/css; charset=utf-8";
 const STYLE: &str = include_str!("style.css");
 
@@ -150,13 +154,17 @@ pub(crate) async fn answer(
 
 async fn log_in(relay: &Arc<Relay>, peer: SocketAddr, hash: Hash, form: &Fields) -> Response {
     let sessions = &relay.web.sessions;
-    let now = relay.clock.uptime_ms();
-    if let Err(ms) = sessions.attempts.take(request::network(peer), now) {
-        let wrong = "Too many attempts. Wait a little.";
-        let mut response = Response::page("429 Too Many Requests", pages::login(Some(wrong)));
-        response.headers = format!("Retry-After: {}\r\n", ms.div_ceil(1000));
-        return response;
-    }
+    let network = request::network(peer);
+    let admitted = match sessions.admit(network, &*relay.clock).await {
+        Ok(admitted) => admitted,
+        Err(ms) => {
+            let wrong = "Too many are trying to log in. Try again in a few seconds.";
+            let page = pages::login(Some(wrong));
+            let mut response = Response::page("429 Too Many Requests", page);
+            response.headers = format!("Retry-After: {}\r\n", ms.div_ceil(1000));
+            return response;
+        }
+    };
     let id = hash.id();
     let typed = Zeroizing::new(form.field("password").as_bytes().to_vec());
     let Ok(one) = Arc::clone(&sessions.hashing).acquire_owned().await else {
@@ -174,43 +182,48 @@ async fn log_in(relay: &Arc<Relay>, peer: SocketAddr, hash: Hash, form: &Fields)
         return Response::page("403 Forbidden", pages::login(Some(wrong)));
     }
     tracing::info!(peer = %peer.ip(), "logged in on the admin page");
-    match sessions.begin(id, now) {
+    sessions.was_right(network, admitted);
+    match sessions.begin(id, relay.clock.uptime_ms()) {
         Ok(token) => Response::redirect("/admin").with_cookie(&token, ""),
         Err(_) => Response::new("500 Internal Server Error", TEXT, "no random numbers\n"),
     }
 }
 
+/// What every page of this session has around it.
+fn frame<'a>(relay: &Relay, csrf: &'a str) -> Frame<'a> {
+    Frame {
+        csrf,
+        log: relay.audit.log_days > 0,
+        now: relay.clock.wall_ms(),
+    }
+}
+
 /// The pages that change nothing.
 async fn show(relay: &Relay, path: &str, query: &Fields, csrf: &str) -> Response {
-    let ok = |place, inside: Markup| Response::page("200 OK", pages::page(place, csrf, &inside));
+    let frame = frame(relay, csrf);
+    let ok = |place, inside: Markup| Response::page("200 OK", pages::page(&frame, place, &inside));
     let done = match path {
-        "/admin" | "/admin/" => admin::status(relay)
+        "/admin" | "/admin/" => admin::status(relay).await.map(|status| {
+            let samples = relay.history.until_now(relay);
+            let inside = pages::overview(&status, &relay.limits, &samples);
+            ok(Place::Overview, inside)
+        }),
+        "/admin/users" => users(relay, query)
             .await
-            .map(|status| ok(Place::Overview, pages::overview(&status))),
-        "/admin/users" => {
-            let after = Name::parse(query.field("after")).ok();
-            let users = admin::users(relay, after).await;
-            users.map(|(users, more)| ok(Place::Users, pages::users(&users, more)))
-        }
+            .map(|inside| ok(Place::Users, inside)),
         "/admin/user" => match Name::parse(query.field("name")) {
-            Ok(name) => admin::user(relay, name)
-                .await
-                .map(|user| ok(Place::Users, pages::user(&user, csrf))),
+            Ok(name) => admin::user(relay, name).await.map(|user| {
+                let inside = people::user(&user, &relay.limits, frame.log, csrf);
+                ok(Place::Users, inside)
+            }),
             Err(_) => Err(Refused::UnknownName),
         },
         "/admin/log" => log(relay, query).await.map(|inside| ok(Place::Log, inside)),
-        "/admin/invitations" => admin::invitations(relay)
-            .await
-            .map(|all| ok(Place::Invitations, pages::invitations(&all, None, csrf))),
+        "/admin/invitations" => {
+            let inside = invitations(relay, Sort::of(query), None, csrf).await;
+            inside.map(|inside| ok(Place::Invitations, inside))
+        }
         "/admin/limits" => Ok(ok(Place::Limits, pages::limits(&relay.limits))),
-        "/admin/traffic.svg" => {
-            let samples = relay.history.until_now(relay);
-            Ok(Response::new("200 OK", SVG, chart::traffic(&samples)))
-        }
-        "/admin/storage.svg" => {
-            let samples = relay.history.until_now(relay);
-            Ok(Response::new("200 OK", SVG, chart::storage(&samples)))
-        }
         _ => return Response::new("404 Not Found", TEXT, "no such page\n"),
     };
     let place = match path {
@@ -218,7 +231,45 @@ async fn show(relay: &Relay, path: &str, query: &Fields, csrf: &str) -> Response
         "/admin/user" | "/admin/users" => Place::Users,
         _ => Place::Overview,
     };
-    done.unwrap_or_else(|refused| refusal(place, csrf, refused))
+    done.unwrap_or_else(|refused| refusal(&frame, place, refused))
+}
+
+/// All accounts by name, a page at a time, or the first ones in another order.
+async fn users(relay: &Relay, query: &Fields) -> Result<Markup, Refused> {
+    let sort = Sort::of(query);
+    match people::order(sort.key) {
+        Some(order) if sort.down || sort.key != "name" => {
+            let scan = admin::users_by(relay, |a, b| sort.apply(order(a, b))).await?;
+            Ok(people::sorted(&scan, sort))
+        }
+        _ => {
+            let after = Name::parse(query.field("after")).ok();
+            let (users, more) = admin::users(relay, after).await?;
+            Ok(people::users(&users, more))
+        }
+    }
+}
+
+/// The invitations in the order asked for, with the words of a new one.
+async fn invitations(
+    relay: &Relay,
+    sort: Sort<'_>,
+    new: Option<&str>,
+    csrf: &str,
+) -> Result<Markup, Refused> {
+    let mut all = admin::invitations(relay).await?;
+    match sort.key {
+        "made" => all.sort_by(|a, b| sort.apply(a.created_at.cmp(&b.created_at))),
+        // Those without an end are the last to end.
+        "ends" => all.sort_by_key(|i| i.expires_at.unwrap_or(u64::MAX)),
+        "uses" => all.sort_by(|a, b| sort.apply(a.uses_left.cmp(&b.uses_left))),
+        "note" => all.sort_by(|a, b| sort.apply(a.note.cmp(&b.note))),
+        _ => {}
+    }
+    if sort.key == "ends" && sort.down {
+        all.reverse();
+    }
+    Ok(pages::invitations(&all, sort, new, csrf))
 }
 
 async fn log(relay: &Relay, query: &Fields) -> Result<Markup, Refused> {
@@ -254,6 +305,9 @@ async fn log(relay: &Relay, query: &Fields) -> Result<Markup, Refused> {
 
 /// The forms that change something; the session has been checked.
 async fn change(relay: &Relay, path: &str, form: &Fields, csrf: &str, cookie: &str) -> Response {
+    let frame = frame(relay, csrf);
+    let page =
+        |status, place, inside: Markup| Response::page(status, pages::page(&frame, place, &inside));
     match path {
         "/admin/logout" => {
             relay.web.sessions.end(cookie);
@@ -263,39 +317,55 @@ async fn change(relay: &Relay, path: &str, form: &Fields, csrf: &str, cookie: &s
             Ok(name) if form.field("again").trim() == name.as_str() => {
                 match admin::remove(relay, name).await {
                     Ok(()) => Response::redirect("/admin/users"),
-                    Err(refused) => refusal(Place::Users, csrf, refused),
+                    Err(refused) => refusal(&frame, Place::Users, refused),
                 }
             }
             Ok(_) => {
                 let inside = pages::note("Another name was typed: nothing removed.");
-                let page = pages::page(Place::Users, csrf, &inside);
-                Response::page("400 Bad Request", page)
+                page("400 Bad Request", Place::Users, inside)
             }
-            Err(_) => refusal(Place::Users, csrf, Refused::UnknownName),
+            Err(_) => refusal(&frame, Place::Users, Refused::UnknownName),
+        },
+        "/admin/suspend" | "/admin/resume" => match Name::parse(form.field("name")) {
+            Ok(name) => {
+                let back = format!("/admin/user?name={name}");
+                match admin::suspend(relay, name, path == "/admin/suspend").await {
+                    Ok(()) => Response::redirect(&back),
+                    Err(refused) => refusal(&frame, Place::Users, refused),
+                }
+            }
+            Err(_) => refusal(&frame, Place::Users, Refused::UnknownName),
         },
         "/admin/invite" => {
             let uses = form.field("uses").parse().unwrap_or(0);
-            let made = match admin::invite(relay, uses).await {
-                Ok(words) => admin::invitations(relay).await.map(|all| (words, all)),
+            let days = match form.field("days").trim() {
+                "" => None,
+                // None that can be used.
+                days => Some(days.parse().unwrap_or(0)),
+            };
+            let made = admin::invite(relay, uses, form.field("note"), days).await;
+            let sort = Sort {
+                key: "",
+                down: false,
+            };
+            let inside = match made {
+                Ok(words) => invitations(relay, sort, Some(&words), csrf).await,
                 Err(refused) => Err(refused),
             };
-            match made {
-                Ok((words, all)) => {
-                    let inside = pages::invitations(&all, Some(&words), csrf);
-                    Response::page("200 OK", pages::page(Place::Invitations, csrf, &inside))
-                }
-                Err(refused) => refusal(Place::Invitations, csrf, refused),
+            match inside {
+                Ok(inside) => page("200 OK", Place::Invitations, inside),
+                Err(refused) => refusal(&frame, Place::Invitations, refused),
             }
         }
         "/admin/withdraw" => match admin::withdraw(relay, form.field("id").to_owned()).await {
             Ok(()) => Response::redirect("/admin/invitations"),
-            Err(refused) => refusal(Place::Invitations, csrf, refused),
+            Err(refused) => refusal(&frame, Place::Invitations, refused),
         },
         _ => Response::new("404 Not Found", TEXT, "no such form\n"),
     }
 }
 
-fn refusal(place: Place, csrf: &str, refused: Refused) -> Response {
+fn refusal(frame: &Frame<'_>, place: Place, refused: Refused) -> Response {
     let status = match refused {
         Refused::BadRequest | Refused::Version => "400 Bad Request",
         // The log page exists; what it says is that there is no log.
@@ -308,7 +378,14 @@ fn refusal(place: Place, csrf: &str, refused: Refused) -> Response {
     };
     let text = match refused {
         Refused::BadRequest => "This cannot be asked: look at what was typed.".to_owned(),
-        other => format!("{}. {}", other.text(), other.hint()),
+        other => format!("{}. {}.", sentence(other.text()), sentence(other.hint())),
     };
-    Response::page(status, pages::page(place, csrf, &pages::note(&text)))
+    Response::page(status, pages::page(frame, place, &pages::note(&text)))
+}
+
+/// As a sentence begins.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
 }

@@ -3,9 +3,11 @@
 use maud::{DOCTYPE, Markup, html};
 
 use super::session::Sessions;
-use crate::admin::protocol::{Invitation, LogEntry, Status, User};
+use super::{chart, table};
+use crate::admin::protocol::{Invitation, LogEntry, Status};
 use crate::admin::show;
-use crate::limits::Limits;
+use crate::history::Sample;
+use crate::limits::{INVITATIONS, Limits, mib};
 
 /// Where the page stands in the menu.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,15 @@ const MENU: [(Place, &str, &str); 5] = [
     (Place::Invitations, "/admin/invitations", "Invitations"),
     (Place::Limits, "/admin/limits", "Limits"),
 ];
+
+/// What every page of a session has around it.
+pub(crate) struct Frame<'a> {
+    pub(crate) csrf: &'a str,
+    /// Whether a log of who wrote to whom is kept.
+    pub(crate) log: bool,
+    /// Wall time, milliseconds since 1970.
+    pub(crate) now: u64,
+}
 
 /// What the log page was asked for, as it was typed.
 #[derive(Default)]
@@ -56,20 +67,27 @@ fn document(title: &str, inside: &Markup) -> Markup {
 }
 
 /// A page with the menu, for who is logged in.
-pub(crate) fn page(place: Place, csrf: &str, inside: &Markup) -> Markup {
+pub(crate) fn page(frame: &Frame<'_>, place: Place, inside: &Markup) -> Markup {
     let title = MENU.iter().find(|(p, ..)| *p == place).map_or("", |m| m.2);
+    let shown = MENU
+        .iter()
+        .filter(|(at, ..)| frame.log || *at != Place::Log);
     let whole = html! {
         header {
             strong { "hostchat relay" }
-            nav {
-                @for (at, path, name) in MENU {
-                    @if at == place { a href=(path) aria-current="page" { (name) } }
+            nav aria-label="Pages" {
+                @for (at, path, name) in shown {
+                    @if *at == place { a href=(path) aria-current="page" { (name) } }
                     @else { a href=(path) { (name) } }
                 }
             }
-            form method="post" action="/admin/logout" { (hidden(csrf)) button { "Log out" } }
+            form method="post" action="/admin/logout" { (hidden(frame.csrf)) button { "Log out" } }
         }
-        main { h1 { (title) } (inside) }
+        main {
+            h1 { (title) }
+            p.muted { "As of " (show::time(frame.now)) }
+            (inside)
+        }
     };
     document(title, &whole)
 }
@@ -96,28 +114,42 @@ pub(crate) fn note(text: &str) -> Markup {
     html! { p.note role="status" { (text) } }
 }
 
-pub(crate) fn overview(status: &Status) -> Markup {
-    let size = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), show::size);
+pub(crate) fn overview(status: &Status, limits: &Limits, samples: &[Sample]) -> Markup {
+    let count = show::count;
     html! {
-        table {
-            tr { th { "Dialled as" } td { (status.names.join(" ")) } }
-            tr { th { "Software" } td { (status.software) ", running for " (show::duration(status.uptime_ms)) } }
-            tr { th { "Connections" } td { (status.connections) ", of which logged in " (status.logged_in) } }
-            tr { th { "Accounts" } td { (status.accounts) ", registration " (status.registration) ", guests " (yes_no(status.guests)) } }
-            tr { th { "Waiting messages" } td { (status.messages) } }
-            tr { th { "Files" } td { (status.files) " (" (show::size(status.file_bytes)) ")" } }
-            tr { th { "Since the start" } td {
-                "stored " (status.stored) " (" (show::size(status.stored_bytes)) "), delivered "
-                (status.delivered) " (" (show::size(status.delivered_bytes)) ")"
+        table.facts {
+            tr { th scope="row" { "Address for users" } td { code { (status.address) } } }
+            @if status.names.len() > 1 {
+                tr { th scope="row" { "Dialled as" } td { (status.names.join(", ")) } }
+            }
+            tr { th scope="row" { "Software" } td { (status.software) ", running for " (show::duration(status.uptime_ms)) } }
+            tr { th scope="row" { "Accounts" } td { (count(status.accounts)) ", registration " (status.registration) ", guests " (yes_no(status.guests)) } }
+            tr { th scope="row" { "Logged in" } td { (count(status.logged_in)) " connections" } }
+            tr { th scope="row" { "Waiting messages" } td { (count(status.messages)) } }
+            tr { th scope="row" { "Since the start" } td {
+                "stored " (count(status.stored)) " (" (show::size(status.stored_bytes)) "), delivered "
+                (count(status.delivered)) " (" (show::size(status.delivered_bytes)) ")"
             } }
-            tr { th { "Writes waiting" } td { (status.waiting_writes) } }
-            tr { th { "Database" } td { (size(status.database_bytes)) ", free on the disk " (size(status.disk_free_bytes)) } }
-            tr { th { "Log of who wrote to whom" } td { (log_state(status.log_days)) } }
+            tr { th scope="row" { "Free on the disk" } td {
+                (status.disk_free_bytes.map_or("unknown".to_owned(), show::size))
+                "; no more messages below " (show::size(mib(limits.disk_floor_mib)))
+            } }
+            tr { th scope="row" { "Writes waiting" } td { (count(status.waiting_writes)) } }
+            tr { th scope="row" { "Log of who wrote to whom" } td { (log_state(status.log_days)) } }
+        }
+        h2 { "Usage against limits" }
+        table.facts {
+            (table::usage("Connections", status.connections, limits.connections as u64, show::count))
+            @if let Some(bytes) = status.database_bytes {
+                (table::usage("Database with its write-ahead log", bytes, mib(limits.database_mib), show::size))
+            }
+            (table::usage("Files", status.file_bytes, mib(limits.blobs_mib), show::size))
+            (table::usage("Invitations", status.invitations, INVITATIONS as u64, show::count))
         }
         h2 { "Traffic" }
-        img src="/admin/traffic.svg" width="868" height="230" alt="Messages stored and delivered during the last day";
+        (chart::traffic(samples))
         h2 { "Storage" }
-        img src="/admin/storage.svg" width="868" height="230" alt="Size of the database during the last day";
+        (chart::storage(samples))
     }
 }
 
@@ -128,64 +160,9 @@ fn log_state(days: u16) -> String {
     }
 }
 
-pub(crate) fn users(users: &[User], more: bool) -> Markup {
-    html! {
-        (user_table(users))
-        @if let Some(last) = users.last().filter(|_| more) {
-            p { a href=(link("/admin/users", &[("after", last.name.as_str())])) { "More" } }
-        }
-    }
-}
-
-fn user_table(users: &[User]) -> Markup {
-    html! {
-        table {
-            tr {
-                th { "Name" } th { "Online" } th { "Shown to others" } th { "Registered" }
-                th.number { "Waiting" } th.number { "Size" } th.number { "Prekeys left" }
-                th.number { "Files" } th.number { "Size of files" }
-            }
-            @for user in users {
-                tr {
-                    td { a href=(link("/admin/user", &[("name", user.name.as_str())])) { (user.name) } }
-                    td { @if user.connections == 0 { "no" } @else { "yes (" (user.connections) ")" } }
-                    td { (yes_no(user.visible)) }
-                    td.time { (show::time(user.registered_at)) }
-                    td.number { (user.messages) }
-                    td.number { (show::size(user.bytes)) }
-                    td.number { (user.one_time_prekeys) }
-                    td.number { (user.files) }
-                    td.number { (show::size(user.file_bytes)) }
-                }
-            }
-        }
-    }
-}
-
-/// One account and its removal, for which the name has to be typed.
-pub(crate) fn user(user: &User, csrf: &str) -> Markup {
-    html! {
-        (user_table(std::slice::from_ref(user)))
-        p {
-            a href=(link("/admin/log", &[("from", user.name.as_str())])) { "Sent" } " and "
-            a href=(link("/admin/log", &[("to", user.name.as_str())])) { "received" } " messages in the log"
-        }
-        div.danger {
-            h2 { "Remove " (user.name) }
-            p { "Deletes the account with its mailbox, prekeys and files, for ever, and closes its connections. Others may register the name afterwards." }
-            form method="post" action="/admin/remove" {
-                (hidden(csrf))
-                input type="hidden" name="name" value=(user.name);
-                label { "Type the name again" input name="again" required autocomplete="off"; }
-                " " button { "Remove" }
-            }
-        }
-    }
-}
-
 pub(crate) fn log(typed: &Typed<'_>, entries: &[LogEntry], more: bool, days: u16) -> Markup {
     html! {
-        p { "Kept for " (days) " days. Times are UTC." }
+        p { "Kept for " (days) " days, newest first. Times are UTC." }
         form.filter method="get" action="/admin/log" {
             label { "Sender" input name="from" value=(typed.from); }
             label { "Receiver" input name="to" value=(typed.to); }
@@ -193,15 +170,20 @@ pub(crate) fn log(typed: &Typed<'_>, entries: &[LogEntry], more: bool, days: u16
             label { "Until" input name="until" value=(typed.until); }
             button { "Show" }
         }
-        table {
-            tr { th { "Time" } th { "From" } th { "To" } th { "Kind" } th.number { "Size" } }
-            @for entry in entries {
-                tr {
-                    td.time { (show::time(entry.at)) }
-                    td { (entry.from) }
-                    td { (entry.to) }
-                    td { (entry.kind) }
-                    td.number { (show::size(entry.bytes)) }
+        @if entries.is_empty() { p { "No entries." } }
+        @else {
+            table.cards.dense {
+                thead { tr { th { "Time" } th { "From" } th { "To" } th { "Kind" } th.number { "Size" } } }
+                tbody {
+                    @for entry in entries {
+                        tr {
+                            td.time data-label="Time" { (show::time(entry.at)) }
+                            td data-label="From" { (entry.from) }
+                            td data-label="To" { (entry.to) }
+                            td data-label="Kind" { (entry.kind) }
+                            td.number data-label="Size" { (show::size(entry.bytes)) }
+                        }
+                    }
                 }
             }
         }
@@ -215,7 +197,13 @@ pub(crate) fn log(typed: &Typed<'_>, entries: &[LogEntry], more: bool, days: u16
 }
 
 /// The invitations; the words of a new one are shown this once.
-pub(crate) fn invitations(invitations: &[Invitation], new: Option<&str>, csrf: &str) -> Markup {
+pub(crate) fn invitations(
+    invitations: &[Invitation],
+    sort: table::Sort<'_>,
+    new: Option<&str>,
+    csrf: &str,
+) -> Markup {
+    let head = |key, name, class| sort.head("/admin/invitations", key, name, class);
     html! {
         @if let Some(words) = new {
             div.note role="status" {
@@ -225,21 +213,34 @@ pub(crate) fn invitations(invitations: &[Invitation], new: Option<&str>, csrf: &
         }
         form.filter method="post" action="/admin/invite" {
             (hidden(csrf))
-            label { "Accounts that may be registered with it" input name="uses" type="number" min="1" max="100000" value="1"; }
+            label { "Accounts it is good for" input name="uses" type="number" min="1" max="100000" value="1" required; }
+            label { "Ends after days (empty: never)" input name="days" type="number" min="1" max="65535"; }
+            label { "Note for yourself" input name="note" maxlength="100" autocomplete="off"; }
             button { "Make an invitation" }
         }
-        table {
-            tr { th { "Id" } th { "Made" } th.number { "Uses left" } th {} }
-            @for invitation in invitations {
-                tr {
-                    td { (invitation.id) }
-                    td.time { (show::time(invitation.created_at)) }
-                    td.number { (invitation.uses_left) }
-                    td {
-                        form method="post" action="/admin/withdraw" {
-                            (hidden(csrf))
-                            input type="hidden" name="id" value=(invitation.id);
-                            button { "Withdraw" }
+        @if invitations.is_empty() { p { "No invitation can be used." } }
+        @else {
+            table.cards.sorted {
+                thead { tr {
+                    th.plain { "Id" }
+                    (head("made", "Made", "")) (head("ends", "Ends", "")) (head("uses", "Uses left", "number")) (head("note", "Note", ""))
+                    th.plain {}
+                } }
+                tbody {
+                    @for invitation in invitations {
+                        tr {
+                            td data-label="Id" { (invitation.id) }
+                            td.time data-label="Made" { (show::time(invitation.created_at)) }
+                            td.time data-label="Ends" { (invitation.expires_at.map_or("never".to_owned(), show::time)) }
+                            td.number data-label="Uses left" { (show::count(invitation.uses_left.into())) }
+                            td data-label="Note" { (invitation.note) }
+                            td {
+                                form method="post" action="/admin/withdraw" {
+                                    (hidden(csrf))
+                                    input type="hidden" name="id" value=(invitation.id);
+                                    button { "Withdraw" }
+                                }
+                            }
                         }
                     }
                 }
@@ -251,24 +252,24 @@ pub(crate) fn invitations(invitations: &[Invitation], new: Option<&str>, csrf: &
 pub(crate) fn limits(limits: &Limits) -> Markup {
     html! {
         p { "They stand in [limits] of relay.toml and are read at the start." }
-        table {
+        table.facts.limits {
             @for (name, value) in show::limits(limits) {
-                tr { th { (name) } td { (value) } }
+                tr { th scope="row" { (name) } td { (value) } }
             }
         }
     }
 }
 
-fn hidden(csrf: &str) -> Markup {
+pub(super) fn hidden(csrf: &str) -> Markup {
     html! { input type="hidden" name=(Sessions::FIELD) value=(csrf); }
 }
 
-fn yes_no(yes: bool) -> &'static str {
+pub(super) fn yes_no(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
 }
 
 /// A path with a query, encoded.
-fn link(path: &str, fields: &[(&str, &str)]) -> String {
+pub(super) fn link(path: &str, fields: &[(&str, &str)]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(fields.iter().filter(|(_, value)| !value.is_empty()));
     format!("{path}?{}", query.finish())
@@ -299,11 +300,22 @@ mod tests {
             id: evil.to_owned(),
             created_at: 0,
             uses_left: 1,
+            note: evil.to_owned(),
+            expires_at: None,
+        };
+        let frame = Frame {
+            csrf: evil,
+            log: true,
+            now: 0,
+        };
+        let sort = table::Sort {
+            key: evil,
+            down: true,
         };
         for shown in [
             log(&typed, &[entry], true, 1),
-            invitations(&[invitation], Some(evil), evil),
-            page(Place::Log, evil, &note(evil)),
+            invitations(&[invitation], sort, Some(evil), evil),
+            page(&frame, Place::Log, &note(evil)),
             login(Some(evil)),
         ] {
             let text = shown.into_string();

@@ -1,6 +1,6 @@
 //! One request of a browser, bounded: what a page and a short form need, nothing else.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use zeroize::Zeroizing;
@@ -18,6 +18,27 @@ pub(crate) struct Request {
     pub(crate) path: String,
     query: String,
     headers: Vec<(String, String)>,
+}
+
+/// The host that a request asks for, without its port, which a tunnel may have changed.
+pub(crate) struct Asked<'a>(&'a str);
+
+impl Asked<'_> {
+    /// Whether the listener is known by it: by the address that it was reached at, as this machine itself, or by a name
+    /// that the operator has configured.
+    pub(crate) fn is_ours(&self, own: IpAddr, names: &[String]) -> bool {
+        let Self(host) = self;
+        let address = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        match address.unwrap_or(host).parse::<IpAddr>() {
+            Ok(asked) => asked.is_loopback() || asked.to_canonical() == own.to_canonical(),
+            Err(_) => {
+                let known = names.iter().map(String::as_str).chain(["localhost"]);
+                known
+                    .into_iter()
+                    .any(|name| name.eq_ignore_ascii_case(host))
+            }
+        }
+    }
 }
 
 /// The fields of a query or a form. They may hold the password, and are wiped.
@@ -51,6 +72,21 @@ impl Request {
         let mut found = self.headers.iter().filter(|(n, _)| n == name);
         let (_, value) = found.next()?;
         found.next().is_none().then_some(value.as_str())
+    }
+
+    /// The host asked for; `None` where there is no such header, two of them, or not a host and a port.
+    pub(crate) fn host(&self) -> Option<Asked<'_>> {
+        let host = self.header("host")?;
+        // An IPv6 address has colons of its own, in brackets.
+        let end = host.rfind(']').map_or(0, |at| at + 1);
+        let host = match host.get(end..)?.split_once(':') {
+            Some((name, port)) => {
+                port.parse::<u16>().ok()?;
+                host.get(..end + name.len())?
+            }
+            None => host,
+        };
+        (!host.is_empty()).then_some(Asked(host))
     }
 
     /// The cookie of the admin page.
@@ -125,6 +161,46 @@ mod tests {
 
     fn parsed(text: &str) -> Request {
         Request::try_parse(text.as_bytes()).unwrap().unwrap().1
+    }
+
+    #[test]
+    fn only_names_and_addresses_of_the_listener_are_ours() {
+        let ours = |host: &str| {
+            let request = parsed(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+            let names = ["relay.lan".to_owned()];
+            let asked = request.host();
+            asked.map(|h| h.is_ours(IpAddr::from([10, 0, 0, 5]), &names))
+        };
+        for good in [
+            "10.0.0.5:9443",
+            "10.0.0.5",
+            "localhost",
+            "LocalHost:19443",
+            "127.0.0.1:9443",
+            "[::1]:9443",
+            "[::1]",
+            "[::ffff:10.0.0.5]:1",
+            "relay.lan",
+            "Relay.Lan:80",
+        ] {
+            assert_eq!(ours(good), Some(true), "{good}");
+        }
+        for other in [
+            "evil.example",
+            "evil.example:9443",
+            "10.0.0.6:9443",
+            "localhost.evil.example",
+            "relay.lan.",
+            "127.0.0.1.evil.example",
+            "[::2]:9443",
+        ] {
+            assert_eq!(ours(other), Some(false), "{other}");
+        }
+        for none in ["", ":9443", "a:b", "a:1:2", "localhost:99999"] {
+            assert_eq!(ours(none), None, "{none}");
+        }
+        let two = parsed("GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n");
+        assert!(two.host().is_none());
     }
 
     #[test]

@@ -10,8 +10,9 @@ use hostchat_core::secret::ct_eq;
 use tokio::sync::Semaphore;
 
 use crate::bucket::Buckets;
+use crate::clock::Clock;
 use crate::hub::Network;
-use crate::limits::{WEB_ATTEMPTS, WEB_IDLE_MS, WEB_LIFE_MS, WEB_SESSIONS};
+use crate::limits::{WEB_ATTEMPTS, WEB_IDLE_MS, WEB_LIFE_MS, WEB_SESSIONS, WEB_TURN_MS, WEB_TURNS};
 
 /// The name of the cookie.
 pub(crate) const COOKIE: &str = "hostchat_relay_admin";
@@ -19,10 +20,23 @@ pub(crate) const COOKIE: &str = "hostchat_relay_admin";
 /// Who is logged in, and who tries.
 pub(crate) struct Sessions {
     open: Mutex<HashMap<[u8; 32], Session>>,
-    /// Attempts to log in.
-    pub(crate) attempts: Buckets<Network>,
+    /// Attempts to log in that are answered at once.
+    attempts: Buckets<Network>,
+    /// The others take turns, one at a time, so that wrong guesses lock nobody out who knows the password.
+    turn: Semaphore,
+    /// Those who wait for their turn, and the one whose it is.
+    waiting: Semaphore,
     /// One password is hashed at a time: each takes 19 MiB.
     pub(crate) hashing: Arc<Semaphore>,
+}
+
+/// How an attempt to log in was let through.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admitted {
+    /// It counts among the attempts of its network.
+    AtOnce,
+    /// It waited.
+    InTurn,
 }
 
 struct Session {
@@ -38,6 +52,8 @@ impl Default for Sessions {
         Self {
             open: Mutex::default(),
             attempts: Buckets::new(WEB_ATTEMPTS),
+            turn: Semaphore::new(1),
+            waiting: Semaphore::new(WEB_TURNS),
             hashing: Arc::new(Semaphore::new(1)),
         }
     }
@@ -46,6 +62,28 @@ impl Default for Sessions {
 impl Sessions {
     /// The field of a form that says of which session it is.
     pub(crate) const FIELD: &str = "csrf";
+
+    /// Lets an attempt to log in go on: the first few of a network at once, the others each in its turn. `Err` has the
+    /// milliseconds after which another try makes sense, where too many wait.
+    pub(crate) async fn admit(&self, network: Network, clock: &dyn Clock) -> Result<Admitted, u64> {
+        if self.attempts.take(network, clock.uptime_ms()).is_ok() {
+            return Ok(Admitted::AtOnce);
+        }
+        let busy = |_| WEB_TURN_MS.saturating_mul(WEB_TURNS as u64);
+        let _waiting = self.waiting.try_acquire().map_err(busy)?;
+        // It is never closed.
+        let _turn = self.turn.acquire().await.map_err(|_| WEB_TURN_MS)?;
+        let end = clock.uptime_ms().saturating_add(WEB_TURN_MS);
+        clock.sleep_until(end).await;
+        Ok(Admitted::InTurn)
+    }
+
+    /// Takes back an attempt: it was the password, not a guess.
+    pub(crate) fn was_right(&self, network: Network, admitted: Admitted) {
+        if admitted == Admitted::AtOnce {
+            self.attempts.give_back(&network);
+        }
+    }
 
     /// Opens a session and returns the value of its cookie; beyond a few, the one unused for longest ends.
     pub(crate) fn begin(

@@ -184,8 +184,8 @@ async fn an_operator_does_everything_in_a_browser_and_it_has_nothing_to_complain
         "",
         "not for scripts"
     );
-    let pictures = "[...document.images].filter(i => i.complete && i.naturalWidth > 0).length";
-    assert_eq!(browser.value(pictures).await, 2);
+    let charts = "[...document.querySelectorAll('svg')].filter(c => c.getBoundingClientRect().width > 100).length";
+    assert_eq!(browser.value(charts).await, 2);
     let styled = "getComputedStyle(document.querySelector('header')).display";
     assert_eq!(browser.value(styled).await, "flex");
 
@@ -245,4 +245,172 @@ async fn an_operator_does_everything_in_a_browser_and_it_has_nothing_to_complain
         let ours = url.is_none_or(|url| url.starts_with(&base));
         assert!(ours, "{event}");
     }
+}
+
+/// Everything that the page shows as text, with its colour and what lies behind it: the contrast of WCAG 2.2, 1.4.3, of the
+/// worst, and whether something is wider than the screen.
+const LOOK: &str = r#"(() => {
+    const rgb = (text) => (text.match(/[\d.]+/g) || [0, 0, 0, 0]).map(Number);
+    const channel = (c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+    const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+    const behind = (element) => {
+        for (; element; element = element.parentElement) {
+            const colour = rgb(getComputedStyle(element).backgroundColor);
+            if (colour.length < 4 || colour[3] === 1) return colour;
+            if (colour[3] !== 0) throw new Error("half transparent");
+        }
+        throw new Error("nothing behind it");
+    };
+    let [worst, where, seen] = [21, "", 0];
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const [node, element] = [walker.currentNode, walker.currentNode.parentElement];
+        if (!node.data.trim() || !element.getClientRects().length || element.closest("svg")) continue;
+        const [one, other] = [luminance(rgb(getComputedStyle(element).color)), luminance(behind(element))];
+        const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+        seen += 1;
+        if (ratio < worst) [worst, where] = [ratio, node.data.trim()];
+    }
+    const wide = [...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1);
+    return { worst, where, seen, width: document.documentElement.scrollWidth, screen: innerWidth,
+        wide: wide.map((e) => e.tagName + " " + e.textContent.slice(0, 30)).slice(0, 3) };
+})()"#;
+
+impl Browser {
+    async fn screen(&mut self, scheme: &str, width: u32) {
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
+        self.call(
+            "Emulation.setEmulatedMedia",
+            json!({ "features": [feature] }),
+        )
+        .await;
+        let metrics =
+            json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500 });
+        self.call("Emulation.setDeviceMetricsOverride", metrics)
+            .await;
+    }
+
+    /// Keeps a picture of the whole page where `HOSTCHAT_SHOTS` names a folder for that: Base64 of a PNG.
+    async fn shot(&mut self, name: &str) {
+        let Some(folder) = std::env::var_os("HOSTCHAT_SHOTS") else {
+            return;
+        };
+        let whole = json!({ "captureBeyondViewport": true });
+        let shot = self.call("Page.captureScreenshot", whole).await;
+        let path = std::path::Path::new(&folder).join(format!("{name}.png.b64"));
+        std::fs::write(path, shot["data"].as_str().unwrap()).unwrap();
+    }
+}
+
+/// A relay that was used for a while.
+async fn used(page: &Page) -> Vec<Client> {
+    let place = &page.relay.place;
+    let names = [
+        "alice",
+        "bob",
+        "carol",
+        "dave.long-name-of-thirty-2-char",
+        "erin",
+        "mallory",
+    ];
+    let people = names.map(Person::new);
+    let mut clients = Vec::new();
+    for person in &people {
+        clients.push(Client::register(place, person).await);
+    }
+    let mut id = 0;
+    for quarter in 0..90_usize {
+        for _ in 0..(quarter * 7) % 23 {
+            id += 1;
+            let body = vec![0; 700 + (quarter * 13) % 900];
+            let to = &people[1 + quarter % 3];
+            assert!(clients[0].send(to, id, &body).await.is_stored());
+        }
+        if quarter % 5 == 0 {
+            clients[1].drain(true).await;
+            clients[1] = Client::login(place, &people[1]).await;
+        }
+        page.relay.clock.advance(15 * 60_000);
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let folder = page.relay.folder.path();
+    for arguments in [
+        &["suspend", "mallory"][..],
+        &[
+            "invite",
+            "--uses",
+            "3",
+            "--note",
+            "for the chess club",
+            "--days",
+            "14",
+        ],
+        &["invite", "--note", "Zoë"],
+        &["invite"],
+    ] {
+        let done = crate::admin::admin(folder, arguments).await;
+        assert!(done.status.success(), "{done:?}");
+    }
+    clients
+}
+
+#[tokio::test]
+async fn every_page_is_readable_in_light_and_dark_and_fits_a_phone() {
+    let mut page = Page::start(|config| {
+        config.audit.log_days = 7;
+        config.limits.idle_seconds = u32::MAX;
+        config.limits.sends.per_minute = 0;
+    })
+    .await;
+    let _clients = used(&page).await;
+    let base = format!("http://{}", page.operator);
+    let mut browser = Browser::start().await;
+    let mut looked = 0;
+    for login in [true, false] {
+        if !login {
+            let answer = page.log_in(PASSWORD).await;
+            page.cookie = answer.cookie().split(';').next().unwrap().to_owned();
+            let (name, value) = page.cookie.split_once('=').unwrap();
+            let cookie = json!({ "name": name, "value": value, "url": base });
+            browser.call("Network.setCookie", cookie).await;
+        }
+        let pages: &[(&str, &str)] = match login {
+            true => &[("login", "/admin/login")],
+            false => &[
+                ("overview", "/admin"),
+                ("users", "/admin/users?sort=waiting&order=down"),
+                ("user", "/admin/user?name=bob"),
+                ("suspended", "/admin/user?name=mallory"),
+                ("log", "/admin/log"),
+                ("invitations", "/admin/invitations?sort=ends&order=up"),
+                ("limits", "/admin/limits"),
+                ("nobody", "/admin/user?name=nobody"),
+            ],
+        };
+        for (scheme, width) in [
+            ("light", 1280),
+            ("dark", 1280),
+            ("light", 390),
+            ("dark", 390),
+        ] {
+            browser.screen(scheme, width).await;
+            for (name, path) in pages {
+                browser.go(&format!("{base}{path}")).await;
+                browser.shot(&format!("{name}-{scheme}-{width}")).await;
+                let options = json!({ "expression": LOOK, "returnByValue": true });
+                let done = browser.call("Runtime.evaluate", options).await;
+                let look = &done["result"]["value"];
+                let at = format!("{name} {scheme} {width}: {done}");
+                assert!(look["worst"].as_f64().expect(&at) >= 4.5, "{at}");
+                assert!(look["seen"].as_u64().unwrap() >= 4, "{at}");
+                assert_eq!(look["screen"], json!(width), "{at}");
+                assert!(look["width"].as_u64().unwrap() <= u64::from(width), "{at}");
+                assert_eq!(look["wide"], json!([]), "{at}");
+                looked += 1;
+            }
+        }
+    }
+    assert_eq!(looked, 36);
 }

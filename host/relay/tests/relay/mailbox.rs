@@ -25,6 +25,7 @@ also_on_nats!(
     pipelined_messages_keep_their_order_while_the_receiver_keeps_up,
     no_more_than_the_window_is_in_flight,
     a_newer_receiver_takes_over_and_the_older_is_closed,
+    a_second_receive_on_one_connection_changes_nothing,
     nobody_acknowledges_for_somebody_else,
     unknown_receivers_and_oversized_bodies_are_refused,
     a_deleted_account_leaves_nothing_and_frees_its_name,
@@ -221,6 +222,44 @@ async fn a_newer_receiver_takes_over_and_the_older_is_closed() {
     assert_eq!(old.next().await, Got::End);
     from.send(&bob, 2, b"2").await;
     assert_eq!(new.next().await.delivered().body, b"2");
+}
+
+#[tokio::test]
+async fn a_second_receive_on_one_connection_changes_nothing() {
+    let relay = TestRelay::start(|_| {}).await;
+    let (_, bob, mut from, mut to) = two(&relay).await;
+    from.send(&bob, 1, b"1").await;
+    assert_eq!(bodies(&to.drain(false).await), ["1"]);
+    // At rest, and several at once: deliveries go on, nothing comes twice, and there is no second `Drained`.
+    assert!(matches!(to.call(Call::Receive).await, Got::Done(_)));
+    from.send(&bob, 2, b"2").await;
+    assert_eq!(to.next().await.delivered().body, b"2");
+    let asked = [
+        to.ask(Call::Receive).await,
+        to.ask(Call::Receive).await,
+        to.ask(Call::Ping).await,
+    ];
+    for id in asked {
+        assert_eq!(to.next().await, Got::Done(id));
+    }
+    for id in 3..6 {
+        let body = id.to_string();
+        assert!(from.send(&bob, id, body.as_bytes()).await.is_stored());
+        assert_eq!(to.next().await.delivered().body, body.as_bytes());
+    }
+    // Nor does it take the deliveries back from a newer connection.
+    let mut new = Client::login(&relay.place, &bob).await;
+    assert_eq!(bodies(&new.drain(true).await), ["1", "2", "3", "4", "5"]);
+    to.ask(Call::Receive).await;
+    let closed = loop {
+        match to.next().await {
+            Got::Done(_) => {}
+            got => break got,
+        }
+    };
+    assert_eq!(closed.reason(), Some(Reason::TooManyConnections));
+    assert!(from.send(&bob, 6, b"6").await.is_stored());
+    assert_eq!(new.next().await.delivered().body, b"6");
 }
 
 #[tokio::test]

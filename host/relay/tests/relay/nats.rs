@@ -56,6 +56,17 @@ impl NatsServer {
         Self::start_on(installed(), None, free_address(), &[])
     }
 
+    /// Starts one that is alone and speaks TLS only, with this certificate and its key.
+    pub fn start_tls(certificate: &Path, key: &Path) -> Self {
+        let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+        let more = ["--tls", "--tlscert", certificate, "--tlskey", key];
+        Self::start_on(installed(), None, free_address(), &more)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     fn start_on(program: PathBuf, host: Option<Host>, address: SocketAddr, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (ip, port) = (address.ip().to_string(), address.port().to_string());

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::client::{Client, Got, Person, tls};
 use crate::harness::{Place, Process, TestRelay, configure, init, program};
+use crate::page::{PASSWORD, set_password};
 
 async fn started() -> (TestRelay, SocketAddr) {
     let relay = TestRelay::start(|config| {
@@ -31,7 +32,11 @@ pub async fn raw(address: SocketAddr, request: &str) -> String {
 }
 
 async fn get(address: SocketAddr, path: &str) -> String {
-    raw(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await
+    raw(
+        address,
+        &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    )
+    .await
 }
 
 /// The value of one sample.
@@ -121,9 +126,12 @@ async fn health_and_readiness_are_told_and_nothing_else() {
         assert!(answer.ends_with("ok\n"), "{answer}");
     }
     for (request, status) in [
-        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "404"),
-        ("POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n", "404"),
-        ("GET /administration HTTP/1.1\r\nHost: x\r\n\r\n", "404"),
+        ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "404"),
+        ("POST /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", "404"),
+        (
+            "GET /administration HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "404",
+        ),
         ("nonsense\r\n\r\n", "400"),
     ] {
         let answer = raw(operator, request).await;
@@ -147,7 +155,9 @@ async fn health_and_readiness_are_told_and_nothing_else() {
     loop {
         relay.clock.advance(6_000);
         let mut stream = TcpStream::connect(operator).await.unwrap();
-        let _ = stream.write_all(b"GET /readyz HTTP/1.1\r\n\r\n").await;
+        let _ = stream
+            .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
         let mut text = String::new();
         if stream.read_to_string(&mut text).await.is_ok() && text.contains("200 OK") {
             break;
@@ -173,6 +183,59 @@ async fn health_and_readiness_are_told_and_nothing_else() {
         "ends with the relay"
     );
     drop(relay);
+}
+
+#[tokio::test]
+async fn the_operators_listener_answers_only_to_its_own_names() {
+    let relay = TestRelay::start(|config| {
+        config.operator = Some("127.0.0.1:0".parse().unwrap());
+        config.operator_names = vec!["relay.lan".to_owned()];
+    })
+    .await;
+    let operator = relay.operator.unwrap();
+    set_password(relay.folder.path(), PASSWORD);
+    let own = operator.to_string();
+    let login = "POST /admin/login HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 0\r\n";
+    let requests = [
+        "GET /healthz HTTP/1.1\r\n",
+        "GET /metrics HTTP/1.1\r\n",
+        "GET /admin/login HTTP/1.1\r\n",
+        "GET /other HTTP/1.1\r\n",
+        login,
+    ];
+    for request in requests {
+        for host in [
+            "evil.example",
+            "evil.example:9443",
+            "10.1.2.3",
+            "relay.lan.evil.example",
+        ] {
+            let answer = raw(operator, &format!("{request}Host: {host}\r\n\r\n")).await;
+            assert!(
+                answer.starts_with("HTTP/1.1 421"),
+                "{request} {host}: {answer}"
+            );
+            assert!(answer.contains("operator_names in relay.toml"), "{answer}");
+        }
+        for none in ["", "Host: localhost\r\nHost: evil.example\r\n"] {
+            let answer = raw(operator, &format!("{request}{none}\r\n")).await;
+            assert!(answer.starts_with("HTTP/1.1 400"), "{request}: {answer}");
+        }
+        for host in [
+            own.as_str(),
+            "127.0.0.1",
+            "localhost:19443",
+            "[::1]",
+            "Relay.lan:1",
+        ] {
+            let answer = raw(operator, &format!("{request}Host: {host}\r\n\r\n")).await;
+            let known = ["HTTP/1.1 200", "HTTP/1.1 403", "HTTP/1.1 404"];
+            assert!(
+                known.iter().any(|k| answer.starts_with(k)),
+                "{host}: {answer}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

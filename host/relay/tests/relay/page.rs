@@ -68,8 +68,10 @@ impl Page {
     }
 
     pub async fn post_from(&self, path: &str, fields: &[(&str, &str)], headers: &str) -> Answer {
-        let mut form = form_urlencoded::Serializer::new(String::new());
-        let body = form.extend_pairs(fields).finish();
+        let body = {
+            let mut form = form_urlencoded::Serializer::new(String::new());
+            form.extend_pairs(fields).finish()
+        };
         let length = body.len();
         let headers = format!(
             "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n{headers}"

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use hostchat_core::wire::relay::{Call, PREKEY_STOCK, Reason};
-use hostchat_core::wire::{Prekey, PrekeyBundle, PrekeyKind, PrekeyRef};
+use hostchat_core::wire::{Name, Prekey, PrekeyBundle, PrekeyKind, PrekeyRef};
 use hostchat_relay::Rate;
 
 use crate::client::{Client, Got, Person, take_one_time};
@@ -207,6 +207,55 @@ async fn nobody_drains_the_one_time_keys_of_an_owner() {
     assert_eq!(ids.len(), 2, "beyond that only the last-resort key");
     relay.clock.advance(60_000);
     assert!(take(&mut owner, &bob).await.one_time.is_some());
+}
+
+#[tokio::test]
+async fn tens_of_thousands_of_other_names_do_not_bring_a_spent_rate_back() {
+    /// More than the relay counts at once.
+    const OTHERS: usize = 70_000;
+    const IN_FLIGHT: usize = 64;
+    let relay = TestRelay::start(|config| {
+        let unlimited = Rate {
+            burst: 1,
+            per_minute: 0,
+        };
+        config.limits.calls = unlimited;
+        config.limits.prekeys_taken = unlimited;
+        config.limits.prekeys_given = Rate {
+            burst: 2,
+            per_minute: 1,
+        };
+    })
+    .await;
+    let bob = Person::new("bob");
+    let mut owner = Client::register(&relay.place, &bob).await;
+    assert_eq!(
+        put(&mut owner, bob.prekey(PrekeyKind::LastResort, 100)).await,
+        None
+    );
+    for id in 1..=4 {
+        assert_eq!(
+            put(&mut owner, bob.prekey(PrekeyKind::OneTime, id)).await,
+            None
+        );
+    }
+    let mut taker = Client::register(&relay.place, &Person::new("mallory")).await;
+    assert_eq!(take_one_time(&mut taker, &bob.name, 4).await, [1, 2]);
+    for n in 0..OTHERS + IN_FLIGHT {
+        if n < OTHERS {
+            let name = Name::parse(&format!("nobody-{n}")).unwrap();
+            taker.ask(Call::TakePrekeys(name)).await;
+        }
+        if n >= IN_FLIGHT {
+            assert_eq!(taker.next().await.reason(), Some(Reason::UnknownName));
+        }
+    }
+    let taken = take_one_time(&mut taker, &bob.name, 2).await;
+    assert!(taken.is_empty(), "still spent: {taken:?}");
+    drop(owner);
+    relay.clock.advance(60_000);
+    let mut later = Client::register(&relay.place, &Person::new("carol")).await;
+    assert_eq!(take_one_time(&mut later, &bob.name, 2).await, [3]);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The program itself: what it prints, how it refuses, how it ends.
 
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -60,6 +60,55 @@ fn every_command_has_help_with_an_example() {
         concat!("hostchat-relay ", env!("CARGO_PKG_VERSION"))
     );
     assert_eq!(program(&["nonsense"]).status.code(), Some(2));
+}
+
+#[test]
+fn nobody_reads_its_memory_and_it_leaves_no_core_dump() {
+    let folder = init();
+    let is_root = rustix::process::geteuid().is_root();
+    // Root may read everything: what matters is another program of the relay's own user.
+    let (copied, command) = if is_root {
+        let copied = tempfile::tempdir().unwrap();
+        let program = copied.path().join("hostchat-relay");
+        std::fs::copy(env!("CARGO_BIN_EXE_hostchat-relay"), &program).unwrap();
+        std::fs::set_permissions(copied.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        std::os::unix::fs::chown(folder.path(), Some(65534), Some(65534)).unwrap();
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            std::os::unix::fs::chown(entry.unwrap().path(), Some(65534), Some(65534)).unwrap();
+        }
+        let mut command = as_nobody();
+        command.arg(program);
+        (Some(copied), command)
+    } else {
+        let own = Command::new(env!("CARGO_BIN_EXE_hostchat-relay"));
+        (None, own)
+    };
+    let process = Process::start_as(command, folder.path());
+    let proc = format!("/proc/{}", process.child.id());
+    let limits = std::fs::read_to_string(format!("{proc}/limits")).unwrap();
+    let core = limits.lines().find(|l| l.starts_with("Max core file size"));
+    let core: Vec<_> = core.unwrap().split_whitespace().skip(4).take(2).collect();
+    assert_eq!(core, ["0", "0"], "{limits}");
+    // What a process that is not dumpable has in /proc belongs to root.
+    for name in ["mem", "environ", "maps"] {
+        let path = format!("{proc}/{name}");
+        assert_eq!(std::fs::metadata(&path).unwrap().uid(), 0, "{name}");
+        let mut reader = if is_root {
+            as_nobody()
+        } else {
+            Command::new("env")
+        };
+        let read = reader.args(["head", "-c1", &path]).output().unwrap();
+        assert!(!read.status.success(), "{read:?}");
+    }
+    drop(copied);
+}
+
+/// Runs what follows as a user without rights.
+fn as_nobody() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    command
 }
 
 #[test]

@@ -203,7 +203,7 @@ async fn a_check_finds_what_does_not_hold_together() {
     let (folder, ..) = stopped().await;
     let path = folder.path().join("relay.db");
     let good = std::fs::read(&path).unwrap();
-    said(&on(folder.path(), "check", &[]), 0, "good: format 6");
+    said(&on(folder.path(), "check", &[]), 0, "good: format 7");
     assert!(
         std::fs::read(&path).unwrap() == good,
         "a check changes nothing"

@@ -17,9 +17,11 @@ use super::super::check::{self, Report};
 use super::super::copy::{CopyError, Partial};
 use super::super::sqlite::{self, Sqlite};
 use super::super::{
-    AccountId, Message, NewMessage, Outlet, Store as _, StoreError, generation, ops, schema,
+    AccountId, Message, NewInvitation, NewMessage, Outlet, Store as _, StoreError, generation, ops,
+    schema,
 };
 use super::blob_copy;
+use super::desk::{Kept, Marks};
 use super::link::{Link, Put};
 use super::node::Node;
 use super::record::{self, AccountRecord};
@@ -90,9 +92,9 @@ pub async fn check_servers(options: Options) -> Result<Counts, StoreError> {
 ///
 /// # Errors
 /// As [`check_servers`].
-pub async fn invite(options: Options, invitation: &[u8], uses: u32) -> Result<(), StoreError> {
+pub async fn invite(options: Options, new: &NewInvitation) -> Result<(), StoreError> {
     let visit = Visit::start(options).await?;
-    visit.node.invite(invitation, uses, usize::MAX).await?;
+    visit.node.invite(new, usize::MAX).await?;
     visit.end().await.map(|_| ())
 }
 
@@ -137,13 +139,19 @@ pub async fn to_servers(from: &Path, options: Options) -> Result<Counts, StoreEr
 
 async fn copy_accounts(file: &Connection, node: &Node) -> Result<(), StoreError> {
     let rows: Vec<(String, AccountRecord)> = file
-        .prepare("SELECT name, id, identity, visible, registered_at FROM account")?
+        .prepare(
+            "SELECT name, id, identity, visible, registered_at, suspended, seen_day FROM account",
+        )?
         .query_map([], |row| {
             let account = AccountRecord {
                 id: AccountId(row.get(1)?),
                 identity: ops::identity_from(&row.get(2)?),
                 visible: row.get(3)?,
                 registered_at: row.get::<_, i64>(4)?.cast_unsigned(),
+                desk: Marks {
+                    suspended: row.get(5)?,
+                    seen_day: row.get(6)?,
+                },
             };
             Ok((row.get(0)?, account))
         })?
@@ -153,14 +161,26 @@ async fn copy_accounts(file: &Connection, node: &Node) -> Result<(), StoreError>
         let subject = node.link.subjects.account(&name);
         write(node, subject, account.headers(), Bytes::new()).await?;
     }
-    let invitations: Vec<([u8; 32], i64, u32)> = file
-        .prepare("SELECT hash, created_at, uses_left FROM invitation")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+    let age: u64 = file
+        .query_row("SELECT age_ms FROM counter", [], |row| row.get::<_, i64>(0))?
+        .cast_unsigned();
+    let now = node.now_ms();
+    let invitations: Vec<([u8; 32], Kept)> = file
+        .prepare("SELECT hash, created_at, uses_left, note, expires FROM invitation")?
+        .query_map([], |row| {
+            let expires: Option<i64> = row.get(4)?;
+            let left = |end: i64| end.cast_unsigned().saturating_sub(age);
+            let kept = Kept {
+                created_at: row.get::<_, i64>(1)?.cast_unsigned(),
+                uses: row.get(2)?,
+                note: row.get(3)?,
+                expires_at: expires.map(|end| now.saturating_add(left(end))),
+            };
+            Ok((row.get(0)?, kept))
+        })?
         .collect::<Result<_, _>>()?;
-    for (hash, at, uses) in invitations {
-        let hash = record::hex(&hash);
-        node.keep_invitation(&hash, uses, at.cast_unsigned())
-            .await?;
+    for (hash, kept) in invitations {
+        node.keep_invitation(&record::hex(&hash), &kept).await?;
     }
     Ok(())
 }
@@ -329,7 +349,10 @@ async fn fill(path: &Path, node: &Node) -> Result<(), StoreError> {
     let tx = file.transaction()?;
     let (rows, invitations) = {
         let book = node.book();
-        (book.all_accounts(), book.invitations_with(""))
+        (
+            book.all_accounts(),
+            book.invitations_with("", node.now_ms()),
+        )
     };
     let limits = &node.limits;
     let forget = limits.message_ms().cast_signed();
@@ -337,13 +360,16 @@ async fn fill(path: &Path, node: &Node) -> Result<(), StoreError> {
     for (name, account) in rows {
         let id = account.id.0;
         tx.execute(
-            "INSERT INTO account VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO account (id, name, identity, visible, registered_at, suspended, seen_day)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             (
                 id,
                 name.as_str(),
                 ops::identity_bytes(&account.identity),
                 account.visible,
                 account.registered_at.cast_signed(),
+                account.desk.suspended,
+                account.desk.seen_day,
             ),
         )?;
         let prekeys = node.book().all_prekeys(account.id);
@@ -456,8 +482,19 @@ async fn fill(path: &Path, node: &Node) -> Result<(), StoreError> {
     }
     for (hash, entry) in invitations {
         tx.execute(
-            "INSERT INTO invitation VALUES (unhex(?1), ?2, ?3)",
-            (hash, entry.created_at.cast_signed(), entry.uses),
+            "INSERT INTO invitation (hash, created_at, uses_left, note, expires)
+             VALUES (unhex(?1), ?2, ?3, ?4, ?5)",
+            (
+                hash,
+                entry.kept.created_at.cast_signed(),
+                entry.kept.uses,
+                entry.kept.note,
+                // The age of this file begins at nothing.
+                entry
+                    .kept
+                    .expires_at
+                    .map(|end| end.saturating_sub(node.now_ms()).cast_signed()),
+            ),
         )?;
     }
     // Above all numbers that the servers have given, also of messages that are gone.

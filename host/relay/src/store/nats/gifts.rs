@@ -6,7 +6,8 @@ use hostchat_core::wire::relay::PREKEY_STOCK;
 use hostchat_core::wire::{Name, Prekey, PrekeyBundle, PrekeyKind, PrekeyRef, codec};
 
 use super::super::ops::{self, MAX_PREKEY};
-use super::super::{AccountId, Invited, PrekeyList, PutPrekey, StoreError, Taken};
+use super::super::{AccountId, PrekeyList, PutPrekey, StoreError, Taken};
+use super::desk::Kept;
 use super::node::{Node, TRIES, contended};
 use super::record::{self, OneTimeState};
 use super::stock::OneTime;
@@ -238,10 +239,14 @@ impl Node {
             let Some(entry) = self.book().invitation(&hash) else {
                 return Ok(false);
             };
-            let Some(uses) = change(entry.uses) else {
+            // One that is given back may have ended meanwhile.
+            let Some(uses) = change(entry.kept.uses) else {
                 return Ok(false);
             };
-            let headers = record::invitation_headers(uses, entry.created_at);
+            if uses < entry.kept.uses && !entry.kept.is_usable(self.now_ms()) {
+                return Ok(false);
+            }
+            let headers = Kept { uses, ..entry.kept }.headers();
             let subject = self.link.subjects.invitation(&hash);
             if self
                 .write_book(subject, headers, Bytes::new(), entry.revision)
@@ -254,34 +259,6 @@ impl Node {
         Err(contended())
     }
 
-    /// Keeps an invitation that may be used `uses` times, unless `most` can still be used.
-    pub(super) async fn invite(
-        &self,
-        invitation: &[u8],
-        uses: u32,
-        most: usize,
-    ) -> Result<Invited, StoreError> {
-        if self.book().invitations().len() >= most {
-            return Ok(Invited::TooMany);
-        }
-        let hash = record::hex(&sha256(&[invitation]));
-        self.keep_invitation(&hash, uses, self.clock.wall_ms())
-            .await?;
-        Ok(Invited::Done)
-    }
-
-    pub(super) async fn keep_invitation(
-        &self,
-        hash: &str,
-        uses: u32,
-        created_at: u64,
-    ) -> Result<(), StoreError> {
-        let headers = record::invitation_headers(uses, created_at);
-        let subject = self.link.subjects.invitation(hash);
-        self.write_book(subject, headers, Bytes::new(), 0).await?;
-        Ok(())
-    }
-
     pub(super) async fn withdraw(&self, id: &str) -> Result<bool, StoreError> {
         if id.len() != 12 {
             return Ok(false);
@@ -289,7 +266,7 @@ impl Node {
         self.book.catch_up().await?;
         let mut any = false;
         for _ in 0..TRIES {
-            let found = self.book().invitations_with(id);
+            let found = self.book().invitations_with(id, self.now_ms());
             if found.is_empty() {
                 return Ok(any);
             }

@@ -10,7 +10,7 @@ use async_nats::jetstream::stream::{
     RetentionPolicy, Stream,
 };
 use async_nats::jetstream::{self, Context, ErrorCode};
-use async_nats::{Client, ConnectOptions, HeaderMap};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, HeaderMap};
 use bytes::Bytes;
 use tokio::time::{Duration, Instant, sleep};
 
@@ -36,11 +36,11 @@ const EXPECT: &str = "Nats-Expected-Last-Subject-Sequence";
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Servers {
-    /// `nats://host:port` or `tls://host:port` of some or all of them.
+    /// `nats://host:port` or `tls://host:port`, the same for all of them. No others are used, whatever these name.
     pub servers: Vec<String>,
     /// Credentials file (JWT and nkey), if they ask for one.
     pub credentials: Option<PathBuf>,
-    /// PEM certificates of their authority, if it is not one of the system's.
+    /// PEM certificates of their authority, if it is not one of the system's; with it, TLS is required.
     pub ca: Option<PathBuf>,
     /// Copies of everything: 1, 3 or 5, at most as many as there are servers.
     #[serde(default = "one")]
@@ -56,6 +56,46 @@ fn one() -> usize {
 
 fn usual_name() -> String {
     "hostchat".to_owned()
+}
+
+impl Servers {
+    /// Whether every connection must be TLS: where an authority is named, or servers begin with `tls://`.
+    ///
+    /// # Errors
+    /// What is wrong with the list: no servers, or not all of one kind.
+    pub fn require_tls(&self) -> Result<bool, String> {
+        let scheme = |server: &String| {
+            server
+                .split_once("://")
+                .map(|(scheme, _)| scheme.to_owned())
+        };
+        let schemes: Option<Vec<String>> = self.servers.iter().map(scheme).collect();
+        let schemes = schemes.unwrap_or_default();
+        let all = |wanted: &str| schemes.iter().all(|scheme| scheme == wanted);
+        // Neither a password nor anything else of an address is repeated here: it may end in a log.
+        match schemes.first().map(String::as_str) {
+            None => Err("[nats] servers needs nats://host:port or tls://host:port of each server".to_owned()),
+            Some("tls") if all("tls") => Ok(true),
+            Some("nats") if all("nats") => Ok(self.ca.is_some()),
+            Some("nats" | "tls") => Err(
+                "[nats] servers begin differently: begin all of them with tls:// for TLS, or all with nats://"
+                    .to_owned(),
+            ),
+            Some(_) => Err("[nats] servers begin with nats:// or tls://".to_owned()),
+        }
+    }
+
+    /// Whether somebody between this machine and the servers could read and change everything.
+    fn is_exposed(&self) -> bool {
+        let is_local = |server: &String| {
+            let address = server.parse::<async_nats::ServerAddr>();
+            address.is_ok_and(|address| {
+                let ip = address.host().parse::<std::net::IpAddr>();
+                address.host() == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+            })
+        };
+        !self.servers.iter().all(is_local)
+    }
 }
 
 /// What came of a compared write.
@@ -106,8 +146,17 @@ impl Link {
             let why = "[nats] needs servers, and 1, 3 or 5 replicas";
             return Err(StoreError::Other(why.to_owned()));
         }
+        let tls = servers.require_tls().map_err(StoreError::Other)?;
+        if !tls && servers.is_exposed() {
+            tracing::warn!(
+                "NATS without TLS: anyone on the way to the servers can read and change what the relay keeps there"
+            );
+        }
         let mut connect = ConnectOptions::new()
             .name("hostchat-relay")
+            .require_tls(tls)
+            // They would be taken without TLS, and nobody vouches for them.
+            .ignore_discovered_servers()
             .connection_timeout(TRY)
             .ping_interval(TRY)
             .request_timeout(Some(TRY))
@@ -128,7 +177,13 @@ impl Link {
         let client = connect
             .connect(servers.servers.as_slice())
             .await
-            .map_err(unavailable)?;
+            .map_err(|error| match (tls, error.kind()) {
+                // A server that speaks no TLS answers with something else.
+                (true, ConnectErrorKind::Tls | ConnectErrorKind::Io) => unavailable(format!(
+                    "{error}; TLS is required, since relay.toml names `ca` or tls:// servers"
+                )),
+                _ => unavailable(error),
+            })?;
         let context = jetstream::ContextBuilder::new()
             .timeout(TRY)
             .ack_timeout(TRY)

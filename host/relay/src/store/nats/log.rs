@@ -66,7 +66,7 @@ impl Node {
             .await
     }
 
-    async fn log_entry(
+    pub(super) async fn log_entry(
         &self,
         sender: &str,
         receiver: &str,

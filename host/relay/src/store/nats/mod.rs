@@ -67,9 +67,9 @@ use self::node::Node;
 pub use self::peers::Peers;
 use super::{
     Account, AccountId, AccountRow, Admission, Advanced, Announced, Appended, BlobKey, BlobState,
-    Block, Filter, Invitation, Invited, LogEntry, Message, NewBlob, NewMessage, Outlet, Pending,
-    PrekeyList, PutPart, PutPrekey, Queued, Read, Registered, State, Stock, Store, StoreError,
-    StoreFuture, Swept, Taken, Totals,
+    Block, Filter, Invitation, Invited, LogEntry, Message, NewBlob, NewInvitation, NewMessage,
+    Outlet, Pending, PrekeyList, PutPart, PutPrekey, Queued, Read, Registered, State, Stock, Store,
+    StoreError, StoreFuture, Swept, Taken, Totals,
 };
 use crate::clock::Clock;
 use crate::limits::{Limits, MESSAGE_OVERHEAD, RECEIVER_BYTES, WRITE_QUEUE};
@@ -80,6 +80,7 @@ mod blob_view;
 mod blobs;
 mod block;
 mod copy;
+mod desk;
 mod feed;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -309,6 +310,19 @@ impl Store for Nats {
         })
     }
 
+    fn suspend(&self, account: AccountId, suspended: bool) -> Queued<'_, ()> {
+        self.ordered(account, move |node| async move {
+            node.suspend(account, suspended).await
+        })
+    }
+
+    fn saw(&self, account: AccountId, day: u32) -> Queued<'_, ()> {
+        self.ordered(
+            account,
+            move |node| async move { node.saw(account, day).await },
+        )
+    }
+
     fn delete_account(&self, account: AccountId) -> Queued<'_, ()> {
         self.ordered(account, move |node| async move {
             node.delete_account(account).await
@@ -413,14 +427,14 @@ impl Store for Nats {
         })
     }
 
-    fn invite(&self, invitation: String, uses: u32, most: usize) -> Queued<'_, Invited> {
+    fn invite(&self, new: NewInvitation, most: usize) -> Queued<'_, Invited> {
         self.ordered("invite", move |node| async move {
-            node.invite(invitation.as_bytes(), uses, most).await
+            node.invite(&new, most).await
         })
     }
 
     fn invitations(&self) -> Read<'_, Vec<Invitation>> {
-        self.read(|node| crate::lock(&node.book_view).invitations())
+        self.read(|node| node.book().invitations(node.now_ms()))
     }
 
     fn withdraw(&self, id: String) -> Queued<'_, bool> {
@@ -496,7 +510,7 @@ impl Store for Nats {
             let book = crate::lock(&node.book_view);
             Totals {
                 accounts: book.count(),
-                invitations: book.invitations().len() as u64,
+                invitations: book.invitations(node.now_ms()).len() as u64,
                 messages: crate::lock(&node.mail_view).sums().0,
                 blobs,
                 blob_bytes,

@@ -17,9 +17,10 @@ use super::super::{
     StoreError, Swept,
 };
 use super::blob_view::BlobView;
+use super::desk::Marks;
 use super::feed::{Apply, Feed};
 use super::link::{Link, Put, Which};
-use super::record::{self, AccountRecord};
+use super::record::{self, AccountRecord, Book};
 use super::view::{BookView, Entry, MailView, Stale, Waiting};
 use super::{Counts, Options};
 use crate::clock::Clock;
@@ -98,7 +99,17 @@ impl Node {
                     tracing::warn!(?subject, "a record that is not a relay's");
                     return;
                 };
+                let suspended = match &record {
+                    Book::Account {
+                        account: Ok(account),
+                        ..
+                    } if account.desk.suspended => Some(account.id),
+                    _ => None,
+                };
                 let deleted = crate::lock(&view).apply(revision, time, record);
+                if let Some(account) = suspended {
+                    outlet.suspended(account);
+                }
                 if let Some(account) = deleted {
                     crate::lock(&mail).forget(account);
                     crate::lock(&blobs).forget(account);
@@ -358,6 +369,7 @@ impl Node {
                 identity: *identity,
                 visible,
                 registered_at: self.clock.wall_ms(),
+                desk: Marks::default(),
             };
             if self.write_account(name, entry.as_ref(), &account).await? {
                 return Ok(Registered::Account(account.id));
@@ -402,6 +414,17 @@ impl Node {
         account: AccountId,
         visible: bool,
     ) -> Result<(), StoreError> {
+        self.change_account(account, |record| record.visible = visible)
+            .await?;
+        Ok(())
+    }
+
+    /// Changes the record of an account, if it is there; `false` if there was nothing to change.
+    pub(super) async fn change_account(
+        &self,
+        account: AccountId,
+        change: impl Fn(&mut AccountRecord),
+    ) -> Result<bool, StoreError> {
         for _ in 0..TRIES {
             let found = {
                 let book = self.book();
@@ -409,19 +432,18 @@ impl Node {
                 name.and_then(|name| Some((book.entry(&name)?.clone(), name)))
             };
             let Some((entry, name)) = found else {
-                return Ok(());
+                return Ok(false);
             };
             let Some(before) = &entry.account else {
-                return Ok(());
+                return Ok(false);
             };
-            let changed = AccountRecord {
-                visible,
-                ..before.clone()
-            };
-            if before.visible == visible
-                || self.write_account(&name, Some(&entry), &changed).await?
-            {
-                return Ok(());
+            let mut changed = before.clone();
+            change(&mut changed);
+            if (before.visible, before.desk) == (changed.visible, changed.desk) {
+                return Ok(false);
+            }
+            if self.write_account(&name, Some(&entry), &changed).await? {
+                return Ok(true);
             }
             self.book.catch_up().await?;
         }

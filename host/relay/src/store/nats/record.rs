@@ -8,6 +8,7 @@ use hostchat_core::wire::relay::Kind;
 use hostchat_core::wire::{Address, Bytes, Generation, IdentityClaim, MessageId, Name};
 
 use super::super::{AccountId, NewMessage, StoreError, block, ops};
+use super::desk;
 
 /// On a record that stands for something deleted; its value is what was deleted, where that matters.
 const GONE: &str = "Gone";
@@ -21,7 +22,6 @@ const ID: &str = "Id";
 const IDENTITY: &str = "Identity";
 const VISIBLE: &str = "Visible";
 const ISSUED: &str = "Issued";
-const USES: &str = "Uses";
 const BLOCKED: &str = "Blocked";
 const NUMBER: &str = "Number";
 const RANDOM: &str = "Random";
@@ -215,8 +215,7 @@ impl Subjects {
             },
             "invitation" => Book::Invitation {
                 hash: parts.next()?.to_owned(),
-                uses: if gone { 0 } else { number(headers, USES)? },
-                created_at: number(headers, AT).unwrap_or(0),
+                invitation: desk::read_invitation(headers)?,
             },
             _ => return None,
         })
@@ -282,8 +281,7 @@ pub(super) enum Book {
     },
     Invitation {
         hash: String,
-        uses: u32,
-        created_at: u64,
+        invitation: desk::Kept,
     },
 }
 
@@ -306,6 +304,7 @@ pub(super) struct AccountRecord {
     pub(super) visible: bool,
     /// Wall time, milliseconds since 1970.
     pub(super) registered_at: u64,
+    pub(super) desk: desk::Marks,
 }
 
 impl AccountRecord {
@@ -315,6 +314,7 @@ impl AccountRecord {
         headers.insert(IDENTITY, hex(&ops::identity_bytes(&self.identity)));
         headers.insert(VISIBLE, u8::from(self.visible).to_string());
         headers.insert(AT, self.registered_at.to_string());
+        self.desk.write(&mut headers);
         headers
     }
 }
@@ -326,6 +326,7 @@ fn read_account(headers: &HeaderMap) -> Option<AccountRecord> {
         identity: ops::identity_from(&identity),
         visible: text(headers, VISIBLE)? == "1",
         registered_at: number(headers, AT)?,
+        desk: desk::Marks::read(headers),
     })
 }
 
@@ -417,13 +418,6 @@ fn read_generation(headers: &HeaderMap) -> Option<Generation> {
         number: number(headers, NUMBER).filter(|number| *number != 0)?,
         random: Bytes(random),
     })
-}
-
-pub(super) fn invitation_headers(uses: u32, created_at: u64) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(USES, uses.to_string());
-    headers.insert(AT, created_at.to_string());
-    headers
 }
 
 pub(super) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {

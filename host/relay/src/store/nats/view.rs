@@ -8,6 +8,7 @@ use hostchat_core::wire::{Address, Generation, MessageId, Name};
 
 use super::super::usage::{Parcel, Usage};
 use super::super::{Account, AccountId, AccountRow, Invitation, NewMessage, Stock};
+use super::desk::Kept;
 use super::record::{AccountRecord, Book, Mail};
 use super::stock::{Copied, LastResort, OneTime, Prekeys};
 use crate::limits::Limits;
@@ -256,11 +257,10 @@ pub(super) struct Entry {
     pub(super) account: Option<AccountRecord>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct InvitationEntry {
     pub(super) revision: u64,
-    pub(super) uses: u32,
-    pub(super) created_at: u64,
+    pub(super) kept: Kept,
 }
 
 /// Whom an account blocks.
@@ -360,15 +360,10 @@ impl BookView {
                 self.generations.insert(account, entry);
                 None
             }
-            Book::Invitation {
-                hash,
-                uses,
-                created_at,
-            } => {
+            Book::Invitation { hash, invitation } => {
                 let entry = InvitationEntry {
                     revision,
-                    uses,
-                    created_at,
+                    kept: invitation,
                 };
                 self.invitations.insert(hash, entry);
                 None
@@ -386,6 +381,8 @@ impl BookView {
             id: record.id,
             identity: record.identity,
             visible: record.visible,
+            suspended: record.desk.suspended,
+            seen_day: record.desk.seen_day,
         })
     }
 
@@ -421,6 +418,8 @@ impl BookView {
             one_time_prekeys: self.unused(record.id).count() as u64,
             blobs: 0,
             blob_bytes: 0,
+            suspended: record.desk.suspended,
+            seen_day: record.desk.seen_day,
         })
     }
 
@@ -489,26 +488,29 @@ impl BookView {
     }
 
     pub(super) fn invitation(&self, hash: &str) -> Option<InvitationEntry> {
-        self.invitations.get(hash).copied()
+        self.invitations.get(hash).cloned()
     }
 
-    /// The hashes that begin with an id, which others may share, but nobody can make do so.
-    pub(super) fn invitations_with(&self, id: &str) -> Vec<(String, InvitationEntry)> {
+    /// The hashes that begin with an id, which others may share, but nobody can make do so; of those that can be used at
+    /// this time, by the servers' clock.
+    pub(super) fn invitations_with(&self, id: &str, now: u64) -> Vec<(String, InvitationEntry)> {
         let all = self.invitations.iter();
-        all.filter(|(hash, entry)| hash.starts_with(id) && entry.uses > 0)
-            .map(|(hash, entry)| (hash.clone(), *entry))
+        all.filter(|(hash, entry)| hash.starts_with(id) && entry.kept.is_usable(now))
+            .map(|(hash, entry)| (hash.clone(), entry.clone()))
             .collect()
     }
 
     /// Those that can still be used, newest first.
-    pub(super) fn invitations(&self) -> Vec<Invitation> {
-        let usable = self.invitations_with("");
+    pub(super) fn invitations(&self, now: u64) -> Vec<Invitation> {
+        let usable = self.invitations_with("", now);
         let mut list: Vec<_> = usable
             .into_iter()
             .map(|(hash, entry)| Invitation {
                 id: hash.get(..12).unwrap_or(&hash).to_owned(),
-                created_at: entry.created_at,
-                uses_left: entry.uses,
+                created_at: entry.kept.created_at,
+                uses_left: entry.kept.uses,
+                note: entry.kept.note,
+                expires_at: entry.kept.expires_at,
             })
             .collect();
         list.sort_by_key(|i| std::cmp::Reverse(i.created_at));
