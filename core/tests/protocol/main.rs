@@ -10,6 +10,7 @@
 
 mod alteration;
 mod first_message;
+mod guessing;
 mod link;
 mod pairing;
 mod ratchet;

@@ -287,6 +287,7 @@ fn nightly() -> Result<(), Failed> {
     .env("HOSTCHAT_KILLS", "1000")
     .env("HOSTCHAT_FLIPS", "3000")
     .env("HOSTCHAT_CODES", "100000")
+    .env("HOSTCHAT_GUESSES", "1000000")
     .env("HOSTCHAT_REQUESTS", "100000")
     .env("HOSTCHAT_INPUTS", "100")
     .run()?;
