@@ -299,13 +299,13 @@ fn what_cannot_be_a_message_or_a_contact_is_refused_and_not_queued() {
         .refused(2, "the message is empty");
     alice.run(&["send", "bob", &"x".repeat(4001)]).refused(
         2,
-        "the message has 4001 bytes, which is 1 too many: 4000 fit",
+        "the message has 4001 bytes, which is 1 too many: 4000 bytes fit",
     );
     alice
         .run_with_input(&["send", "bob", "-"], &"x".repeat(100_000))
         .refused(
             2,
-            "the message has 100000 bytes, which is 96000 too many: 4000 fit",
+            "the message has 100000 bytes, which is 96000 too many: 4000 bytes fit",
         );
     for blanks in [" ", " \n \t", "\u{3000}"] {
         alice

@@ -216,3 +216,27 @@ fn the_history_says_of_each_message_whether_its_other_end_was_verified_then() {
         assert_eq!(shown, verified.map(Some), "{history}");
     }
 }
+
+#[test]
+fn a_deleted_contact_gets_nothing_more_of_what_was_written_before() {
+    let world = World::new();
+    let relay = world.relay();
+    let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
+    pair(&world, &alice, &bob);
+    alice.run(&["recv"]).ok();
+    alice.run(&["send", "bob", "sent before"]).ok();
+    assert!(alice.run(&["outbox"]).ok().out.contains("sent before"));
+    alice.run(&["contacts", "delete", "bob"]).ok();
+    assert_eq!(alice.run(&["outbox"]).ok().out, "");
+    let last = history(&alice, &format!("bob@{}", relay.host_port())).pop();
+    assert_eq!(last, Some(("sent before".into(), "never confirmed".into())));
+    assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), ["sent before"]);
+    // They pair again: only what is written then is sent.
+    let sending = alice.start(&["send", "bob", "a new beginning", "--code", "print"]);
+    let code = crate::support::code_of(&sending);
+    let accepted = bob.run_with_input(&["accept", "alice", "--code-file", "-", "--json"], &code);
+    assert_eq!(texts(&accepted.ok()), ["a new beginning"]);
+    sending.end().ok();
+    alice.run(&["recv"]).ok();
+    assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), [""; 0]);
+}

@@ -15,7 +15,7 @@ use crate::support::{events, pair, texts};
 /// Two people who have paired and have said something to each other.
 struct Pair {
     world: World,
-    _relay: Relay,
+    relay: Relay,
     alice: Home,
     bob: Home,
 }
@@ -28,7 +28,7 @@ impl Pair {
         pair(&world, &alice, &bob);
         let pair = Self {
             world,
-            _relay: relay,
+            relay,
             alice,
             bob,
         };
@@ -243,6 +243,25 @@ fn a_vault_alone_that_is_restored_loses_its_history_and_says_since_when() {
     assert_eq!(notes(&sent.ok()), ["history_old"]);
     let received = pair.alice.run(&["recv", "--json"]).ok();
     assert_eq!(texts(&received), ["the keys are new"]);
+    assert_conversation_lives(&pair);
+}
+
+#[test]
+fn a_vault_that_is_gone_is_told_with_what_waited_in_it() {
+    let mut pair = Pair::new();
+    pair.relay.kill();
+    let lost = pair.bob.run(&["send", "alice", "never sealed"]);
+    lost.refused(8, "kept in the outbox");
+    for file in ["vault.db", "vault.db-wal", "vault.db-shm"] {
+        let _ = std::fs::remove_file(pair.bob.folder.join(file));
+    }
+    pair.relay.start();
+    let told = pair.bob.run(&["recv"]).ok().err;
+    let words = "note: this home has no history before now: what was shown before, and what waited in the outbox, is not here";
+    assert!(told.contains(words), "{told}");
+    // Once.
+    let again = pair.bob.run(&["recv"]).ok().err;
+    assert!(!again.contains("no history before now"), "{again}");
     assert_conversation_lives(&pair);
 }
 

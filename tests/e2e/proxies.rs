@@ -121,6 +121,9 @@ fn a_proxy_of_another_kind_is_told_when_the_relay_is_not_reached_without_it() {
     let mut relay = world.relay();
     let alice = world.home("alice", &relay);
     let http = "http://127.0.0.1:9";
+    // Who sets ALL_PROXY wants everything to go through it.
+    with(&alice, "ALL_PROXY", http, &["recv"])
+        .refused(6, "the variable ALL_PROXY does not name a SOCKS5 proxy");
     with(&alice, "HTTPS_PROXY", http, &["recv"]).ok();
     relay.kill();
     with(&alice, "HTTPS_PROXY", http, &["recv"]).refused(

@@ -34,6 +34,9 @@ impl Error {
             Self::TriesSpent => "`hostchat wipe` makes the token usable again, with a new identity; contacts have to \
                                  pair again, and the old history cannot be read any more"
                 .into(),
+            Self::BadPin(why) if why.ends_with("is empty") => {
+                "type it, or give a file that has it in its first line".into()
+            }
             Self::BadPin(_) => "choose a longer one, of four or more words that do not belong together".into(),
             Self::TokenAbsent { .. } => "is it plugged in? --token names its port, for example /dev/ttyACM0".into(),
             Self::TokenBusy { .. } => "end that program and try again".into(),

@@ -263,8 +263,14 @@ impl Home {
     /// `Config`, `Io`.
     pub fn config(&self) -> Result<Option<Config>> {
         let path = self.path.join("config.toml");
-        let text = match fs::read_to_string(&path) {
+        let text = match read_config(&path) {
             Ok(text) => text,
+            Err(why) if why.kind() == io::ErrorKind::InvalidInput => {
+                return Err(Error::Config {
+                    path,
+                    why: "it is no file of an account".into(),
+                });
+            }
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(why) if why.kind() == io::ErrorKind::InvalidData => {
                 return Err(Error::Config {
@@ -342,6 +348,22 @@ fn close(home: &Path) -> Vec<Opened> {
     directory.into_iter().chain(files).collect()
 }
 
+/// Reads a configuration; `InvalidInput` for what is no regular file, or too long for one.
+fn read_config(path: &Path) -> io::Result<String> {
+    const LONGEST: u64 = 65_536;
+    // To open a pipe would wait for its other end.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut text = String::new();
+    let length = File::open(path)?.take(LONGEST).read_to_string(&mut text)?;
+    if u64::try_from(length).unwrap_or(LONGEST) < LONGEST {
+        Ok(text)
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+}
+
 /// The error for a home that may not be used, with whose it is.
 fn denied(path: &Path, why: &io::Error) -> Option<Error> {
     if why.kind() != io::ErrorKind::PermissionDenied {
@@ -403,11 +425,18 @@ mod tests {
             good.replace("visible = true", "visible = 3"),
             format!("{good}\nmore = 1\n"),
             String::from("\u{1b}]0;x"),
+            format!("{good}\n#{}", "x".repeat(70_000)),
         ] {
             fs::write(&path, bad).unwrap();
             let error = home.config().unwrap_err();
             assert!(matches!(error, Error::Config { .. }), "{error}");
             assert!(!error.to_string().contains('\u{1b}'));
+        }
+        for special in ["/dev/zero", "/dev/tty"] {
+            fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink(special, &path).unwrap();
+            let error = home.config().unwrap_err();
+            assert!(matches!(error, Error::Config { .. }), "{error}");
         }
     }
 

@@ -225,14 +225,18 @@ fn a_relay_that_is_down_leaves_an_init_that_can_be_repeated() {
         "-",
     ];
     for _ in 0..2 {
-        let output = hostchat(dir.path(), &args, "correct horse\n");
+        let output = hostchat(dir.path(), &args, "correct horse battery staple\n");
         assert_eq!(code(&output), 6, "{}", err(&output));
         assert!(err(&output).contains("cannot reach the relay 127.0.0.1:1"));
     }
     let wrong = hostchat(dir.path(), &args, "wrong horse\n");
     assert_eq!(code(&wrong), 4, "{}", err(&wrong));
     assert!(!err(&wrong).contains("horse"));
-    let used = hostchat(dir.path(), &["recv", "--pin-file", "-"], "correct horse\n");
+    let used = hostchat(
+        dir.path(),
+        &["recv", "--pin-file", "-"],
+        "correct horse battery staple\n",
+    );
     assert_eq!(
         code(&used),
         3,

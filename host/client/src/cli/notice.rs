@@ -15,6 +15,11 @@ pub(super) fn notice_text(notice: &Notice) -> String {
             "these keys are older than keys that were used: {}. Messages since then may be missing here; new sessions are begun with all contacts",
             goes_back(*since)
         ),
+        Notice::HistoryOld { since: 0 } => {
+            "this home has no history before now: what was shown before, and what waited in the outbox, is not here; the keys \
+             are in order"
+                .into()
+        }
         Notice::HistoryOld { since } => format!(
             "the history goes back to {}: what was shown since then is missing here; the keys are in order",
             os::local(*since)
@@ -36,15 +41,19 @@ pub(super) fn notice_text(notice: &Notice) -> String {
             counted(*count, "message", "messages")
         ),
         Notice::UnknownTo { peer, count } => format!(
-            "{} in the name of {peer} could not be opened, and {peer} does not know of them: its keys went back in time, or they are forged",
-            counted(*count, "message", "messages")
+            "{} in the name of {peer} could not be opened, and {peer} does not know of {}. {peer} has restored a copy, or \
+             somebody else has made {}",
+            counted(*count, "message", "messages"),
+            if *count == 1 { "it" } else { "them" },
+            if *count == 1 { "it" } else { "them" },
         ),
         Notice::NeverConfirmed { peer, count } => format!(
             "{peer} has not confirmed {} within 45 days; `hostchat history` says which, if it is kept",
             counted(*count, "message", "messages")
         ),
         Notice::Missing { peer, count } => format!(
-            "{} from {peer} {} missing here: not arrived yet, or shown before this home was restored",
+            "{} from {peer} {} missing here: not arrived yet, lost on the way and perhaps sent again, or shown before a copy of \
+             this home was restored",
             counted(*count, "message", "messages"),
             if *count == 1 { "is" } else { "are" }
         ),

@@ -121,7 +121,7 @@ fn chosen<'a>(texts: &'a [Text], id: &str) -> Result<&'a Text> {
     match (found.next(), found.next()) {
         (Some(only), None) => Ok(only),
         (None, _) => Err(Error::Nothing(format!(
-            "nothing in the outbox has the id {wanted}"
+            "nothing in the outbox has the id {wanted}; `hostchat outbox` lists what is there"
         ))),
         (Some(_), Some(_)) => Err(Error::Usage(format!(
             "several messages have an id that begins with {wanted}: give more of it (--json shows all of it)"

@@ -99,7 +99,7 @@ fn too_long(bytes: usize) -> Error {
         )
     };
     Error::Usage(format!(
-        "the message has {length}{over}: {MAX_TEXT} fit. (Letters other than a to z take two to four bytes.)"
+        "the message has {length}{over}: {MAX_TEXT} bytes fit. (Letters other than a to z take two to four bytes.)"
     ))
 }
 
@@ -331,7 +331,9 @@ mod tests {
     #[test]
     fn a_text_that_is_too_long_says_by_how_much() {
         let message = |text: &str| text_of(text).unwrap_err().to_string();
-        assert!(message(&"x".repeat(4003)).contains("4003 bytes, which is 3 too many: 4000 fit"));
+        assert!(
+            message(&"x".repeat(4003)).contains("4003 bytes, which is 3 too many: 4000 bytes fit")
+        );
         assert!(message(&"ж".repeat(2001)).contains("which is 2 too many"));
         assert!(message(" \n\t").contains("blanks only"));
         assert!(text_of("").is_ok() && text_of(" x ").is_ok());

@@ -9,7 +9,7 @@ use hostchat_core::wire::Address;
 use super::RecvArgs;
 use super::output::Output;
 use super::run::Context;
-use crate::client::{Event, Observer, TypedCode};
+use crate::client::{Event, Observer, TypedCode, counted};
 use crate::error::{Error, Result};
 
 /// How often a token that was unplugged is looked for.
@@ -56,11 +56,19 @@ async fn receive(context: &Context, follow: bool) -> Result<()> {
     if observer.seen || observer.output.json {
         return Ok(());
     }
+    let unopened = u64::try_from(client.vault().unopened()?.len()).unwrap_or(u64::MAX);
+    let text = match unopened {
+        0 => "no new messages".into(),
+        n => format!(
+            "no new messages; {} could not be opened yet, and the senders are asked",
+            counted(n, "message or receipt", "messages or receipts")
+        ),
+    };
     observer
         .output
         .event(&Event::Note {
             kind: "nothing_new",
-            text: "no new messages".into(),
+            text,
         })
         .map_err(|why| Error::io("cannot write the output", why))
 }

@@ -142,7 +142,8 @@ impl Client {
         // The vault of a token that was in use is gone: nobody knows from when its keys are.
         copy.dated = 0;
         self.contacts_of_token().await?;
-        self.vault.save_generations(&copy, None)?;
+        let notice = Notice::HistoryOld { since: 0 };
+        self.vault.save_generations(&copy, Some(&notice))?;
         Ok(copy)
     }
 

@@ -4,7 +4,7 @@
 //!  ALL_PROXY=socks5h://127.0.0.1:9050 ─▶ the proxy looks the relay's name up, and connects; TLS goes through it unseen
 //! ```
 //!
-//! Invariant: where a SOCKS5 proxy is named, no relay is dialled, and none is looked up, around it.
+//! Invariant: where `ALL_PROXY` is set, no relay is dialled, and none is looked up, around it: not by a slip of the pen either.
 
 use std::io;
 
@@ -28,8 +28,10 @@ pub(super) enum Way {
         /// Name and password, if it wants them.
         login: Option<(String, String)>,
     },
-    /// The variable of this name holds a proxy of another kind, which is not used.
-    Ignored(&'static str),
+    /// `ALL_PROXY` holds something else: nothing is dialled.
+    Unusable,
+    /// `HTTPS_PROXY` holds a proxy of another kind, which is not used.
+    Ignored,
 }
 
 /// The way to `relay` that the environment asks for: `ALL_PROXY` or `HTTPS_PROXY`, in any case, and `NO_PROXY`.
@@ -43,23 +45,26 @@ pub(super) fn way(relay: &RelayName, variable: impl Fn(&str) -> Option<String>) 
     if set("NO_PROXY").is_some_and(|list| is_excepted(relay.host(), &list)) {
         return Way::Direct;
     }
-    let mut ignored = Way::Direct;
-    for name in ["ALL_PROXY", "HTTPS_PROXY"] {
-        match set(name).map(|value| socks(value.trim())) {
-            Some(Some(way)) => return way,
-            Some(None) => ignored = Way::Ignored(name),
-            None => {}
-        }
+    if let Some(all) = set("ALL_PROXY") {
+        return socks(all.trim()).unwrap_or(Way::Unusable);
     }
-    ignored
+    match set("HTTPS_PROXY") {
+        Some(https) => socks(https.trim()).unwrap_or(Way::Ignored),
+        None => Way::Direct,
+    }
 }
 
 fn socks(value: &str) -> Option<Way> {
     let uri: Uri = value.parse().ok()?;
-    if !matches!(uri.scheme_str(), Some("socks5" | "socks5h" | "socks")) {
+    let scheme = uri.scheme_str()?.to_ascii_lowercase();
+    if !matches!(scheme.as_str(), "socks5" | "socks5h" | "socks") {
         return None;
     }
     let host = uri.host()?.trim_matches(['[', ']']).to_owned();
+    let mut parts = uri.authority()?.as_str().rsplit(['@', ']']);
+    if uri.port_u16().is_none() && parts.next()?.contains(':') {
+        return None;
+    }
     let login = uri
         .authority()?
         .as_str()
@@ -98,8 +103,13 @@ pub(super) async fn connect(relay: &RelayName) -> Result<TcpStream, String> {
     };
     match way(relay, |name| std::env::var(name).ok()) {
         Way::Direct => direct().await,
-        Way::Ignored(name) => direct().await.map_err(|why| {
-            format!("{why}; the proxy in {name} was not used, since it is not a SOCKS5 one (socks5h://HOST:PORT)")
+        Way::Unusable => Err(
+            "the variable ALL_PROXY does not name a SOCKS5 proxy (socks5h://HOST:PORT), and no other can be used: mend it, \
+             unset it, or name the relay's host in NO_PROXY"
+                .into(),
+        ),
+        Way::Ignored => direct().await.map_err(|why| {
+            format!("{why}; the proxy in HTTPS_PROXY was not used, since it is not a SOCKS5 one (socks5h://HOST:PORT)")
         }),
         Way::Socks { at, login } => {
             let proxy = (at.0.as_str(), at.1);
@@ -170,8 +180,24 @@ mod tests {
             asked(&[("all_proxy", "socks5://user:word@[::1]")]),
             through("::1", 1080, Some(("user", "word")))
         );
+        let capitals = ("ALL_PROXY", "SOCKS5://h:1");
+        assert_eq!(asked(&[capitals]), through("h", 1, None));
         let http = ("HTTPS_PROXY", "http://proxy.example:3128");
-        assert_eq!(asked(&[http]), Way::Ignored("HTTPS_PROXY"));
+        assert_eq!(asked(&[http]), Way::Ignored);
+        for unusable in [
+            "http://proxy.example:3128",
+            "127.0.0.1:9050",
+            "socks5://",
+            "socks4://h:1",
+            "socks5://h:99999",
+            "socks5://[::1]:x",
+            "sock5h://h:1",
+            "x y",
+        ] {
+            let all = ("ALL_PROXY", unusable);
+            assert_eq!(asked(&[all]), Way::Unusable, "{unusable}");
+            assert_eq!(asked(&[all, ("NO_PROXY", "chat.example")]), Way::Direct);
+        }
         assert_eq!(asked(&[http, tor]), through("127.0.0.1", 9050, None));
         for (list, direct) in [
             ("chat.example", true),

@@ -4,6 +4,7 @@ use hostchat_core::wire::{Address, Bytes, IdentityClaim, RelayName};
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
+use super::sent::unconfirmed;
 use super::{Column, Tx, Vault};
 use crate::address::{Pin, RelayAddress};
 use crate::error::{Error, Result};
@@ -153,7 +154,7 @@ impl Vault {
         })
     }
 
-    /// Deletes a contact and what waits for it in outbox and requests; with `history` its messages too.
+    /// Deletes a contact and what waits for it in outbox and requests; what was sent to it is not sent again. With `history` its messages too.
     ///
     /// # Errors
     /// Those of the vault.
@@ -162,6 +163,11 @@ impl Vault {
             tx.transaction
                 .execute("DELETE FROM contacts WHERE id = ?1", params![contact.id])?;
             tx.delete_outgoing(&contact.address)?;
+            for message in unconfirmed(tx)? {
+                if message.peer == contact.address {
+                    tx.give_up(message.id)?;
+                }
+            }
             tx.delete_requests(&contact.address)?;
             tx.delete_conversation(&contact.address)?;
             if history {
