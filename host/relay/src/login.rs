@@ -10,6 +10,7 @@ use hostchat_core::wire::relay::{
 };
 use hostchat_core::wire::{Address, Identity, Name};
 
+use crate::clock;
 use crate::config::Registration;
 use crate::hub::{Network, Seat};
 use crate::rates::Caller;
@@ -18,6 +19,9 @@ use crate::store::{Account, AccountId, Admission, Registered};
 
 /// Milliseconds of a day.
 const DAY_MS: u64 = 24 * 3_600_000;
+
+/// Longest time, in milliseconds, that the first login of a day waits for its day to be kept.
+const SEEN_MS: u64 = 1_000;
 
 /// What this connection's logins are bound to.
 pub(crate) struct Binding {
@@ -156,8 +160,9 @@ fn guest(
 async fn see(relay: &Relay, account: &Account) {
     let day = u32::try_from(relay.clock.wall_ms() / DAY_MS).unwrap_or(u32::MAX);
     if account.seen_day.is_none_or(|seen| seen < day) {
-        // Nobody waits for it: a login is none the worse without.
-        drop(relay.store.saw(account.id, day).await);
+        // So that it is durable before the answer, as all else; a login is none the worse without, and does not wait long.
+        let kept = async { relay.store.saw(account.id, day).await.await };
+        let _ = clock::timeout(&*relay.clock, SEEN_MS, kept).await;
     }
 }
 

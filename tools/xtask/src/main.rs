@@ -10,6 +10,7 @@ mod firmware;
 mod flash;
 mod fuzz;
 mod image;
+mod package;
 mod setup;
 mod step;
 mod target;
@@ -66,6 +67,8 @@ enum Chore {
     },
     /// What continuous integration runs: `test`.
     Ci,
+    /// Makes what an operator installs a relay from, in target/package: a Debian package, a tarball, a container file.
+    Package,
     /// Builds the firmware of a board and shows its sizes.
     Firmware {
         /// The board.
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Chore::Bench { part } => bench(part.as_deref()),
         Chore::Ci => test(None),
+        Chore::Package => package::package(),
         Chore::Firmware { board, log } => firmware::firmware(board, Log::from_flag(log)),
         Chore::Flash { board, log } => flash::flash(board, Log::from_flag(log)),
         Chore::Token(arguments) => token::token(&arguments),

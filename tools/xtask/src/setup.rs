@@ -191,7 +191,7 @@ fn target_installed(target: &str) -> bool {
     .is_ok_and(|path| Path::new(path.trim()).is_dir())
 }
 
-fn on_path(name: &str) -> bool {
+pub(crate) fn on_path(name: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&paths).any(|folder| folder.join(name).is_file())
 }

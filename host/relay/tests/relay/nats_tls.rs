@@ -12,6 +12,16 @@ use crate::client::{Client, Person};
 use crate::harness::{Process, configure, init, program};
 use crate::nats::NatsServer;
 
+/// What a middleman does with those who come.
+#[derive(Clone, Copy)]
+enum Does {
+    PassesOn = 0,
+    /// Ends every connection at once.
+    Refuses = 1,
+    /// Lets them connect, and passes nothing on after that.
+    IsHollow = 2,
+}
+
 /// Somebody between a relay and its servers.
 struct Middleman {
     address: SocketAddr,
@@ -20,6 +30,7 @@ struct Middleman {
     /// Those who are connected now, to be cut off.
     open: Arc<Mutex<Vec<TcpStream>>>,
     came: Arc<AtomicUsize>,
+    does: Arc<AtomicUsize>,
 }
 
 impl Middleman {
@@ -31,11 +42,19 @@ impl Middleman {
             began: Arc::default(),
             open: Arc::default(),
             came: Arc::default(),
+            does: Arc::default(),
         };
+        let does = Arc::clone(&middleman.does);
         let (began, open) = (Arc::clone(&middleman.began), Arc::clone(&middleman.open));
         let came = Arc::clone(&middleman.came);
         thread::spawn(move || {
             for mut client in listener.incoming().map_while(Result::ok) {
+                let how = does.load(Ordering::SeqCst);
+                if how == Does::Refuses as usize {
+                    came.fetch_add(1, Ordering::SeqCst);
+                    continue;
+                }
+                let hollow = how == Does::IsHollow as usize;
                 let Ok(up) = TcpStream::connect(server) else {
                     return;
                 };
@@ -53,7 +72,11 @@ impl Middleman {
                     first.truncate(read);
                     let _ = to.write_all(&first);
                     began.lock().unwrap().push(first);
-                    let _ = std::io::copy(&mut from, &mut to);
+                    if hollow {
+                        let _ = std::io::copy(&mut from, &mut std::io::sink());
+                    } else {
+                        let _ = std::io::copy(&mut from, &mut to);
+                    }
                     let _ = to.shutdown(std::net::Shutdown::Both);
                 });
                 thread::spawn(move || {
@@ -63,6 +86,18 @@ impl Middleman {
             }
         });
         middleman
+    }
+
+    fn does(&self, does: Does) {
+        self.does.store(does as usize, Ordering::SeqCst);
+    }
+
+    /// Waits until somebody comes once more.
+    async fn visited(&self) {
+        let before = self.came.load(Ordering::SeqCst);
+        while self.came.load(Ordering::SeqCst) == before {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn cut(&self) {
@@ -228,14 +263,46 @@ async fn servers_that_a_server_names_are_not_used() {
     drop(Client::register(&relay.place, &bob).await);
     let mut from = Client::register(&relay.place, &alice).await;
     for id in 0..6 {
-        let before = middleman.came.load(Ordering::SeqCst);
         middleman.cut();
         // It comes back to the server that it was given, and goes on there.
-        while middleman.came.load(Ordering::SeqCst) == before {
-            tokio::task::yield_now().await;
-        }
+        middleman.visited().await;
         assert!(from.send(&bob, id, b"x").await.is_stored());
     }
     let caught = trap.accept();
     assert!(caught.is_err(), "{caught:?}");
+}
+
+/// Each host goes down for a while, one after the other, and then the one that is left is connected to and does nothing: the
+/// node has to leave it for those that had failed before.
+#[tokio::test]
+async fn a_node_leaves_a_server_that_does_nothing_for_those_that_failed_before() {
+    let server = NatsServer::start();
+    let [one, other] = [(); 2].map(|()| Middleman::start(server.address(), |info| info));
+    let folder = init();
+    let urls = [&one, &other].map(|middleman| format!("nats://{}", middleman.address));
+    write_config(folder.path(), &urls, "");
+    let relay = Process::start(folder.path());
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    let mut to = Client::register(&relay.place, &bob).await;
+    let mut from = Client::register(&relay.place, &alice).await;
+    // Both fail a few times; then one can be reached again, and everything goes through it.
+    for middleman in [&one, &other] {
+        middleman.does(Does::Refuses);
+        middleman.cut();
+    }
+    for middleman in [&one, &other, &one, &other] {
+        middleman.visited().await;
+    }
+    one.does(Does::PassesOn);
+    while !from.send(&bob, 0, b"through one").await.is_stored() {}
+    // The first one becomes no more than a shell of a server, and then the other one is back.
+    one.does(Does::IsHollow);
+    one.cut();
+    one.visited().await;
+    other.does(Does::PassesOn);
+    while !from.send(&bob, 1, b"through the other").await.is_stored() {}
+    drop(to);
+    to = Client::login(&relay.place, &bob).await;
+    let bodies: Vec<_> = to.drain(true).await.into_iter().map(|d| d.body).collect();
+    assert_eq!(bodies, [&b"through one"[..], b"through the other"]);
 }

@@ -1,7 +1,7 @@
 //! The connection to the servers: the streams, writes that are compared with what was there, reads of one body.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use async_nats::jetstream::context::{GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
@@ -10,12 +10,13 @@ use async_nats::jetstream::stream::{
     RetentionPolicy, Stream,
 };
 use async_nats::jetstream::{self, Context, ErrorCode};
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, HeaderMap};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, HeaderMap, ReconnectToServer};
 use bytes::Bytes;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::super::StoreError;
 use super::Options;
+use super::choice::Choice;
 use super::record::{Subjects, check_name, is_gone};
 
 /// Longest time that a read or a write is tried again while servers fail over.
@@ -152,8 +153,13 @@ impl Link {
                 "NATS without TLS: anyone on the way to the servers can read and change what the relay keeps there"
             );
         }
+        let choice = Arc::new(Choice::default());
         let mut connect = ConnectOptions::new()
             .name("hostchat-relay")
+            .reconnect_to_server_callback(move |pool, _| {
+                let addr = choice.next(&pool);
+                async move { addr.map(|addr| ReconnectToServer { addr, delay: None }) }
+            })
             .require_tls(tls)
             // They would be taken without TLS, and nobody vouches for them.
             .ignore_discovered_servers()
@@ -398,7 +404,7 @@ impl Link {
         }
     }
 
-    /// Called when something failed; connects to another server, or to the same one, when no write was done for [`LEAVE`].
+    /// Called when something failed; connects to another server when no write was done for [`LEAVE`].
     /// That something is read means nothing: a leader that is cut off reads what it has.
     async fn leave_if_it_fails(&self) {
         let leave = {
@@ -415,7 +421,7 @@ impl Link {
         }
     }
 
-    /// Connects to another server, or to the same one.
+    /// Connects to another server, or to the same one where no other can be reached.
     pub(super) async fn leave(&self) {
         tracing::warn!("NATS fails: another server is asked");
         // What fails here is that the client has ended.

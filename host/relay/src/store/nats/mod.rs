@@ -79,6 +79,7 @@ mod blob_copy;
 mod blob_view;
 mod blobs;
 mod block;
+mod choice;
 mod copy;
 mod desk;
 mod feed;
