@@ -51,11 +51,11 @@ fn keys(world: &mut World, who: &str, other: &str) -> Keys {
 fn told<'w>(world: &'w World, who: &str) -> Vec<&'w What> {
     let of = world.seen().iter().filter(|seen| seen.who == who);
     of.map(|seen| &seen.what)
-        .filter(|what| {
-            matches!(
-                what,
-                What::Note { .. } | What::Notice(_) | What::Request { .. }
-            )
+        .filter(|what| match what {
+            // Whoever follows is told that nothing more waits, whatever anybody forges.
+            What::Note { kind, .. } => *kind != "listening",
+            What::Notice(_) | What::Request { .. } => true,
+            _ => false,
         })
         .collect()
 }
