@@ -2,14 +2,13 @@
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use hostchat_tests::{Ended, Home, Running, World};
 use rustix::process::Signal;
 
-use crate::support::{events, pair, texts};
+use crate::support::{as_nobody, events, pair, texts};
 
 fn overwrite(file: &Path, at: u64, bytes: &[u8]) {
     let opened = OpenOptions::new().write(true).open(file).expect("opened");
@@ -420,21 +419,6 @@ fn a_full_disk_is_told_and_nothing_is_lost() {
     carol.run(&init).ok();
 }
 
-/// Runs `hostchat whoami` in `home` as nobody, with a copy of the program that nobody can read.
-fn as_nobody(home: &Path) -> Ended {
-    let folder = tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(0o755))
-        .tempdir()
-        .expect("a folder");
-    let copy = folder.path().join("hostchat");
-    fs::copy(hostchat_tests::program("hostchat"), &copy).expect("a copy of the program");
-    let mut command = Command::new(&copy);
-    command.arg("--home").arg(home).arg("whoami");
-    command.current_dir(folder.path()).stdin(Stdio::null());
-    command.uid(65_534).gid(65_534);
-    Running::start(&mut command).end()
-}
-
 #[test]
 fn a_home_of_somebody_else_names_its_owner() {
     if !rustix::process::geteuid().is_root() {
@@ -449,7 +433,8 @@ fn a_home_of_somebody_else_names_its_owner() {
     for (open, closed) in [(0o700, 0o700), (0o755, 0o700), (0o755, 0o755)] {
         fs::set_permissions(world.path(""), fs::Permissions::from_mode(open)).expect("opened");
         fs::set_permissions(&alice.folder, fs::Permissions::from_mode(closed)).expect("opened");
-        as_nobody(&alice.folder)
+        let home = alice.folder.to_str().expect("UTF-8");
+        as_nobody(&["--home", home, "whoami"])
             .refused(3, "you may not use the directory ")
             .refused(3, ": it belongs to the user root")
             .refused(3, "hint: run hostchat as that user");

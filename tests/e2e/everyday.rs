@@ -18,7 +18,7 @@ fn times_are_those_of_the_users_zone_and_json_says_the_offset() {
     for (zone, offset, seconds) in [
         ("UTC0", "+00:00", 0),
         ("IST-5:30", "+05:30", 19_800),
-        ("XXX+9:30", "-09:30", -34_200),
+        ("MART+9:30", "-09:30", -34_200),
     ] {
         let json = shown(zone, &["history", "alice", "--json"]);
         let event = &events(&json, "history")[0];

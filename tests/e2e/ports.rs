@@ -2,14 +2,13 @@
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use hostchat_tests::{Running, World, program};
-use rustix::process::{Signal, geteuid};
+use hostchat_tests::{Running, World};
+use rustix::process::Signal;
 
-use crate::support::{pair, texts};
+use crate::support::{as_nobody, pair, texts};
 
 #[test]
 fn a_port_that_another_program_holds_is_told_with_the_program() {
@@ -137,26 +136,8 @@ fn a_token_that_is_unplugged_while_a_code_is_waited_for_ends_the_wait_and_keeps_
 fn a_port_that_may_not_be_opened_names_the_rule_that_helps() {
     let (_master, slave) = crate::errors_token::port();
     std::fs::set_permissions(&slave, Permissions::from_mode(0o000)).expect("permissions");
-    let folder = tempfile::Builder::new()
-        .permissions(Permissions::from_mode(0o777))
-        .tempdir()
-        .expect("a folder");
-    let copy = folder.path().join("hostchat");
-    std::fs::copy(program("hostchat"), &copy).expect("a copy of the program");
-    let mut command = Command::new(&copy);
-    command
-        .arg("--home")
-        .arg(folder.path().join("home"))
-        .arg("--token")
-        .arg(&slave)
-        .args(["token", "info"])
-        .current_dir(folder.path())
-        .stdin(Stdio::null());
-    if geteuid().is_root() {
-        command.uid(65_534).gid(65_534);
-    }
-    Running::start(&mut command)
-        .end()
+    let port = slave.to_str().expect("UTF-8");
+    as_nobody(&["--token", port, "token", "info"])
         .refused(5, "you may not open the token's port")
         .refused(5, "permission denied")
         .refused(

@@ -1,6 +1,12 @@
 //! What several tests do: pair two people, read events.
 
-use hostchat_tests::{Ended, Home, Running, World};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+
+use hostchat_tests::{Ended, Home, Running, World, program};
+use rustix::process::geteuid;
 use serde_json::Value;
 
 /// The code that `send --code print` shows.
@@ -76,4 +82,25 @@ pub(crate) fn all(state: &str, texts: &[&str]) -> Vec<(String, String)> {
     texts
         .map(|text| ((*text).to_owned(), state.to_owned()))
         .collect()
+}
+
+/// Runs `hostchat` as nobody, from a copy in a folder that nobody can reach; where the tests do not run as root, as who runs them.
+pub(crate) fn as_nobody(arguments: &[&str]) -> Ended {
+    let folder = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o777))
+        .tempdir()
+        .expect("a folder");
+    let copy = folder.path().join("hostchat");
+    std::fs::copy(program("hostchat"), &copy).expect("a copy of the program");
+    let mut command = Command::new(&copy);
+    command
+        .args(arguments)
+        .env("HOSTCHAT_HOME", folder.path().join("home"))
+        .env_remove("HOSTCHAT_TOKEN")
+        .current_dir(folder.path())
+        .stdin(Stdio::null());
+    if geteuid().is_root() {
+        command.uid(65_534).gid(65_534);
+    }
+    Running::start(&mut command).end()
 }

@@ -16,7 +16,7 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 
 use hostchat_core::wire::{Address, Name};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::address::RelayAddress;
@@ -211,6 +211,8 @@ impl Home {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            // What a link leads to would be written over.
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(path.join("lock"))
             .map_err(io)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -328,12 +330,9 @@ impl Home {
 
 /// Takes the permissions of other users away from the files of a home, and finds out whether they may change its directory.
 fn close(home: &Path) -> Vec<Opened> {
-    let mode = |path: &Path| {
-        let found = fs::symlink_metadata(path).ok()?;
-        // A link leads out of the home; what it leads to is not ours to close.
-        (!found.is_symlink()).then(|| found.permissions().mode() & 0o777)
-    };
-    let directory = mode(home).filter(|mode| mode & 0o022 != 0);
+    let mode = |found: fs::Metadata| found.permissions().mode() & 0o777;
+    let directory = fs::metadata(home).ok().map(mode);
+    let directory = directory.filter(|mode| mode & 0o022 != 0);
     let directory = directory.map(|mode| Opened {
         path: home.to_owned(),
         mode,
@@ -341,7 +340,11 @@ fn close(home: &Path) -> Vec<Opened> {
     });
     let files = FILES.into_iter().filter_map(|name| {
         let path = home.join(name);
-        let mode = mode(&path).filter(|mode| mode & 0o077 != 0)?;
+        // A link leads out of the home, and a folder is none of its files: neither is ours to close.
+        let found = fs::symlink_metadata(&path)
+            .ok()
+            .filter(fs::Metadata::is_file)?;
+        let mode = Some(mode(found)).filter(|mode| mode & 0o077 != 0)?;
         let closed = fs::set_permissions(&path, Permissions::from_mode(mode & 0o700)).is_ok();
         Some(Opened { path, mode, closed })
     });
@@ -471,5 +474,17 @@ mod tests {
         assert_eq!((mode(&path), mode(&file)), (0o777, 0o600));
         let said: Vec<(u32, bool)> = home.opened().iter().map(|o| (o.mode, o.closed)).collect();
         assert_eq!(said, [(0o777, false), (0o644, true)]);
+        // What is no file of the home stays as it is.
+        drop(home);
+        let (folder, other) = (path.join("vault.db"), path.join("other"));
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+        assert!(Home::open(&path).is_ok());
+        assert_eq!(mode(&folder), 0o755);
+        fs::remove_file(path.join("lock")).unwrap();
+        fs::write(&other, "keep").unwrap();
+        std::os::unix::fs::symlink(&other, path.join("lock")).unwrap();
+        assert!(Home::open(&path).is_err());
+        assert_eq!(fs::read_to_string(&other).unwrap(), "keep");
     }
 }

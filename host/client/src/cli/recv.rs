@@ -9,7 +9,7 @@ use hostchat_core::wire::Address;
 use super::RecvArgs;
 use super::output::Output;
 use super::run::Context;
-use crate::client::{Event, Observer, TypedCode, counted};
+use crate::client::{Event, Observer, TypedCode, counted, note};
 use crate::error::{Error, Result};
 
 /// How often a token that was unplugged is looked for.
@@ -28,14 +28,7 @@ pub(super) async fn run(context: &Context, args: RecvArgs) -> Result<()> {
             Error::TokenUnplugged(_) => {
                 unplugged = true;
                 let text = format!("{why}; plug it in again to go on");
-                let event = Event::Note {
-                    kind: "unplugged",
-                    text,
-                };
-                let mut output = context.output;
-                output
-                    .event(&event)
-                    .map_err(|why| Error::io("cannot write the output", why))?;
+                note(&mut context.output.clone(), "unplugged", text)?;
             }
             Error::TokenAbsent { .. } | Error::TokenDenied(_) | Error::TokenSilent { .. }
                 if unplugged => {}
@@ -58,19 +51,13 @@ async fn receive(context: &Context, follow: bool) -> Result<()> {
     }
     let unopened = u64::try_from(client.vault().unopened()?.len()).unwrap_or(u64::MAX);
     let text = match unopened {
-        0 => "no new messages".into(),
+        0 => "no new messages".to_owned(),
         n => format!(
             "no new messages; {} could not be opened yet, and the senders are asked",
             counted(n, "message or receipt", "messages or receipts")
         ),
     };
-    observer
-        .output
-        .event(&Event::Note {
-            kind: "nothing_new",
-            text,
-        })
-        .map_err(|why| Error::io("cannot write the output", why))
+    note(&mut observer.output, "nothing_new", text)
 }
 
 /// Prints, and knows whether there was anything to print.

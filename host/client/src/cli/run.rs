@@ -17,7 +17,7 @@ use super::{
     send, token, who, whoami, wipe,
 };
 use crate::address::RelayAddress;
-use crate::client::{Client, Event, Locked, Observer as _, Options};
+use crate::client::{Client, Locked, Options, note};
 use crate::error::{Error, Exit, Result, Waiting};
 use crate::home::Home;
 use crate::token::{OnNotice, Pin};
@@ -115,12 +115,7 @@ impl Context {
                     opened.mode
                 )
             };
-            output
-                .event(&Event::Note {
-                    kind: "permissions",
-                    text,
-                })
-                .map_err(|why| Error::io("cannot write the output", why))?;
+            note(&mut output, "permissions", text)?;
         }
         Ok(())
     }

@@ -166,7 +166,7 @@ pub(super) fn tell(observer: &mut dyn Observer, event: &Event<'_>) -> Result<()>
 }
 
 /// Tells the observer something in words.
-pub(super) fn note(
+pub(crate) fn note(
     observer: &mut dyn Observer,
     kind: &'static str,
     text: impl Into<String>,

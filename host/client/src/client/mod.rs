@@ -36,6 +36,7 @@ pub use accept::Confirmation;
 pub use account::{Begun, NewAccount};
 pub use contact::Exported;
 pub(crate) use drops::named;
+pub(crate) use event::note;
 pub use event::{Event, Observer, TypedCode, Unobserved, WaitingFor};
 pub(crate) use receive::counted;
 pub use send::{Flushed, How};

@@ -108,7 +108,7 @@ fn ring(bell: &OwnedFd) {
     let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
 }
 
-/// Waits until a token's handle goes away, and tells that its port has, once.
+/// Tells that a token's port went away while nothing was asked of it.
 pub struct Gone(watch::Receiver<Option<String>>);
 
 impl Gone {

@@ -11,6 +11,7 @@ use hostchat_core::wire::{Address, Name};
 use zeroize::Zeroizing;
 
 use super::Folder;
+use super::invite::Terms;
 use crate::admin::protocol::{
     self, Answer, Call, Invitation, LogEntry, LogQuery, Refused, Reply, Status, User,
 };
@@ -78,22 +79,7 @@ enum Command {
         name: Name,
     },
     /// Make an invitation.
-    Invite {
-        /// How many accounts may be registered with it.
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-        uses: u32,
-        /// What to remember of it, as for whom it is: at most 100 characters.
-        #[arg(
-            long,
-            value_name = "TEXT",
-            default_value = "",
-            hide_default_value = true
-        )]
-        note: String,
-        /// Make it useless after so many days.
-        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-        days: Option<u16>,
-    },
+    Invite(Terms),
     /// The invitations that can still be used; their words are not kept.
     Invitations,
     /// Make an invitation useless.
@@ -161,7 +147,7 @@ impl Admin {
             }
             Command::Suspend { name } => Call::Suspend { name },
             Command::Resume { name } => Call::Resume { name },
-            Command::Invite { uses, note, days } => Call::Invite { uses, note, days },
+            Command::Invite(Terms { uses, note, days }) => Call::Invite { uses, note, days },
             Command::Invitations => Call::Invitations,
             Command::Withdraw { id } => Call::Withdraw { id },
             Command::Password { file, off } => {

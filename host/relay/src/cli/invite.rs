@@ -21,26 +21,34 @@ The invitation is printed once and stored only as a hash.")]
 pub(super) struct Invite {
     #[command(flatten)]
     folder: Folder,
+    #[command(flatten)]
+    terms: Terms,
+}
+
+/// What an invitation is good for.
+#[derive(Args)]
+pub(super) struct Terms {
     /// How many accounts may be registered with it.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    uses: u32,
-    /// What to remember of it, as for whom it is.
+    pub(super) uses: u32,
+    /// What to remember of it, as for whom it is: at most 100 characters.
     #[arg(
         long,
         value_name = "TEXT",
         default_value = "",
         hide_default_value = true
     )]
-    note: String,
+    pub(super) note: String,
     /// Make it useless after so many days.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    days: Option<u16>,
+    pub(super) days: Option<u16>,
 }
 
 impl Invite {
     pub(super) fn run(self) -> Result<(), Error> {
         let config = Config::load(&self.folder.dir)?;
-        let new = invitation::new(self.uses, &self.note, self.days).ok_or_else(|| {
+        let Terms { uses, note, days } = self.terms;
+        let new = invitation::new(uses, &note, days).ok_or_else(|| {
             Error::Argument(format!(
                 "a note is one line of at most {} characters",
                 invitation::NOTE
