@@ -279,22 +279,6 @@ impl Client {
         }
     }
 
-    /// Accepts that the identity of a contact has changed, by beginning a session with the new one; `false` if it has not
-    /// changed. What waits in the outbox is sealed again.
-    ///
-    /// # Errors
-    /// Those of relay, token, vault.
-    pub async fn accept_change(&mut self, address: &Address) -> Result<bool> {
-        match self
-            .vault
-            .contact_at(address)?
-            .filter(|c| c.changed.is_some())
-        {
-            Some(contact) => self.start_session(contact, true).await.map(|()| true),
-            None => Ok(false),
-        }
-    }
-
     /// Whether a request is still there: its sender may have ended it.
     ///
     /// # Errors

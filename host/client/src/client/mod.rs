@@ -15,6 +15,7 @@ mod event;
 mod generation;
 mod healing;
 mod held;
+mod identity;
 mod incoming;
 mod pair;
 mod prekeys;

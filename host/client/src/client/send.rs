@@ -385,55 +385,6 @@ impl Client {
         }
     }
 
-    /// The contact at `address` if a message may go to it: a session exists, and its relay knows the same identity.
-    async fn reachable(&mut self, address: &Address) -> Result<Contact> {
-        let Some(contact) = self.vault.contact_at(address)? else {
-            return Err(Error::NoSession(address.to_string()));
-        };
-        if contact.changed.is_some() {
-            return Err(Error::IdentityChanged(address.to_string()));
-        }
-        let mut contact = self.with_identity(contact).await?;
-        let Some(identity) = contact.identity else {
-            return Err(Error::NoSession(address.to_string()));
-        };
-        if !self.bound.contains(address) {
-            let claimed = self
-                .at(&address.relay())
-                .await?
-                .look_up(address.name())
-                .await?;
-            if claimed != identity {
-                let broke = |_| Error::RelayProtocol {
-                    relay: address.relay().to_string(),
-                    why: "an identity that is none",
-                };
-                claimed.verify().map_err(broke)?;
-                contact.changed = Some(claimed);
-                self.vault.save_contact(&contact)?;
-                return Err(Error::IdentityChanged(address.to_string()));
-            }
-            self.bound.insert(address.clone());
-        }
-        Ok(contact)
-    }
-
-    /// Asks the token for an identity that the vault does not have: a crash may have come between the two.
-    pub(super) async fn with_identity(&mut self, mut contact: Contact) -> Result<Contact> {
-        if contact.identity.is_none()
-            && let Some(known) = self.token.contact(contact.address.clone()).await?
-        {
-            contact.identity = Some(known.identity);
-            contact.trust = if known.verified {
-                Trust::Code
-            } else {
-                Trust::Unverified
-            };
-            self.vault.save_contact(&contact)?;
-        }
-        Ok(contact)
-    }
-
     /// Begins a session without a code if there is none; with `accept_changed` also in place of one whose identity changed.
     ///
     /// # Errors
