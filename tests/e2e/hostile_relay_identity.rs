@@ -16,7 +16,7 @@ fn export(home: &Home) -> String {
 }
 
 #[test]
-fn a_swapped_identity_stops_sending_until_the_user_accepts_it() {
+fn a_swapped_identity_stops_sending_as_long_as_the_relay_names_it() {
     let scene = Scene::paired();
     let claim = Mallory::new(1).claim();
     let before = scene.sent().len();
@@ -36,8 +36,7 @@ fn a_swapped_identity_stops_sending_until_the_user_accepts_it() {
         (&known["changed"], &known["outbox"]),
         (&true.into(), &1.into())
     );
-    // It stays so, for new messages, for receiving, and when the relay says the truth again.
-    scene.relay.behave();
+    // It stays so, for new messages and for receiving.
     ended_well(scene.alice.run(&["send", "bob", "second"])).refused(11, "has changed");
     ended_well(
         scene
@@ -55,12 +54,53 @@ fn a_swapped_identity_stops_sending_until_the_user_accepts_it() {
     assert_eq!(scene.sent().len(), before, "something was sent");
     assert_eq!(outbox(&scene.alice, "bob"), 3);
 
-    // The user accepts; it was the old identity all the time.
-    ended_well(scene.alice.run(&["accept", "bob", "--changed"])).ok();
-    ended_well(scene.alice.run(&["recv"])).ok();
-    assert_eq!(outbox(&scene.alice, "bob"), 0);
+    // One lie is no wall: when the relay names the identity that was known all the time, what waited leaves.
+    scene.relay.behave();
+    let ended = ended_well(scene.alice.run(&["send", "bob", "fourth"]));
+    assert!(ended.err.contains("it has not changed"), "{ended}");
+    assert_eq!(ended.code(), 0, "{ended}");
+    let known = contact(&scene.alice, "bob").expect("bob");
+    assert_eq!(
+        (&known["changed"], &known["outbox"], &known["status"]),
+        (&false.into(), &0.into(), &"verified by code".into())
+    );
     let received = ended_well(scene.bob.run(&["recv", "--json"])).ok();
-    assert_eq!(texts(&received), ["secret", "second", "third"]);
+    assert_eq!(texts(&received), ["secret", "second", "third", "fourth"]);
+}
+
+#[test]
+fn the_known_identity_is_never_accepted_as_a_new_one() {
+    let scene = Scene::paired();
+    let lie = || {
+        let claim = Mallory::new(1).claim();
+        scene.relay.attack(|adversary| {
+            adversary.binding = Box::new(move |(name, honest)| {
+                if name.as_str() == "bob" {
+                    Some(claim)
+                } else {
+                    honest
+                }
+            });
+        });
+        ended_well(scene.alice.run(&["send", "bob", "secret"])).refused(11, "has changed");
+        scene.relay.behave();
+    };
+    lie();
+    let ended = ended_well(scene.alice.run(&["accept", "bob", "--changed"]));
+    assert_eq!(ended.code(), 0, "{ended}");
+    assert!(
+        ended.out.contains("nothing has changed") && !ended.out.contains("new identity"),
+        "{ended}"
+    );
+    // Receiving is enough as well.
+    lie();
+    let ended = ended_well(scene.alice.run(&["recv"]));
+    assert!(ended.err.contains("it has not changed"), "{ended}");
+    assert_eq!(outbox(&scene.alice, "bob"), 0);
+    let known = contact(&scene.alice, "bob").expect("bob");
+    assert_eq!(known["changed"], false);
+    let received = ended_well(scene.bob.run(&["recv", "--json"])).ok();
+    assert_eq!(texts(&received), ["secret", "secret"]);
 }
 
 #[test]
@@ -170,7 +210,7 @@ fn an_imported_identity_is_not_replaced_by_the_relays() {
     ended_well(scene.alice.run(&["send", "bob", "secret"])).refused(11, "has changed");
     assert_eq!(scene.sent().len(), 0);
     scene.relay.behave();
-    ended_well(scene.alice.run(&["send", "bob", "still"])).refused(11, "has changed");
+    ended_well(scene.alice.run(&["send", "bob", "still"])).ok();
     ended_well(scene.alice.run(&["send", "bob", "now", "--changed"])).ok();
     let accepted = ended_well(scene.bob.run(&["accept", "alice", "--json"])).ok();
     let mut got = texts(&accepted);

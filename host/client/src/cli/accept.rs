@@ -8,7 +8,7 @@ use super::output::Output;
 use super::prompt::{self, Codes};
 use super::requests::{grouped, list, waiting};
 use super::run::Context;
-use crate::client::{Client, Confirmation, Event, Observer};
+use crate::client::{Change, Client, Confirmation, Event, Observer};
 use crate::error::{Error, Result};
 use crate::vault::{Asked, Request};
 
@@ -94,11 +94,22 @@ pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
             .await?;
         return done(&mut client, &mut output).await;
     }
-    if args.changed && client.accept_change(&chosen).await? {
-        let value = json!({"event": "done", "what": "changed", "peer": chosen.as_str()});
-        let text = format!("the new identity of {chosen} is accepted; it is not verified");
-        output.data(&value, &text)?;
-        return done(&mut client, &mut output).await;
+    if args.changed {
+        match client.accept_change(&chosen, &mut output).await? {
+            Change::Accepted => {
+                let value = json!({"event": "done", "what": "changed", "peer": chosen.as_str()});
+                let text = format!("the new identity of {chosen} is accepted; it is not verified");
+                output.data(&value, &text)?;
+                return done(&mut client, &mut output).await;
+            }
+            Change::Back => {
+                let value = json!({"event": "done", "what": "unchanged", "peer": chosen.as_str()});
+                let text = format!("{chosen} has the identity that you know: nothing has changed");
+                output.data(&value, &text)?;
+                return done(&mut client, &mut output).await;
+            }
+            Change::None => {}
+        }
     }
     Err(Error::Nothing(format!(
         "{chosen} does not ask for anything"

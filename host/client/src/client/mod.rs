@@ -39,6 +39,7 @@ pub use contact::Exported;
 pub(crate) use drops::named;
 pub(crate) use event::note;
 pub use event::{Event, Observer, TypedCode, Unobserved, WaitingFor};
+pub use identity::Change;
 pub(crate) use receive::counted;
 pub use send::{Flushed, How};
 pub use stop::Stop;
@@ -179,6 +180,8 @@ pub struct Client {
     receiving: bool,
     /// Contacts whose identity was compared with their relay's since the program began.
     bound: HashSet<Address>,
+    /// Contacts whose relay was asked again about an identity that seems to have changed.
+    differs: HashSet<Address>,
     /// The keys may be used: the home relay has answered since the last login.
     ready: Option<generation::Ready>,
     /// The mailbox was empty once since the program began.
@@ -363,6 +366,7 @@ impl Client {
             connections: HashMap::new(),
             receiving: false,
             bound: HashSet::new(),
+            differs: HashSet::new(),
             ready: None,
             drained: false,
             heard: HashSet::new(),

@@ -54,6 +54,7 @@ impl Client {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let contact = self.vault.contact_or_new(address)?;
+        let contact = self.recheck(contact, observer).await?;
         if contact.changed.is_some() && !accept_changed {
             return Err(Error::IdentityChanged(address.to_string()));
         }

@@ -233,7 +233,7 @@ impl Client {
     }
 
     /// The identity that the relay of an address knows for it; `None` if there is no such account.
-    async fn look_up(&mut self, from: &Address) -> Result<Option<IdentityClaim>> {
+    pub(super) async fn look_up(&mut self, from: &Address) -> Result<Option<IdentityClaim>> {
         match self.at(&from.relay()).await?.look_up(from.name()).await {
             Ok(bound) => Ok(Some(bound)),
             Err(Error::RelayRefused { refusal, .. }) if refusal.reason == Reason::UnknownName => {
@@ -264,6 +264,7 @@ impl Client {
     pub fn ask_relays_anew(&mut self) {
         self.blocked_by.clear();
         self.known_binding.clear();
+        self.differs.clear();
     }
 
     fn tell_request(

@@ -197,7 +197,8 @@ impl Client {
             self.pair(to, how.accept_changed, observer).await?;
             *paired = true;
         } else {
-            self.ensure_session(to, how.accept_changed).await?;
+            self.ensure_session(to, how.accept_changed, observer)
+                .await?;
         }
         self.blocked_by.remove(to);
         match self.flush(observer).await?.left.remove(to) {
@@ -274,7 +275,7 @@ impl Client {
                 return self.vault.drop_outgoing(entry.id);
             }
         } else {
-            let known = self.reachable(&entry.to).await?;
+            let known = self.reachable(&entry.to, observer).await?;
             if entry.sealed.is_none() {
                 self.seal(entry, &known).await?;
             }
@@ -389,8 +390,14 @@ impl Client {
     ///
     /// # Errors
     /// `IdentityChanged`; those of relay, token, vault.
-    pub async fn ensure_session(&mut self, address: &Address, accept_changed: bool) -> Result<()> {
+    pub async fn ensure_session(
+        &mut self,
+        address: &Address,
+        accept_changed: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
         let contact = self.vault.contact_or_new(address)?;
+        let contact = self.recheck(contact, observer).await?;
         let contact = self.with_identity(contact).await?;
         match (contact.identity, contact.changed) {
             (Some(_), None) => Ok(()),
