@@ -183,3 +183,36 @@ fn a_bare_accept_says_what_to_do_with_no_request_one_and_several() {
     assert_eq!(events(&shown, "request").len(), 2, "{shown}");
     assert!(!shown.err.contains("name the one"), "{shown}");
 }
+
+#[test]
+fn a_text_that_was_written_to_leave_after_a_code_never_leaves_without_one_by_itself() {
+    let world = World::new();
+    let relay = world.relay();
+    let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
+    let sending = alice.start(&["send", "bob", "for bob alone", "--code", "print"]);
+    code_of(&sending);
+    sending.signal(Signal::INT);
+    sending.end().refused(130, "error: interrupted");
+    let outbox = alice.run(&["outbox"]).ok();
+    assert!(outbox.out.contains("leaves after a code"), "{outbox}");
+
+    // A later text without a code, a session with bob who is unverified, and receiving: it stays, and what is behind it.
+    let held = alice.run(&["send", "bob", "and this one"]);
+    held.refused(10, "waits for a code")
+        .refused(10, "--code print` without a text");
+    bob.run(&["send", "alice", "from bob"]).ok();
+    let received = alice.run(&["recv", "--json"]).ok();
+    assert_eq!(texts(&received), ["from bob"]);
+    let words = "they were written to leave after a code";
+    assert!(received.out.contains(words), "{received}");
+    let received = bob.run(&["recv", "--json"]).ok();
+    assert_eq!(texts(&received), [""; 0]);
+    // Receipts are not kept back.
+    let history = bob.run(&["history", "alice"]).ok();
+    assert!(!history.out.contains("not confirmed"), "{history}");
+
+    // The user's word sends them without a code.
+    alice.run_with_input(&["send", "bob"], "").ok();
+    let received = bob.run(&["recv", "--json"]).ok();
+    assert_eq!(texts(&received), ["for bob alone", "and this one"]);
+}

@@ -359,6 +359,9 @@ pub enum Error {
     /// There is no session yet.
     #[error("{0} has not been reached yet: no session")]
     NoSession(String),
+    /// A text that was written to leave after a code.
+    #[error("a message for {0} waits for a code: it was written to leave after one")]
+    WantsCode(String),
     /// The identity changed.
     #[error("the identity of {0} has changed")]
     IdentityChanged(String),

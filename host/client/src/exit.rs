@@ -182,6 +182,7 @@ impl Error {
             | Self::NameInUse(_)
             | Self::PrekeysOld(_)
             | Self::NoSession(_)
+            | Self::WantsCode(_)
             | Self::Binding(_)
             | Self::BadExport(_) => Exit::Contact,
             Self::IdentityChanged(_) => Exit::Changed,

@@ -140,6 +140,9 @@ impl Error {
                                     a code, `hostchat send NAME TEXT --code print`"
                 .into(),
             Self::NoSession(_) => "`hostchat send NAME TEXT --code print` begins one with a code".into(),
+            Self::WantsCode(to) => format!(
+                "`hostchat send {to} --code print` without a text makes a code; `hostchat send {to}` sends it without one"
+            ),
             Self::IdentityChanged(_) => "ask the contact by another way whether the token or computer was replaced; if so, \
                                          `hostchat accept NAME --changed`, or pair anew with `hostchat send NAME --code print --changed`"
                 .into(),
@@ -201,7 +204,7 @@ impl Error {
             }
             Self::Database(error) if is_disk_full(error) => "make room on the disk".into(),
             Self::Io { why, .. } if why.kind() == io::ErrorKind::StorageFull => "make room on the disk".into(),
-            Self::RelayGone { .. } | Self::NoSession(_) | Self::Interrupted => String::new(),
+            Self::RelayGone { .. } | Self::NoSession(_) | Self::WantsCode(_) | Self::Interrupted => String::new(),
             other => other.hint(),
         }
     }
@@ -228,9 +231,8 @@ impl Waiting {
             Leaves::ByItself => by_itself.into(),
             Leaves::WithSend => format!("`hostchat send {to}` without a text sends it"),
             Leaves::WithCode { anyway } => {
-                let code = format!(
-                    "`hostchat send {to} --code print` without a text makes a new code for it"
-                );
+                let code =
+                    format!("`hostchat send {to} --code print` without a text makes a code for it");
                 if anyway {
                     format!("{by_itself}; {code}")
                 } else {
@@ -465,6 +467,7 @@ mod tests {
             Error::CodeExpired,
             Error::PrekeysOld("bob@h:1".into()),
             Error::NoSession("bob@h:1".into()),
+            Error::WantsCode("bob@h:1".into()),
             Error::IdentityChanged("bob@h:1".into()),
             Error::Stopped { since: 0 },
             Error::io("cannot write the output", disk_full()),
@@ -526,12 +529,12 @@ mod tests {
         };
         assert_eq!(
             hint(false),
-            "the message waits in the outbox: `hostchat send bob@h:1 --code print` without a text makes a new code for it"
+            "the message waits in the outbox: `hostchat send bob@h:1 --code print` without a text makes a code for it"
         );
         assert_eq!(
             hint(true),
             "the message waits in the outbox: it leaves with the next `hostchat send` or `recv`; \
-             `hostchat send bob@h:1 --code print` without a text makes a new code for it"
+             `hostchat send bob@h:1 --code print` without a text makes a code for it"
         );
     }
 }

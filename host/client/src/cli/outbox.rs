@@ -85,14 +85,15 @@ fn texts(vault: &mut Vault) -> Result<Vec<Text>> {
             id,
             sent_at,
             again,
+            with_code,
             text,
             ..
         } = &entry.payload
         {
-            let (state, words) = if *again {
-                ("again", "to be sent again")
-            } else {
-                ("queued", "not sent")
+            let (state, words) = match (again, with_code) {
+                (true, _) => ("again", "to be sent again"),
+                (false, false) => ("queued", "not sent"),
+                (false, true) => ("queued", "not sent: leaves after a code"),
             };
             texts.push(Text {
                 content: *id,

@@ -123,7 +123,10 @@ impl Context {
     /// Opens the home and unlocks its token.
     pub(super) async fn client(&self) -> Result<Client> {
         let locked = self.locked().await?;
-        self.unlock(locked, false).await
+        let mut client = self.unlock(locked, false).await?;
+        let mut output = self.output;
+        client.tell_of_new_vault(&mut output).await?;
+        Ok(client)
     }
 
     /// As [`Self::client`], for a command that needs the relay: connects while the PIN is stretched.

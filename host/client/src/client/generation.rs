@@ -15,6 +15,7 @@ use hostchat_core::wire::{Bytes, Generation};
 use tokio::time::Instant;
 
 use super::Client;
+use super::event::Observer;
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::home::TokenKind;
@@ -50,6 +51,18 @@ impl Client {
             }
             _ => self.advance().await,
         }
+    }
+
+    /// Tells that the vault of a token that was in use is gone, without the relay too.
+    ///
+    /// # Errors
+    /// Those of token, vault and output.
+    pub async fn tell_of_new_vault(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        if self.vault.generations()?.is_some() {
+            return Ok(());
+        }
+        self.generations().await?;
+        self.show_notices(observer)
     }
 
     /// Moves the generation on, and finds out whether these keys are the newest.

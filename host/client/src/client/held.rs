@@ -14,7 +14,7 @@ use super::event::{Observer, note};
 use super::receive::counted;
 use crate::crash;
 use crate::error::{Error, Result};
-use crate::vault::{Asked, Request};
+use crate::vault::{Asked, Outgoing, Request};
 
 /// What became of a first message that was kept.
 enum Opening {
@@ -168,8 +168,12 @@ impl Client {
     }
 
     fn has_unsealed(&mut self, peer: &Address) -> Result<bool> {
+        let contact = self.vault.contact_at(peer)?;
+        let is_verified = contact.is_some_and(|c| c.trust.is_verified());
         let outbox = self.vault.outbox()?;
-        Ok(outbox.iter().any(|e| e.to == *peer && e.sealed.is_none()))
+        // A text that waits for a code may wait for long.
+        let due = |e: &Outgoing| e.sealed.is_none() && (is_verified || !e.wants_code());
+        Ok(outbox.iter().any(|e| e.to == *peer && due(e)))
     }
 
     fn some_refused(&mut self, from: &Address, why: TokenError) -> Result<()> {

@@ -55,12 +55,13 @@ impl Client {
         how: How,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let entry = self.queue_text(to, text)?;
+        let entry = self.queue_text(to, text, how.with_code)?;
         self.sending = Some(entry);
         self.send_queued(to, Some(entry), how, observer).await
     }
 
-    /// Sends the texts for a contact that wait in the outbox already, as [`Self::send`] sends a new one.
+    /// Sends the texts for a contact that wait in the outbox already, as [`Self::send`] sends a new one: without a code also
+    /// those that were written to leave after one.
     ///
     /// # Errors
     /// `Usage` if none waits; otherwise as [`Self::send`].
@@ -73,6 +74,9 @@ impl Client {
         if !self.has_waiting(to)? {
             let text = format!("the message is empty, and none for {to} waits in the outbox");
             return Err(Error::Usage(text));
+        }
+        if !how.with_code {
+            self.vault.release_texts(to)?;
         }
         self.send_queued(to, None, how, observer).await
     }
@@ -121,7 +125,8 @@ impl Client {
             return Err(why);
         }
         let with_code = how.with_code && !paired || has_no_keys(&why);
-        let waits_for_relay = matches!(why.exit(), Exit::Relay | Exit::Refused | Exit::Contact);
+        let waits_for_relay = matches!(why.exit(), Exit::Relay | Exit::Refused | Exit::Contact)
+            && !matches!(why, Error::WantsCode(_));
         let waiting = Waiting {
             to: to.to_string(),
             // The vault may be what has failed.
@@ -138,16 +143,21 @@ impl Client {
     /// What sends a text that waits for `to`.
     fn leaves(&mut self, to: &Address, with_code: bool) -> Result<Leaves> {
         let contact = self.vault.contact_at(to)?;
-        let has_session = contact.is_some_and(|c| c.identity.is_some() && c.changed.is_none());
-        Ok(match (with_code, has_session) {
-            (true, anyway) => Leaves::WithCode { anyway },
+        let contact = contact.filter(|c| c.identity.is_some() && c.changed.is_none());
+        let is_verified = contact.as_ref().is_some_and(|c| c.trust.is_verified());
+        let outbox = self.vault.outbox()?;
+        let wants_code = outbox.iter().any(|e| e.to == *to && e.wants_code());
+        Ok(match (with_code || wants_code, contact.is_some()) {
+            (true, has_session) => Leaves::WithCode {
+                anyway: has_session && (is_verified || !wants_code),
+            },
             (false, true) => Leaves::ByItself,
             (false, false) => Leaves::WithSend,
         })
     }
 
     /// Puts a text into the outbox.
-    fn queue_text(&mut self, to: &Address, text: &str) -> Result<i64> {
+    fn queue_text(&mut self, to: &Address, text: &str, with_code: bool) -> Result<i64> {
         if text.is_empty() {
             return Err(Error::Usage("the message is empty".into()));
         }
@@ -161,7 +171,7 @@ impl Client {
             return Err(Error::Usage("this is your own address".into()));
         }
         let (id, now) = (Bytes(self.os.random()), self.os.now_ms());
-        let entry = self.vault.queue_note(to, id, now, text)?;
+        let entry = self.vault.queue_note(to, id, now, text, with_code)?;
         crash::point("outbox-stored");
         Ok(entry)
     }
@@ -227,11 +237,15 @@ impl Client {
         let mut flushed = Flushed::default();
         let mut dead: HashMap<RelayName, String> = HashMap::new();
         let mut behind: HashSet<Address> = HashSet::new();
+        // Behind a text that waits for a code, receipts leave, and other texts wait: they stay in order.
+        let mut held: HashSet<Address> = HashSet::new();
         let entries = self.vault.outbox()?;
         let texts = entries.iter().filter(|entry| entry.is_text());
         let texts: HashSet<Address> = texts.map(|entry| entry.to.clone()).collect();
         for mut entry in entries {
-            if behind.contains(&entry.to) || self.blocked_by.contains(&entry.to) {
+            let is_behind =
+                behind.contains(&entry.to) || held.contains(&entry.to) && entry.is_text();
+            if is_behind || self.blocked_by.contains(&entry.to) {
                 continue;
             }
             let relay = entry.to.relay();
@@ -252,7 +266,10 @@ impl Client {
                     if is_blocked(&error) {
                         self.blocked_by.insert(entry.to.clone());
                     }
-                    behind.insert(entry.to.clone());
+                    match error {
+                        Error::WantsCode(_) => held.insert(entry.to.clone()),
+                        _ => behind.insert(entry.to.clone()),
+                    };
                     // Nobody waits for what nobody sees.
                     if texts.contains(&entry.to) {
                         flushed.left.insert(entry.to, error);
@@ -276,6 +293,9 @@ impl Client {
             }
         } else {
             let known = self.reachable(&entry.to, observer).await?;
+            if entry.wants_code() && !known.trust.is_verified() {
+                return Err(Error::WantsCode(entry.to.to_string()));
+            }
             if entry.sealed.is_none() {
                 self.seal(entry, &known).await?;
             }
@@ -503,6 +523,10 @@ impl Client {
                 Error::NoSession(_) => format!(
                     "messages for {peer} stay in the outbox: there is no session yet. `hostchat send {peer}` without a text \
                      sends them; with --code print, after a code"
+                ),
+                Error::WantsCode(_) => format!(
+                    "messages for {peer} stay in the outbox: they were written to leave after a code. `hostchat send {peer} \
+                     --code print` without a text makes one; without --code print they leave without a code"
                 ),
                 why => format!("messages for {peer} stay in the outbox: {why}"),
             };

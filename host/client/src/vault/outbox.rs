@@ -48,6 +48,18 @@ impl Outgoing {
         matches!(self.payload, Payload::Note { .. })
     }
 
+    /// Whether it leaves only when its receiver is verified.
+    #[must_use]
+    pub fn wants_code(&self) -> bool {
+        matches!(
+            self.payload,
+            Payload::Note {
+                with_code: true,
+                ..
+            }
+        )
+    }
+
     /// The session in which it is sealed.
     pub fn session(&self) -> Option<SessionId> {
         let (_, envelope) = self.sealed.as_ref()?;
@@ -98,7 +110,8 @@ pub(super) fn put_row(
 }
 
 impl Vault {
-    /// Puts a text at the end of the outbox, and gives it the next number of the conversation.
+    /// Puts a text at the end of the outbox, and gives it the next number of the conversation. With `with_code` it leaves
+    /// only when its receiver is verified.
     ///
     /// # Errors
     /// Those of the vault.
@@ -108,6 +121,7 @@ impl Vault {
         id: ContentId,
         sent_at: u64,
         text: &str,
+        with_code: bool,
     ) -> Result<i64> {
         self.write(|tx| {
             let payload = Payload::Note {
@@ -116,6 +130,7 @@ impl Vault {
                 number: tx.next_number(to)?,
                 delivered: heapless::Vec::new(),
                 again: false,
+                with_code,
                 text: Zeroizing::new(text.to_owned()),
             };
             tx.queue(to, payload)
@@ -179,6 +194,23 @@ impl Vault {
     /// Those of the vault.
     pub fn outbox(&mut self) -> Result<Vec<Outgoing>> {
         self.read(all)
+    }
+
+    /// Lets the texts for a contact leave without the code that they were written for.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub fn release_texts(&mut self, to: &Address) -> Result<()> {
+        self.write(|tx| {
+            for mut entry in all(tx)?.into_iter().filter(|entry| entry.to == *to) {
+                if let Payload::Note { with_code, .. } = &mut entry.payload
+                    && std::mem::take(with_code)
+                {
+                    tx.put(entry.id, BODY, &entry.row())?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Keeps the sealed form of an entry, takes the receipts that left inside off their queue, and remembers what the frame

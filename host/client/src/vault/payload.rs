@@ -30,6 +30,8 @@ pub enum Payload {
         delivered: heapless::Vec<ContentId, MAX_DELIVERED>,
         /// It was sent before, and no receipt has come.
         again: bool,
+        /// It leaves only when its receiver is verified: it was written to leave after a code.
+        with_code: bool,
         /// The text.
         text: Zeroizing<String>,
     },
@@ -105,10 +107,6 @@ impl Payload {
 
 /// As stored; append-only.
 #[derive(Serialize, Deserialize)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "few at a time, and the type bounds the list"
-)]
 pub(super) enum RowPayload<'a> {
     /// Of format 1.
     Text {
@@ -132,6 +130,14 @@ pub(super) enum RowPayload<'a> {
     Quiet {
         inner: &'a [u8],
     },
+    /// A note that was written to leave after a code.
+    NoteWithCode {
+        id: ContentId,
+        sent_at: u64,
+        number: u64,
+        delivered: heapless::Vec<ContentId, MAX_DELIVERED>,
+        text: &'a str,
+    },
 }
 
 impl<'a> From<&'a Payload> for RowPayload<'a> {
@@ -142,7 +148,23 @@ impl<'a> From<&'a Payload> for RowPayload<'a> {
                 sent_at,
                 number,
                 delivered,
+                again: _,
+                with_code: true,
+                text,
+            } => Self::NoteWithCode {
+                id: *id,
+                sent_at: *sent_at,
+                number: *number,
+                delivered: delivered.clone(),
+                text,
+            },
+            Payload::Note {
+                id,
+                sent_at,
+                number,
+                delivered,
                 again,
+                with_code: false,
                 text,
             } => Self::Note {
                 id: *id,
@@ -169,6 +191,7 @@ impl From<RowPayload<'_>> for Payload {
                 number: 0,
                 delivered: heapless::Vec::new(),
                 again: false,
+                with_code: false,
                 text: Zeroizing::new(text.to_owned()),
             },
             RowPayload::Empty => Self::Empty,
@@ -187,6 +210,22 @@ impl From<RowPayload<'_>> for Payload {
                 number,
                 delivered,
                 again,
+                with_code: false,
+                text: Zeroizing::new(text.to_owned()),
+            },
+            RowPayload::NoteWithCode {
+                id,
+                sent_at,
+                number,
+                delivered,
+                text,
+            } => Self::Note {
+                id,
+                sent_at,
+                number,
+                delivered,
+                again: false,
+                with_code: true,
                 text: Zeroizing::new(text.to_owned()),
             },
             RowPayload::Quiet { inner } => Self::Quiet {

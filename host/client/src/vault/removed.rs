@@ -130,7 +130,9 @@ mod tests {
     /// Queues texts with the ids 1, 2, 3.
     fn three(vault: &mut Vault, to: &Address) {
         for id in 1..=3 {
-            vault.queue_note(to, Bytes([id; 16]), 7, "text").unwrap();
+            vault
+                .queue_note(to, Bytes([id; 16]), 7, "text", false)
+                .unwrap();
         }
     }
 
@@ -150,12 +152,16 @@ mod tests {
         let (bob, carol) = (address("bob@h:1"), address("carol@h:1"));
         let mut vault = open(&dir);
         three(&mut vault, &bob);
-        vault.queue_note(&carol, Bytes([9; 16]), 7, "text").unwrap();
+        vault
+            .queue_note(&carol, Bytes([9; 16]), 7, "text", false)
+            .unwrap();
         let removed = vault.remove_text(Bytes([2; 16])).unwrap();
         assert_eq!(removed, Some(Removed::Unsent));
         assert_eq!(numbers(&mut vault), [(1, 1), (3, 2), (9, 1)]);
         assert_eq!(vault.remove_text(Bytes([2; 16])).unwrap(), None);
-        vault.queue_note(&bob, Bytes([4; 16]), 7, "text").unwrap();
+        vault
+            .queue_note(&bob, Bytes([4; 16]), 7, "text", false)
+            .unwrap();
         assert_eq!(numbers(&mut vault), [(1, 1), (3, 2), (9, 1), (4, 3)]);
     }
 

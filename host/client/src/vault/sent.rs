@@ -173,6 +173,7 @@ impl Tx<'_> {
             number: message.number,
             delivered: heapless::Vec::new(),
             again: true,
+            with_code: false,
             text: message.text.clone(),
         };
         self.queue(&message.peer, payload).map(drop)

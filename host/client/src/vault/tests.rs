@@ -34,6 +34,7 @@ pub(super) fn text(text: &str) -> Payload {
         number: 1,
         delivered: heapless::Vec::new(),
         again: false,
+        with_code: false,
         text: Zeroizing::new(text.to_owned()),
     }
 }
