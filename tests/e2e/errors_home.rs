@@ -283,6 +283,27 @@ fn a_configuration_that_cannot_be_read_is_told() {
 }
 
 #[test]
+fn a_pipe_in_place_of_a_file_is_told_and_nothing_waits_for_its_other_end() {
+    let world = World::new();
+    let relay = world.relay();
+    let alice = world.home("alice", &relay);
+    for (name, code, told) in [
+        ("token.flash", 5, "is damaged"),
+        ("vault.db", 12, "it is not a file"),
+        ("config.toml", 3, "it is no file of an account"),
+    ] {
+        let (file, aside) = (alice.folder.join(name), world.path("aside"));
+        fs::rename(&file, &aside).expect("moved");
+        let made = Command::new("mkfifo").arg(&file).status();
+        assert!(made.is_ok_and(|status| status.success()));
+        alice.run(&["history"]).refused(code, told);
+        fs::remove_file(&file).expect("removed");
+        fs::rename(&aside, &file).expect("moved back");
+    }
+    alice.run(&["history"]).ok();
+}
+
+#[test]
 fn files_of_two_homes_do_not_mix() {
     let world = World::new();
     let relay = world.relay();

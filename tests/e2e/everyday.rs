@@ -226,7 +226,9 @@ fn a_deleted_contact_gets_nothing_more_of_what_was_written_before() {
     alice.run(&["recv"]).ok();
     alice.run(&["send", "bob", "sent before"]).ok();
     assert!(alice.run(&["outbox"]).ok().out.contains("sent before"));
-    alice.run(&["contacts", "delete", "bob"]).ok();
+    let deleted = alice.run(&["contacts", "delete", "bob"]).ok();
+    let told = "is deleted; 1 message that nobody has confirmed will not be sent again";
+    assert!(deleted.out.contains(told), "{deleted}");
     assert_eq!(alice.run(&["outbox"]).ok().out, "");
     let last = history(&alice, &format!("bob@{}", relay.host_port())).pop();
     assert_eq!(last, Some(("sent before".into(), "never confirmed".into())));

@@ -78,7 +78,8 @@ fn a_strangers_text_for_a_prekey_that_a_restored_relay_gave_twice_arrives_when_i
         all("not confirmed", &["one", "two"])
     );
 
-    let accepted = ended_well(bob.run(&["accept", "yvonne", "--json"])).ok();
+    let accepted =
+        ended_well(bob.run(&["accept", "yvonne", "--json"])).refused(16, "can be read yet");
     assert_eq!(texts(&accepted), NONE);
     assert_eq!(notes(&accepted), ["asked_again"], "{accepted}");
     ended_well(bob.run(&["accept", "yvonne"])).refused(15, "does not ask");
@@ -221,7 +222,8 @@ fn a_stranger_whose_prekey_is_gone_has_nothing_sent_or_taken_until_the_user_acce
     scene.relay.behave();
 
     let before = taken(&scene, "bob");
-    let accepted = ended_well(scene.bob.run(&["accept", "carol", "--json"])).ok();
+    let accepted =
+        ended_well(scene.bob.run(&["accept", "carol", "--json"])).refused(16, "can be read yet");
     assert_eq!(notes(&accepted), ["asked_again"], "{accepted}");
     assert_eq!(taken(&scene, "bob"), (before.0, before.1 + 1));
     receive(&carol);
@@ -260,7 +262,8 @@ fn a_first_message_that_no_sender_knows_of_is_accepted_without_an_end_of_questio
     mail.fingerprint = Some(Bytes(fingerprint));
     scene.relay.leave(mail);
     assert_eq!(requests(&receive(&scene.bob)), ["carol"]);
-    let accepted = ended_well(scene.bob.run(&["accept", "carol", "--json"])).ok();
+    let accepted =
+        ended_well(scene.bob.run(&["accept", "carol", "--json"])).refused(16, "can be read yet");
     assert_eq!(notes(&accepted), ["asked_again"], "{accepted}");
     // Carol, whom bob has asked, is asked whether she wants to hear him.
     let asked = ended_well(carol.run(&["accept", "bob", "--json"])).ok();

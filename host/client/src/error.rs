@@ -370,6 +370,9 @@ pub enum Error {
         "the home relay of {0} knows another identity for that name: someone else made this request"
     )]
     Binding(String),
+    /// What somebody wrote without a code cannot be opened, and was asked for again.
+    #[error("nothing that {0} has written can be read yet")]
+    AskedAgain(String),
     /// What somebody wrote without a code cannot be opened.
     #[error("what {from} wrote to you cannot be opened: {}", token_text(*why))]
     Unreadable {

@@ -197,7 +197,7 @@ impl Error {
                 }
             }
             Self::Stopped { .. } => Exit::Stopped,
-            Self::Unreadable { .. } => Exit::Unreadable,
+            Self::Unreadable { .. } | Self::AskedAgain(_) => Exit::Unreadable,
             Self::Nothing(_) | Self::NobodyAsks => Exit::Nothing,
             Self::Io { .. } => Exit::Io,
             Self::NoAnswer | Self::Interrupted => Exit::Interrupted,

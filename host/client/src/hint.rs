@@ -147,6 +147,7 @@ impl Error {
                                          `hostchat accept NAME --changed`, or pair anew with `hostchat send NAME --code print --changed`"
                 .into(),
             Self::Binding(_) => "the request was deleted; ask the contact to write or to send a code again".into(),
+            Self::AskedAgain(_) => "`hostchat recv` shows it when it has come again".into(),
             Self::Unreadable { .. } => "it was deleted; ask the sender to write again, or to begin with a code: \
                                         `hostchat send NAME TEXT --code print`"
                 .into(),

@@ -98,6 +98,10 @@ impl FileFlash {
             }
             other => other?,
         };
+        // A pipe would wait for its other end.
+        if !file.metadata()?.is_file() {
+            return Err(HostError::Damaged);
+        }
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| {
             if errno == rustix::io::Errno::WOULDBLOCK {
                 HostError::Busy(holder(&file))

@@ -89,10 +89,14 @@ pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
         if peer.is_none() && !context.ask(move || prompt::confirm(&question)).await? {
             return Ok(());
         }
-        client
+        let read = client
             .accept_first(&chosen, args.changed, &mut output)
             .await?;
-        return done(&mut client, &mut output).await;
+        done(&mut client, &mut output).await?;
+        if !read {
+            return Err(Error::AskedAgain(chosen.to_string()));
+        }
+        return Ok(());
     }
     if args.changed {
         match client.accept_change(&chosen, &mut output).await? {

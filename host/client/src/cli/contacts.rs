@@ -6,7 +6,7 @@ use super::output::Output;
 use super::run::Context;
 use super::{ContactsAction, ContactsArgs, prompt, requests};
 use crate::address::hex;
-use crate::client::{Client, Exported};
+use crate::client::{Client, Exported, counted};
 use crate::error::{Error, Result};
 use crate::vault::{Contact, Outgoing, Trust};
 
@@ -35,10 +35,18 @@ pub(super) async fn run(context: &Context, args: ContactsArgs) -> Result<()> {
         }
         ContactsAction::Delete { name, history } => {
             let contact = client.contact(&name)?;
-            client.delete(&contact, history).await?;
+            let dropped = client.delete(&contact, history).await?;
+            let peer = contact.address.as_str();
             let value =
-                json!({"event": "done", "what": "deleted", "peer": contact.address.as_str()});
-            output.data(&value, &format!("{} is deleted", contact.address))
+                json!({"event": "done", "what": "deleted", "peer": peer, "dropped": dropped});
+            let also = match u64::try_from(dropped).unwrap_or(u64::MAX) {
+                0 => String::new(),
+                n => format!(
+                    "; {} that nobody has confirmed will not be sent again",
+                    counted(n, "message", "messages")
+                ),
+            };
+            output.data(&value, &format!("{peer} is deleted{also}"))
         }
         ContactsAction::Block { name } => block(&mut client, &name, true, output).await,
         ContactsAction::Unblock { name } => block(&mut client, &name, false, output).await,

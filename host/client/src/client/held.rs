@@ -30,7 +30,7 @@ enum Opening {
 
 impl Client {
     /// Opens the first messages of a sender, after its relay was asked for its identity. Those for a prekey that is gone are
-    /// asked for in a new session.
+    /// asked for in a new session; `false` if there is nothing to read until they come.
     ///
     /// # Errors
     /// `Binding` if that relay knows another identity; `IdentityChanged` without `accept_changed`; `Unreadable` if the token
@@ -40,7 +40,7 @@ impl Client {
         from: &Address,
         accept_changed: bool,
         observer: &mut dyn Observer,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let requests = self.first_messages(Some(from))?;
         if requests.is_empty() {
             return Err(Error::Nothing(format!("{from} has not written")));
@@ -65,15 +65,14 @@ impl Client {
             self.ensure_session_to_ask(from, &bound, accept_changed)
                 .await?;
             self.ask_anew(from, &stale, observer)?;
-            opened = true;
         }
         match refused {
-            Some(why) if !opened => Err(Error::Unreadable {
+            Some(why) if !opened && stale.is_empty() => Err(Error::Unreadable {
                 from: from.to_string(),
                 why,
             }),
-            Some(why) => self.some_refused(from, why),
-            None if any => Ok(()),
+            Some(why) => self.some_refused(from, why).map(|()| opened),
+            None if any => Ok(opened),
             None => Err(Error::Binding(from.to_string())),
         }
     }

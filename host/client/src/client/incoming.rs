@@ -11,13 +11,14 @@
 
 use hostchat_core::icd::{OpenedKind, TokenError};
 use hostchat_core::wire::{
-    Address, Content, Envelope, Frame, IdentityClaim, MessageId, PairAnswer, PrekeyKind, Quiet,
-    SessionId, SessionStartId, codec,
+    Address, Bytes, Content, Envelope, Frame, IdentityClaim, MessageId, PairAnswer, PrekeyKind,
+    Quiet, SessionId, SessionStartId, codec,
 };
 
 use super::Client;
 use super::drops::Kind;
 use super::event::{Event, Observer, note, tell};
+use super::requests::proves;
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::relay::Delivered;
@@ -47,6 +48,8 @@ pub(super) enum Handled {
     Ended {
         /// Who says so, as our relay does.
         sender: Address,
+        /// The fingerprint of the identity that it proved to our relay, if our relay says.
+        proved: Option<Bytes<32>>,
         /// The run.
         sid: SessionStartId,
         /// From the initiator: runs left for its code.
@@ -80,9 +83,13 @@ impl Client {
             Ok(Envelope::PairAnswer(_)) => Handled::Quiet,
             Ok(Envelope::PairOffer(offer)) => self.take_offer(&offer, &delivered, observer).await?,
             Ok(Envelope::PairEnded { sid, runs_left }) => {
-                let asked = self.vault.end_run(&sid, &delivered.sender)?;
+                let proved = delivered.fingerprint;
+                let asked = self
+                    .vault
+                    .end_run(&sid, &delivered.sender, |identity| proves(proved, identity))?;
                 Handled::Ended {
                     sender: delivered.sender,
+                    proved,
                     sid,
                     runs_left,
                     asked,

@@ -12,7 +12,9 @@
 //! takes the place of what is asked with another one.
 
 use hostchat_core::wire::relay::Reason;
-use hostchat_core::wire::{Address, FirstHeader, IdentityClaim, MessageId, PairOffer, SUITE};
+use hostchat_core::wire::{
+    Address, Bytes, FirstHeader, IdentityClaim, MessageId, PairOffer, SUITE,
+};
 
 use super::Client;
 use super::drops::Kind;
@@ -37,10 +39,9 @@ enum Binding {
     Open,
 }
 
-/// Whether the sender of a delivery proved this identity to our relay, as far as our relay says. An identity is public, so
+/// Whether the sender of a delivery, with the fingerprint that it proved to our relay, has this identity, as far as our relay says. An identity is public, so
 /// that anybody may copy one into an offer.
-fn proves(delivered: &Delivered, identity: &IdentityClaim) -> bool {
-    let proved = delivered.fingerprint;
+pub(super) fn proves(proved: Option<Bytes<32>>, identity: &IdentityClaim) -> bool {
     proved.is_none_or(|fingerprint| fingerprint.0 == identity.fingerprint())
 }
 
@@ -91,7 +92,7 @@ impl Client {
         if self.vault.seen(&id)? == Some(Stored::Committed) {
             return Ok(Handled::Quiet);
         }
-        if !proves(delivered, &header.identity) {
+        if !proves(delivered.fingerprint, &header.identity) {
             return self.forged(&header.sender, observer);
         }
         let contact = self.vault.contact_at(&header.sender)?;
@@ -141,7 +142,7 @@ impl Client {
         asked: Asked,
         observer: &mut dyn Observer,
     ) -> Result<Handled> {
-        if delivered.sender != *from || !proves(delivered, identity) {
+        if delivered.sender != *from || !proves(delivered.fingerprint, identity) {
             return self.forged(from, observer);
         }
         let checked = match self.binding_of(from, identity).await? {

@@ -83,8 +83,16 @@ impl Vault {
     /// `VaultNewer`, `VaultDamaged`, `VaultOtherToken`, `Database`.
     pub fn open(path: &Path, storage: &StorageKey, os: Os) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        if !path.exists() {
-            create_private(path)?;
+        match std::fs::metadata(path) {
+            // The database would wait for the other end of a pipe.
+            Ok(found) if !found.is_file() => {
+                return Err(Error::VaultDamaged {
+                    path: path.into(),
+                    why: "it is not a file",
+                });
+            }
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => create_private(path)?,
+            Ok(_) | Err(_) => {}
         }
         let connection = Connection::open_with_flags(path, flags)?;
         let mut vault = Self {

@@ -299,15 +299,20 @@ impl Vault {
         self.write(|tx| close(tx, sid, |_| true).map(|_| ()))
     }
 
-    /// As [`Self::close_run`], for a run that `sender` says is over; gives who asked. What is not a request of that sender
+    /// As [`Self::close_run`], for a run that `sender` says is over, who `has` the identity of the request; gives who asked. What is not a request of that sender
     /// leaves no trace: anybody can invent runs.
     ///
     /// # Errors
     /// Those of the vault.
-    pub fn end_run(&mut self, sid: &SessionStartId, sender: &Address) -> Result<Option<Address>> {
+    pub fn end_run(
+        &mut self,
+        sid: &SessionStartId,
+        sender: &Address,
+        has: impl Fn(&IdentityClaim) -> bool,
+    ) -> Result<Option<Address>> {
         self.write(|tx| {
             let asked = Asked::Code { sid: *sid };
-            let theirs = |r: &Request| r.asked == asked && r.sender == *sender;
+            let theirs = |r: &Request| r.asked == asked && r.sender == *sender && has(&r.identity);
             if !all(tx)?.iter().any(|k| theirs(&k.request)) {
                 return Ok(None);
             }

@@ -234,8 +234,8 @@ fn only_its_sender_ends_a_run_and_invented_runs_leave_no_trace() {
         unreachable!()
     };
     let mallory = address("mallory@h:1");
-    assert_eq!(vault.end_run(&sid, &mallory).unwrap(), None);
-    assert_eq!(vault.end_run(&invented, &mallory).unwrap(), None);
+    assert_eq!(vault.end_run(&sid, &mallory, |_| true).unwrap(), None);
+    assert_eq!(vault.end_run(&invented, &mallory, |_| true).unwrap(), None);
     let seen = |vault: &mut Vault| -> i64 {
         let count = "SELECT count(*) FROM arrived";
         vault
@@ -244,7 +244,11 @@ fn only_its_sender_ends_a_run_and_invented_runs_leave_no_trace() {
     };
     assert_eq!((names(&mut vault).len(), seen(&mut vault)), (1, 0));
     let carol = address("carol@h:1");
-    assert_eq!(vault.end_run(&sid, &carol).unwrap(), Some(carol));
+    // Somebody else, who writes under carol's address, ends nothing.
+    assert_eq!(vault.end_run(&sid, &carol, |_| false).unwrap(), None);
+    assert_eq!((names(&mut vault).len(), seen(&mut vault)), (1, 0));
+    let ended = vault.end_run(&sid, &carol, |is| *is == identity(1));
+    assert_eq!(ended.unwrap(), Some(carol));
     assert_eq!((names(&mut vault).len(), seen(&mut vault)), (0, 1));
     let again = ask(&mut vault, "carol@h:1", 1, code(1), true, 9);
     assert_eq!(again, Added::Known);
