@@ -113,6 +113,11 @@ impl Partial {
 
     /// Checks the file, makes it durable and gives it its name, which nothing may have.
     pub(super) fn finish(self, target: &Path) -> Result<Report, CopyError> {
+        // Copied beside a running relay, it would look like one that was left by a crash. A file of an older format has no
+        // such mark.
+        if let Ok(copy) = Connection::open(&self.0) {
+            let _ = copy.execute("UPDATE counter SET running = 0", []);
+        }
         let report = self.check().map_err(|error| match error {
             CopyError::Store(_, why) => CopyError::Store(target.to_owned(), why),
             other => other,

@@ -261,10 +261,20 @@ impl Store for Sqlite {
             let mut rows = messages.query_map(limits, message_from)?;
             let (mut page, mut weight) = (Vec::new(), 0);
             while weight < RECEIVER_BYTES
-                && let Some(message) = rows.next().transpose()?
+                && let Some(message) = rows.next()
             {
-                weight += message.weight();
-                page.push(message);
+                match message {
+                    Ok(message) => {
+                        weight += message.weight();
+                        page.push(message);
+                    }
+                    Err(failed @ rusqlite::Error::SqliteFailure(..)) => return Err(failed.into()),
+                    // One damaged row keeps no other one back; `check` finds it.
+                    Err(why) => {
+                        let mailbox = mailbox.0;
+                        tracing::error!(mailbox, %why, "a damaged message is passed over");
+                    }
+                }
             }
             Ok(page)
         })

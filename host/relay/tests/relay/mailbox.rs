@@ -373,3 +373,42 @@ async fn a_deleted_account_leaves_nothing_and_frees_its_name() {
     );
     assert_eq!(new.next().await.delivered().body, b"1");
 }
+
+/// A database that is damaged in one place: `check` finds it, and nobody waits for it.
+#[tokio::test]
+async fn a_damaged_message_keeps_no_other_one_back() {
+    let relay = TestRelay::start(|_| {}).await;
+    let (_, bob, mut from, to) = two(&relay).await;
+    for id in 1..=3u8 {
+        assert!(from.send(&bob, id.into(), &[b'0' + id]).await.is_stored());
+    }
+    drop((from, to));
+    let clock = relay.clock.clone();
+    let folder = relay.stop().await;
+    let database = rusqlite::Connection::open(folder.path().join("relay.db")).unwrap();
+    let spoil =
+        "UPDATE message SET sender = 'nobody' WHERE number = (SELECT min(number) FROM message)";
+    assert_eq!(database.execute(spoil, []).unwrap(), 1);
+    database.close().unwrap();
+    let relay = TestRelay::start_in(folder, clock, |_| {}).await;
+    let mut to = Client::login(&relay.place, &bob).await;
+    assert_eq!(bodies(&to.drain(true).await), ["2", "3"]);
+    let mut again = Client::login(&relay.place, &bob).await;
+    assert_eq!(again.drain(true).await, []);
+}
+
+/// As of a person without a DNS name, whose relay is dialled by its address.
+#[tokio::test]
+async fn a_guest_whose_relay_has_an_ipv6_address_is_heard() {
+    let relay = TestRelay::start(|_| {}).await;
+    let bob = Person::new("bob");
+    let mut to = Client::register(&relay.place, &bob).await;
+    assert_eq!(to.drain(true).await, []);
+    let address = "carol@[2001:db8::7]:7443";
+    let mut from = Client::guest(&relay.place, &Person::new("carol"), address).await;
+    let first = message(&bob, 1, Kind::First, b"over six");
+    assert!(from.call(first).await.is_stored());
+    let delivery = to.next().await.delivered();
+    assert_eq!(delivery.sender.as_str(), address);
+    assert_eq!(delivery.body, b"over six");
+}

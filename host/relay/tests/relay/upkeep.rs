@@ -97,6 +97,10 @@ async fn a_backup_of_the_running_relay_is_restored() {
     let output = on(folder.path(), "restore", &force);
     said(&output, 0, "relay.db.before-1");
     said(&output, 0, "messages 2 (6 bytes) in 1 mailboxes");
+    // It was copied beside a running relay, and is no relic of a crash.
+    let checked = on(folder.path(), "check", &[]);
+    let text = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(!text.contains("did not end in order"), "{text}");
     let process = Process::start(folder.path());
     assert_eq!(bodies(&process, &bob).await, ["one", "two"]);
     terminate(process);
