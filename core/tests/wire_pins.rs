@@ -299,6 +299,7 @@ fn relay(lines: &mut BTreeMap<String, String>) {
             Call::TakeLastResort(_) => Call::TakeLastResort(name()),
             Call::Prekeys => Call::Prekeys,
             Call::DropPrekeys => Call::DropPrekeys,
+            Call::MayRegister { .. } => Call::MayRegister { name: name(), invited: true },
         });
     }
     {

@@ -421,6 +421,38 @@ fn a_new_passphrase_shows_its_strength_and_a_weak_one_is_asked_for_again() {
 }
 
 #[test]
+fn a_registration_that_cannot_succeed_is_told_before_a_passphrase_is_asked_for() {
+    let world = World::new();
+    let mut relay = world.relay();
+    world.home("bob", &relay);
+    let eve = world.bare_home("eve", None);
+    let address = relay.address.clone();
+    let init = |name: &str, code: i32, told: &str| {
+        let init = ["init", "--relay", &address, "--name", name];
+        let (shown, ended) = Terminal::start(&asking(&eve, &init), false).end();
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        assert_eq!(ended, code, "{shown}");
+        assert!(shown.contains(told), "{shown}");
+        assert!(!shown.contains("passphrase"), "{shown}");
+        assert!(!eve.folder.join("config.toml").exists(), "{shown}");
+    };
+    init("bob", 7, "the name belongs to another identity");
+    relay.kill();
+    let config = relay.folder().join("relay.toml");
+    let text = std::fs::read_to_string(&config).expect("configuration");
+    let (open, invited) = (r#"registration = "open""#, r#"registration = "invitation""#);
+    assert!(text.contains(open), "{text}");
+    std::fs::write(&config, text.replace(open, invited)).expect("written");
+    init("eve", 6, "cannot reach the relay");
+    relay.start();
+    init(
+        "eve",
+        7,
+        "hint: ask the operator for an account or an invitation",
+    );
+}
+
+#[test]
 fn a_passphrase_may_be_wrong_twice_and_is_asked_for_where_standard_input_leads_elsewhere() {
     let world = World::new();
     let relay = world.relay();

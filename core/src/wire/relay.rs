@@ -254,6 +254,13 @@ pub enum Call<'a> {
     Prekeys,
     /// Deletes all own one-time prekeys. Idempotent.
     DropPrekeys,
+    /// Before the login, once: whether a login with `Account::Register` could succeed. `Done`, or refused as that would be.
+    MayRegister {
+        /// The name wanted.
+        name: Name,
+        /// The client has an invitation.
+        invited: bool,
+    },
 }
 
 /// What a relay sends. Append-only.

@@ -134,7 +134,9 @@ pub(crate) async fn start(
     }
     let store = &relay.store;
     Ok(match call {
-        Call::Login(_) | Call::Send { .. } => return Err(refused(Reason::BadRequest)),
+        Call::Login(_) | Call::Send { .. } | Call::MayRegister { .. } => {
+            return Err(refused(Reason::BadRequest));
+        }
         Call::Ping => Step::Now(Answered::Done(id)),
         Call::Policy => Step::Now(Answered::Policy(id, relay.audit.log_days)),
         Call::Acknowledge { number } => {

@@ -127,7 +127,8 @@ async fn open(
     }
 }
 
-/// Sends the challenge and checks the first request, which must be a login. A refused login ends the connection.
+/// Sends the challenge and checks the first request, which must be a login, or whether one is worth while. A refused login
+/// ends the connection.
 async fn log_in(
     relay: &Arc<Relay>,
     socket: &mut Socket,
@@ -144,20 +145,33 @@ async fn log_in(
     let challenge = socket::encode(&challenge).map_err(gone)?;
     socket.feed(challenge).await.map_err(gone)?;
     socket.flush().await.map_err(gone)?;
-    let bytes = loop {
-        match socket.next().await {
-            Incoming::Request(bytes) => break bytes,
-            Incoming::Alive => {}
+    let mut asked = false;
+    let (id, login) = loop {
+        let bytes = match socket.next().await {
+            Incoming::Request(bytes) => bytes,
+            Incoming::Alive => continue,
             Incoming::Misuse(reason) => return Err(Some(refused(reason))),
             Incoming::Gone => return Err(None),
+        };
+        match codec::decode(&bytes) {
+            Ok(Request {
+                id,
+                call: Call::Login(login),
+            }) => break (id, login),
+            Ok(Request {
+                id,
+                call: Call::MayRegister { name, invited },
+            }) if !std::mem::replace(&mut asked, true) => {
+                let answer = match login::may_register(relay, name, invited).await {
+                    Ok(()) => Answered::Done(id),
+                    Err(refusal) => Answered::Refused(id, refusal),
+                };
+                let answer = answer.encode().map_err(gone)?;
+                socket.feed(answer).await.map_err(gone)?;
+                socket.flush().await.map_err(gone)?;
+            }
+            _ => return Err(Some(refused(Reason::BadRequest))),
         }
-    };
-    let Ok(Request {
-        id,
-        call: Call::Login(login),
-    }) = codec::decode(&bytes)
-    else {
-        return Err(Some(refused(Reason::BadRequest)));
     };
     let result = login::check(relay, seat, network, binding, &login).await;
     let answer = match &result {

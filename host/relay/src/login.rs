@@ -182,6 +182,25 @@ async fn known(
     }
 }
 
+/// Whether somebody could register `name`, as far as everybody may know that.
+pub(crate) async fn may_register(relay: &Relay, name: Name, invited: bool) -> Result<(), Refusal> {
+    let open = match relay.registration {
+        Registration::Open => true,
+        Registration::Invitation if invited => false,
+        Registration::Invitation | Registration::Closed => {
+            return Err(refused(Reason::RegistrationClosed));
+        }
+    };
+    if !open && !relay.guests {
+        return Ok(());
+    }
+    let bound = relay.store.account(name).await;
+    match bound.map_err(|error| relay.internal(&error))? {
+        Some(_) => Err(refused(Reason::NameTaken)),
+        None => Ok(()),
+    }
+}
+
 async fn register(
     relay: &Relay,
     network: Network,

@@ -73,6 +73,8 @@ pub enum Call {
     Prekeys,
     /// `DropPrekeys`.
     DropPrekeys,
+    /// `MayRegister`.
+    MayRegister,
 }
 
 /// An answer that is about to leave.

@@ -184,7 +184,8 @@ impl State {
         let mut names = Vec::new();
         let answer = match (&request.call, &account) {
             (Ask::Login(login), None) => self.log_in(from, login, genuine(login)),
-            (_, None) | (Ask::Login(_), _) => refused(Reason::BadRequest),
+            // A registration that is asked about is answered as by a relay that does not know the question.
+            (_, None) | (Ask::Login(_) | Ask::MayRegister { .. }, _) => refused(Reason::BadRequest),
             (Ask::PutPrekey(prekey), Some(account)) => self.put_prekey(&account.name(), prekey),
             (Ask::PrekeyStock, Some(account)) => self.stock(&account.name()),
             (Ask::LookUp(name), _) => self.look_up(name),
@@ -488,6 +489,7 @@ impl Call {
             Ask::TakeLastResort(_) => Self::TakeLastResort,
             Ask::Prekeys => Self::Prekeys,
             Ask::DropPrekeys => Self::DropPrekeys,
+            Ask::MayRegister { .. } => Self::MayRegister,
         }
     }
 }

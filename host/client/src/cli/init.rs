@@ -20,6 +20,13 @@ pub(super) async fn run(context: &Context, args: InitArgs) -> Result<()> {
     let begun = Begun::open(&context.options()?, context.on_notice()).await?;
     context.tell_opened(begun.home())?;
     let new = begun.is_blank();
+    let invitation = match &args.invitation {
+        Some(file) => prompt::first_line(file)?.to_vec(),
+        None => Vec::new(),
+    };
+    context
+        .unless_stopped(begun.check(name.clone(), relay.clone(), !invitation.is_empty()))
+        .await?;
     let secret = match context.global.token {
         Some(_) => Secret::Pin,
         None => Secret::Passphrase,
@@ -31,10 +38,6 @@ pub(super) async fn run(context: &Context, args: InitArgs) -> Result<()> {
             .await?
     } else {
         context.pin(secret).await?
-    };
-    let invitation = match &args.invitation {
-        Some(file) => prompt::first_line(file)?.to_vec(),
-        None => Vec::new(),
     };
     let account = NewAccount {
         name,

@@ -168,8 +168,20 @@ impl Context {
 
     /// Waits, until Ctrl-C at most.
     pub(super) async fn pause(&self, time: Duration) -> Result<()> {
+        self.unless_stopped(async {
+            tokio::time::sleep(time).await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Does something until Ctrl-C at most.
+    pub(super) async fn unless_stopped<T>(
+        &self,
+        what: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         tokio::select! {
-            () = tokio::time::sleep(time) => Ok(()),
+            done = what => done,
             () = self.stop.wished() => Err(Error::Interrupted),
         }
     }

@@ -94,6 +94,19 @@ impl Begun {
         self.lifecycle == Lifecycle::Blank
     }
 
+    /// Asks the relay whether the registration can succeed, before anybody types a PIN. For a token that has an identity the
+    /// answer would be none: the name may be that one's already.
+    ///
+    /// # Errors
+    /// `RelayRefused`, and others of the relay.
+    pub async fn check(&self, name: Name, relay: RelayAddress, invited: bool) -> Result<()> {
+        if !self.is_blank() {
+            return Ok(());
+        }
+        let dialled = self.parts.dial.connect(relay).await?;
+        dialled.may_register(name, invited).await
+    }
+
     /// Makes the account: PIN and keys on the token, a name at the relay, prekeys there. Repeating it after a crash goes on.
     ///
     /// # Errors

@@ -11,7 +11,9 @@ use hostchat_core::wire::relay::{self, Delivery};
 use hostchat_core::wire::relay::{
     Answer, Call, Event, MAX_RELAY_MESSAGE, RELAY_VERSION, Reason, Refusal, Request, WINDOW,
 };
-use hostchat_core::wire::{Account, Address, Bytes, IdentityClaim, MessageId, RelayName, codec};
+use hostchat_core::wire::{
+    Account, Address, Bytes, IdentityClaim, MessageId, Name, RelayName, codec,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -119,6 +121,62 @@ impl Gone {
     }
 }
 
+/// What a relay sends first.
+async fn challenge<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut WebSocketStream<S>,
+    relay: &RelayName,
+) -> Result<Bytes<32>> {
+    let first = next_binary(socket, relay).await?;
+    match codec::decode::<Event<'_>>(&first) {
+        Ok(Event::Challenge { version, .. }) if version != RELAY_VERSION => {
+            Err(Error::RelayVersion {
+                relay: relay.to_string(),
+                theirs: version,
+            })
+        }
+        Ok(Event::Challenge { challenge, .. }) => Ok(challenge),
+        Ok(Event::Closing(refusal)) => Err(refused(relay.clone(), refusal)),
+        _ => Err(Error::RelayProtocol {
+            relay: relay.to_string(),
+            why: "no challenge at first",
+        }),
+    }
+}
+
+/// Asks over a fresh socket whether a name could be registered.
+pub(super) async fn may_register<S: AsyncRead + AsyncWrite + Unpin>(
+    relay: RelayName,
+    mut socket: WebSocketStream<S>,
+    name: Name,
+    invited: bool,
+) -> Result<()> {
+    challenge(&mut socket, &relay).await?;
+    socket
+        .send(encode(0, &Call::MayRegister { name, invited })?)
+        .await
+        .map_err(|error| gone(&relay, &error))?;
+    let answer = next_binary(&mut socket, &relay).await?;
+    match codec::decode::<Event<'_>>(&answer) {
+        Ok(Event::Reply {
+            id: 0,
+            answer: Answer::Done,
+        }) => Ok(()),
+        Ok(Event::Reply {
+            id: 0,
+            answer: Answer::Refused(refusal),
+        })
+        | Ok(Event::Closing(refusal)) => match refusal.reason {
+            // An older relay, which does not know the question.
+            Reason::BadRequest => Ok(()),
+            _ => Err(refused(relay, refusal)),
+        },
+        _ => Err(Error::RelayProtocol {
+            relay: relay.to_string(),
+            why: "no answer to the first question",
+        }),
+    }
+}
+
 impl Connection {
     /// Logs in over a fresh socket.
     ///
@@ -133,23 +191,7 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let first = next_binary(&mut socket, &relay).await?;
-        let challenge = match codec::decode::<Event<'_>>(&first) {
-            Ok(Event::Challenge { version, .. }) if version != RELAY_VERSION => {
-                return Err(Error::RelayVersion {
-                    relay: relay.to_string(),
-                    theirs: version,
-                });
-            }
-            Ok(Event::Challenge { challenge, .. }) => challenge,
-            Ok(Event::Closing(refusal)) => return Err(refused(relay, refusal)),
-            _ => {
-                return Err(Error::RelayProtocol {
-                    relay: relay.to_string(),
-                    why: "no challenge at first",
-                });
-            }
-        };
+        let challenge = challenge(&mut socket, &relay).await?;
         let signature = login
             .token
             .login(

@@ -8,8 +8,10 @@
 //! Calls and answers cross a [`Line`] as the protocol has them, so a relay in memory is held to the same encoding.
 
 use futures_util::future::BoxFuture;
+use hostchat_core::wire::Name;
 use hostchat_core::wire::relay::Call;
 
+use super::connection::may_register;
 use super::{Connection, Login, Pushed};
 use crate::address::RelayAddress;
 use crate::error::Result;
@@ -58,6 +60,19 @@ pub trait Dialled: Send {
     /// # Errors
     /// As [`Connection::login`].
     fn log_in<'a>(self: Box<Self>, login: Login<'a>) -> BoxFuture<'a, Result<Connection>>;
+
+    /// Asks whether the name could be registered, with an invitation or without, and ends the connection. A relay that does
+    /// not know the question has nothing against it.
+    ///
+    /// # Errors
+    /// `RelayRefused`, `RelayVersion`, `RelayProtocol`.
+    fn may_register(
+        self: Box<Self>,
+        _name: Name,
+        _invited: bool,
+    ) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// Dials over the network: WebSocket, TLS, TCP.
@@ -89,5 +104,14 @@ impl Dialled for Fresh {
             let connection = Connection::login(self.relay.name, socket, exporter, login).await?;
             Ok(connection.at_time(relay_time))
         })
+    }
+
+    fn may_register(self: Box<Self>, name: Name, invited: bool) -> BoxFuture<'static, Result<()>> {
+        Box::pin(may_register(
+            self.relay.name,
+            self.opened.socket,
+            name,
+            invited,
+        ))
     }
 }

@@ -268,7 +268,7 @@ impl Store for Sqlite {
                         weight += message.weight();
                         page.push(message);
                     }
-                    Err(failed @ rusqlite::Error::SqliteFailure(..)) => return Err(failed.into()),
+                    Err(failed @ rusqlite::Error::SqliteFailure(..)) => return Err(failed),
                     // One damaged row keeps no other one back; `check` finds it.
                     Err(why) => {
                         let mailbox = mailbox.0;

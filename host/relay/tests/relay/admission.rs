@@ -181,3 +181,76 @@ async fn one_address_has_so_many_connections() {
     drop(first);
     while tls(&relay.place, &[&rustls::version::TLS13]).await.is_err() {}
 }
+
+/// What a relay that admits people so says to each question of a fresh connection: a new name and a taken one, without an
+/// invitation and with one.
+async fn may_register(
+    relay: TestRelay,
+    registration: Registration,
+    guests: bool,
+) -> (TestRelay, [Option<Reason>; 4]) {
+    let clock = relay.clock.clone();
+    let folder = relay.stop().await;
+    let relay = TestRelay::start_in(folder, clock, |config| {
+        config.registration = registration;
+        config.guests = guests;
+    })
+    .await;
+    let mut answers = [None; 4];
+    let questions = [
+        ("new", false),
+        ("new", true),
+        ("alice", false),
+        ("alice", true),
+    ];
+    for (answer, (name, invited)) in answers.iter_mut().zip(questions) {
+        let name = Person::new(name).name;
+        let mut client = Client::connect(&relay.place).await;
+        let question = || Call::MayRegister {
+            name: name.clone(),
+            invited,
+        };
+        *answer = client.call(question()).await.reason();
+        // Once, so that nobody tries names one after the other over one connection.
+        let again = client.call(question()).await;
+        assert_eq!(again.reason(), Some(Reason::BadRequest));
+        assert!(again.id().is_none(), "closed");
+    }
+    (relay, answers)
+}
+
+#[tokio::test]
+async fn whether_a_name_may_be_registered_is_said_before_the_login_as_far_as_everybody_may_know() {
+    let relay = TestRelay::start(|_| {}).await;
+    Client::register(&relay.place, &Person::new("alice")).await;
+    let taken = Some(Reason::NameTaken);
+    let closed = Some(Reason::RegistrationClosed);
+    use Registration::{Closed, Invitation, Open};
+    let mut relay = relay;
+    for (registration, guests, wanted) in [
+        (Open, true, [None, None, taken, taken]),
+        (Open, false, [None, None, taken, taken]),
+        (Invitation, true, [closed, None, closed, taken]),
+        // Nobody without an account could look the name up.
+        (Invitation, false, [closed, None, closed, None]),
+        (Closed, true, [closed; 4]),
+    ] {
+        let answers;
+        (relay, answers) = may_register(relay, registration, guests).await;
+        assert_eq!(answers, wanted, "{registration:?}, guests {guests}");
+    }
+    // A login follows on the same connection.
+    let (relay, _) = may_register(relay, Open, true).await;
+    let bob = Person::new("bob");
+    let mut client = Client::connect(&relay.place).await;
+    let question = Call::MayRegister {
+        name: bob.name.clone(),
+        invited: false,
+    };
+    assert_eq!(client.call(question.clone()).await.reason(), None);
+    let login = client.bound.login(&bob, bob.register());
+    assert_eq!(client.call(Call::Login(login)).await.reason(), None);
+    // And no question follows a login.
+    let got = client.call(question).await;
+    assert_eq!(got.reason(), Some(Reason::BadRequest));
+}
