@@ -496,6 +496,18 @@ fn a_passphrase_may_be_wrong_twice_and_is_asked_for_where_standard_input_leads_e
     let shown = String::from_utf8_lossy(&shown).into_owned();
     assert_eq!(code, 4, "{shown}");
     assert!(shown.contains("error: wrong passphrase\r\n"), "{shown}");
+    // Who types before the next question is not seen either.
+    let mut terminal = Terminal::start(&asking(&bob, &["recv"]), false);
+    terminal.wait("the question", |shown| asked(shown) == 1);
+    terminal.type_line("not it");
+    terminal.wait("the end of its line", |shown| {
+        shown.contains("Passphrase: \r\n")
+    });
+    terminal.type_line("a long passphrase of bob");
+    let (shown, code) = terminal.end();
+    let shown = String::from_utf8_lossy(&shown).into_owned();
+    assert_eq!(code, 0, "{shown}");
+    assert!(!shown.contains("a long passphrase"), "{shown}");
 }
 
 #[test]

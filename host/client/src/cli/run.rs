@@ -143,6 +143,14 @@ impl Context {
         } else {
             0
         };
+        // A token takes a while to say that the first one was wrong: nobody sees what is typed meanwhile.
+        let quiet = self
+            .global
+            .pin_file
+            .is_none()
+            .then(Terminal::open)
+            .flatten();
+        let _quiet = quiet.map(Terminal::quiet);
         loop {
             let pin = self.pin(secret).await?;
             if connects {

@@ -60,11 +60,7 @@ impl Terminal {
     /// As [`Self::ask`].
     pub(super) fn ask_hidden(&mut self, question: &str) -> Result<Zeroizing<Vec<u8>>> {
         // Before the question is shown: who answers at once shall not see the answer either.
-        if let Some(settings) = &self.settings {
-            let mut hidden = settings.clone();
-            hidden.local_modes.remove(LocalModes::ECHO);
-            let _ = tcsetattr(&self.input, OptionalActions::Now, &hidden);
-        }
+        self.hide();
         let typed = self.ask(question);
         self.restore();
         // The line end was not shown either.
@@ -78,11 +74,34 @@ impl Terminal {
         let _ = writeln!(self.output, "{text}");
     }
 
+    /// Shows nothing that is typed until the value is dropped, for the time between questions for a secret.
+    pub(super) fn quiet(self) -> Quiet {
+        self.hide();
+        Quiet(self)
+    }
+
+    fn hide(&self) {
+        if let Some(settings) = &self.settings {
+            let mut hidden = settings.clone();
+            hidden.local_modes.remove(LocalModes::ECHO);
+            let _ = tcsetattr(&self.input, OptionalActions::Now, &hidden);
+        }
+    }
+
     /// Sets it as it was opened.
     pub(super) fn restore(&self) {
         if let Some(settings) = &self.settings {
             let _ = tcsetattr(&self.input, OptionalActions::Now, settings);
         }
+    }
+}
+
+/// A terminal that shows nothing of what is typed.
+pub(super) struct Quiet(Terminal);
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        self.0.restore();
     }
 }
 
