@@ -4,11 +4,12 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Command;
 
 use hostchat_core::wire::Bytes;
 use hostchat_core::wire::relay::{Event, RELAY_VERSION};
 use hostchat_tests::hostile::{Frame, HostileRelay};
-use hostchat_tests::{Ended, World};
+use hostchat_tests::{Ended, Running, World, program};
 
 use crate::support::{events, pair, texts};
 
@@ -372,4 +373,40 @@ fn of_two_copies_of_a_home_the_one_that_came_first_ends_and_says_why() {
         .refused(7, "another program receives for this account");
     assert!(second.is_running(), "the copy goes on");
     second.stop();
+}
+
+#[test]
+fn who_is_suspended_is_told_loses_nothing_and_goes_on_when_the_operator_has_resumed_the_account() {
+    let world = World::new();
+    let relay = world.relay();
+    let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
+    pair(&world, &alice, &bob);
+    alice.run(&["recv"]).ok();
+    let admin = |what: &str| {
+        let mut command = Command::new(program("hostchat-relay"));
+        command.args(["admin", "--dir"]).arg(relay.folder());
+        Running::start(command.args([what, "alice"])).end().ok();
+    };
+    bob.run(&["send", "alice", "before"]).ok();
+    admin("suspend");
+    for command in [&["send", "bob", "while suspended"][..], &["recv"]] {
+        let ended = alice.run(command);
+        assert!(
+            ended
+                .err
+                .contains("its operator has suspended your account"),
+            "{ended}"
+        );
+        assert!([7, 8].contains(&ended.code()), "{ended}");
+    }
+    assert_eq!(waiting(&alice.run(&["contacts", "--json"]).ok()), 1);
+    // Bob learns nothing of it, and what he writes is kept.
+    let sent = bob.run(&["send", "alice", "meanwhile"]).ok();
+    assert!(!sent.err.contains("suspended"), "{sent}");
+    admin("resume");
+    let received = alice.run(&["recv", "--json"]).ok();
+    assert_eq!(texts(&received), ["before", "meanwhile"]);
+    let received = bob.run(&["recv", "--json"]).ok();
+    assert_eq!(texts(&received), ["while suspended"]);
+    assert_eq!(waiting(&alice.run(&["contacts", "--json"]).ok()), 0);
 }

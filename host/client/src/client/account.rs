@@ -124,7 +124,7 @@ impl Begun {
             self.parts.token.initialise(pin).await?;
         } else {
             self.parts.token.unlock(pin).await?;
-            let text = "the token is initialised already; its identity is used";
+            let text = "the token has an identity already: the account uses it";
             note(observer, "token", text)?;
         }
         crash::point("token-initialised");
