@@ -18,8 +18,6 @@ pub mod client;
 pub mod crash;
 pub mod error;
 pub mod escape;
-mod exit;
-mod hint;
 pub mod home;
 pub mod os;
 pub mod relay;

@@ -1,7 +1,7 @@
 //! Exit codes, for scripts: append-only.
 
-use crate::error::Error;
-use crate::hint::is_disk_full;
+use super::Error;
+use super::hint::is_disk_full;
 
 /// What the program ends with; the numbers are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

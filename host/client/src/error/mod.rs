@@ -3,6 +3,9 @@
 //! No variant holds a secret or text that a peer chose freely: names and addresses are checked ASCII, and everything
 //! else from outside goes through [`crate::escape`] before it gets here.
 
+mod exit;
+mod hint;
+
 use std::io;
 use std::path::PathBuf;
 
@@ -11,8 +14,8 @@ use hostchat_core::icd::{LinkError, TokenError};
 use hostchat_core::wire::relay::RELAY_VERSION;
 use hostchat_core::wire::relay::Refusal;
 
-pub use crate::exit::{EXIT_CODES, Exit};
-use crate::hint::{holder_text, link_text, reason_text, token_text, tries, tries_text};
+pub use exit::{EXIT_CODES, Exit};
+use hint::{holder_text, link_text, reason_text, token_text, tries, tries_text};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

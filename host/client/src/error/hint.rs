@@ -7,7 +7,7 @@ use hostchat_core::icd::{LinkError, TokenError};
 use hostchat_core::wire::relay::RELAY_VERSION;
 use hostchat_core::wire::relay::{Reason, Refusal};
 
-use crate::error::{Error, Holder, Leaves, Waiting};
+use super::{Error, Holder, Leaves, Waiting};
 
 impl Error {
     /// What the user can do about it, one line.
