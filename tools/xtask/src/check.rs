@@ -141,6 +141,7 @@ pub(crate) fn house() -> Result<(), Failed> {
             }
         }
     }
+    wrong.extend(crate::floors::check()?);
     println!(
         "{} packages in the relay, {} files looked at",
         names.len(),
@@ -183,7 +184,7 @@ fn names_crate(line: &str, name: &str) -> bool {
     })
 }
 
-fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failed> {
+pub(crate) fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failed> {
     let entries = std::fs::read_dir(folder)
         .map_err(|error| Failed(format!("{}: {error}", folder.display())))?;
     for entry in entries.flatten() {

@@ -8,6 +8,7 @@ mod check;
 mod costs;
 mod firmware;
 mod flash;
+mod floors;
 mod fuzz;
 mod image;
 mod package;
@@ -65,6 +66,8 @@ enum Chore {
         /// Measures only this part: start, people, relay or token.
         part: Option<String>,
     },
+    /// Checks the rules of the house: who may name which crate and folder, and how long a file may be.
+    Check,
     /// What continuous integration runs: `test`.
     Ci,
     /// Makes what an operator installs a relay from, in target/package: a Debian package, a tarball, a container file.
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
         Chore::Nightly => nightly(),
         Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Chore::Bench { part } => bench(part.as_deref()),
+        Chore::Check => check::house(),
         Chore::Ci => test(None),
         Chore::Package => package::package(),
         Chore::Firmware { board, log } => firmware::firmware(board, Log::from_flag(log)),
