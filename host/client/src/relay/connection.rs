@@ -143,7 +143,13 @@ impl Connection {
             }
             Ok(Event::Challenge { challenge, .. }) => challenge,
             Ok(Event::Closing(refusal)) => return Err(refused(relay, refusal)),
-            _ => {
+            Err(_) => {
+                return Err(Error::RelayProtocol {
+                    relay: relay.to_string(),
+                    why: "its first message cannot be decoded or is longer than allowed",
+                });
+            }
+            Ok(_) => {
                 return Err(Error::RelayProtocol {
                     relay: relay.to_string(),
                     why: "no challenge at first",
