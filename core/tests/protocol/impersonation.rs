@@ -76,6 +76,9 @@ fn first_message_as_bob(
     seal(&mut first_session(&header, bundle, &ikm, rng), rng)
 }
 
+/// What a thief computes with its ephemeral secret in place of a Diffie-Hellman value of Bob.
+type StandIn<'a> = &'a dyn Fn(&DhSecret) -> [u8; 32];
+
 #[test]
 fn a_thief_of_alices_identity_writes_her_no_first_message_as_bob() {
     for with_one_time in [true, false] {
@@ -86,7 +89,7 @@ fn a_thief_of_alices_identity_writes_her_no_first_message_as_bob() {
         let signed = &prekeys.bundle.last_resort.dh.0;
         let (of_alice, of_bob) = (a.keys.public().dh(), b.keys.public().dh());
         // Everything that can be computed with Alice's secret, public keys and fresh ones stands in for DH1 once.
-        let stand_ins: [&dyn Fn(&DhSecret) -> [u8; 32]; 8] = [
+        let stand_ins: [StandIn<'_>; 8] = [
             &|_| agree(&alice.dh, signed),
             &|_| agree(&alice.dh, of_bob),
             &|own| agree(own, signed),
