@@ -241,19 +241,19 @@ fn a_relay_never_has_a_text_a_code_or_its_operators_password_in_memory_files_or_
     relay.start_through(verbose.env("HOSTCHAT_RELAY_LOG", "trace"));
     let pid = relay.process().pid();
 
+    let secret = [
+        text,
+        "heron",
+        password,
+        "password of the",
+        "password+of+the",
+        "pass%77ord",
+    ];
     let mut codes = Vec::new();
     let look = |when: &str, codes: &[String]| {
         let mut places = vec![("memory".to_owned(), memory(pid))];
         places.extend(files(relay.folder()));
         let mut known = 0;
-        let secret = [
-            text,
-            "heron",
-            password,
-            "password of the",
-            "password+of+the",
-            "pass%77ord",
-        ];
         for (place, seen) in &places {
             let mut hits = words_in(seen, &[&secret[..], &["alice"]].concat());
             known += usize::from(hits.contains(&"alice"));
@@ -312,6 +312,11 @@ fn a_relay_never_has_a_text_a_code_or_its_operators_password_in_memory_files_or_
     ] {
         let answer = log_in(operator, form);
         assert!(answer.starts_with(status), "{form}: {answer}");
+        // The page is there a moment before the connection that asked for it has been cleared away.
+        let deadline = Instant::now() + PATIENCE;
+        while !words_in(&memory(pid), &secret).is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(100));
+        }
         look("after a login at the admin page", &codes);
     }
     let logs = relay.stop().ok();
