@@ -142,3 +142,22 @@ fn limits_are_those_of_the_code() {
         assert!(section.contains(&row), "SPEC section 14 lacks: {row}");
     }
 }
+
+#[test]
+fn a_challenge_names_a_software_of_at_most_the_bytes_that_the_spec_says() {
+    use wire::relay::{Event, MAX_SOFTWARE, RELAY_VERSION};
+
+    let bound = format!("software text (for people, at most {MAX_SOFTWARE} bytes)");
+    assert!(SPEC.contains(&bound), "{bound}");
+    let text = "x".repeat(MAX_SOFTWARE + 1);
+    for (software, fits) in [("", true), (&text[1..], true), (&text[..], false)] {
+        let challenge = Event::Challenge {
+            version: RELAY_VERSION,
+            challenge: wire::Bytes([1; 32]),
+            software,
+        };
+        let encoded = wire::codec::encode_vec::<_, 200>(&challenge).expect("it fits");
+        let decoded = wire::codec::decode::<Event<'_>>(&encoded);
+        assert_eq!(decoded.is_ok_and(|same| same == challenge), fits);
+    }
+}

@@ -10,14 +10,14 @@ use rustix::process::Signal;
 
 use crate::support::{code_of, pair, texts};
 
-fn contains(bytes: &[u8], words: &str) -> bool {
+pub(crate) fn contains(bytes: &[u8], words: &str) -> bool {
     bytes
         .windows(words.len())
         .any(|window| window == words.as_bytes())
 }
 
 /// All files below a folder, with their contents.
-fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
         let kind = entry.file_type().expect("a type");
@@ -97,7 +97,7 @@ fn a_running_client_shows_its_secrets_to_nobody() {
 }
 
 /// The memory of a process, as root may read it.
-fn memory(pid: u32) -> Vec<u8> {
+pub(crate) fn memory(pid: u32) -> Vec<u8> {
     use std::os::unix::fs::FileExt as _;
 
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("maps");

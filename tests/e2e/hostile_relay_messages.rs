@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use hostchat_core::wire::relay::{Answer, Event, Kind, RELAY_VERSION, Reason, Refusal, WINDOW};
+use hostchat_core::wire::relay::{
+    Answer, Event, Kind, MAX_SOFTWARE, RELAY_VERSION, Reason, Refusal, WINDOW,
+};
 use hostchat_core::wire::{Bytes, PrekeyRef};
 use hostchat_tests::hostile::alter::{self, Foreign};
 use hostchat_tests::hostile::{Call, Frame, Mail, Mallory, event};
@@ -400,6 +402,35 @@ fn what_a_relay_calls_things_cannot_drive_the_terminal() {
         });
     });
     ended_well(scene.bob.run(&["recv"])).refused(6, "update hostchat");
+}
+
+#[test]
+fn a_challenge_with_a_longer_software_than_allowed_ends_the_program_with_a_reason() {
+    let scene = Scene::paired();
+    scene.alice.run(&["send", "bob", "still there"]).ok();
+    // An override that turns a terminal's text around: three bytes.
+    let name = |times: usize| {
+        scene.relay.attack(|adversary| {
+            adversary.challenge = Box::new(move |_| {
+                vec![Frame::Binary(event(&Event::Challenge {
+                    version: RELAY_VERSION,
+                    challenge: Bytes([0x5c; 32]),
+                    software: &"\u{202e}".repeat(times),
+                }))]
+            });
+        });
+    };
+    for times in [MAX_SOFTWARE / 3 + 1, 1_000] {
+        name(times);
+        let ended = ended_well(scene.bob.run(&["recv"]));
+        let why = "its first message cannot be decoded or is longer than allowed";
+        let ended = ended.refused(6, why);
+        assert!(!ended.err.contains('\u{202e}'), "{ended}");
+    }
+    // One that is as long as allowed is not shown either, and nothing was lost.
+    name(MAX_SOFTWARE / 3);
+    let received = ended_well(scene.bob.run(&["recv", "--json"])).ok();
+    assert_eq!(texts(&received), ["still there"]);
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod requests;
 mod requests_codes;
 mod requests_flood;
 mod requests_identity;
+mod secrets_memory;
 mod support;
 mod terminal;
 mod token;

@@ -11,7 +11,7 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::hash::LengthPrefix;
-use crate::error::{Error, Misuse, Peer};
+use crate::error::{Decode, Error, Misuse, Peer};
 
 /// Length of a signature in bytes.
 pub const SIGNATURE_LEN: usize = 64;
@@ -39,6 +39,15 @@ impl SigningKey {
     pub fn from_bytes(seed: [u8; 32]) -> Self {
         let seed = Zeroizing::new(seed);
         Self(ed25519_dalek::SigningKey::from_bytes(&seed))
+    }
+
+    /// Makes the key from its seed where it lies: no copy of it is left behind.
+    ///
+    /// # Errors
+    /// `Decode::Truncated` for any other length than [`Self::LEN`].
+    pub fn from_slice(seed: &[u8]) -> Result<Self, Error> {
+        let seed = seed.try_into().map_err(|_| Decode::Truncated)?;
+        Ok(Self(ed25519_dalek::SigningKey::from_bytes(seed)))
     }
 
     /// Reveals the seed.

@@ -60,7 +60,7 @@ impl IdentityKeys {
     /// `Decode` for another length.
     pub fn load(bytes: &[u8]) -> Result<Self, Error> {
         let mut reader = Reader::new(bytes);
-        let sign = SigningKey::from_bytes(reader.array()?);
+        let sign = SigningKey::from_slice(reader.bytes(SigningKey::LEN)?)?;
         let dh = DhSecret::from_slice(reader.bytes(DhSecret::LEN)?)?;
         reader.finish()?;
         Ok(Self::put_together(sign, dh))

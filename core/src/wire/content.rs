@@ -31,7 +31,7 @@ pub enum Content<'a> {
         /// Milliseconds since 1970 by the sender's clock.
         sent_at: u64,
         /// The text, at most [`MAX_TEXT`] bytes.
-        #[serde(deserialize_with = "bounded")]
+        #[serde(deserialize_with = "bounded::<MAX_TEXT, _>")]
         text: &'a str,
     },
     /// The sender has a new identity or dropped its sessions: older ones will not be answered.
@@ -51,7 +51,7 @@ pub enum Content<'a> {
         /// After so many seconds both ends delete it.
         timer: Option<u32>,
         /// The text, at most [`MAX_TEXT`] bytes.
-        #[serde(deserialize_with = "bounded")]
+        #[serde(deserialize_with = "bounded::<MAX_TEXT, _>")]
         text: &'a str,
     },
     /// Something that nobody sees: an encoded [`Quiet`]. A receiver drops an unknown one without a word.
@@ -120,9 +120,12 @@ pub enum Fate {
     },
 }
 
-fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'de str, D::Error> {
+/// Reads a text of at most `MAX` bytes.
+pub(super) fn bounded<'de, const MAX: usize, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<&'de str, D::Error> {
     let text = <&str>::deserialize(deserializer)?;
-    if text.len() > MAX_TEXT {
+    if text.len() > MAX {
         return Err(serde::de::Error::invalid_length(text.len(), &"a text"));
     }
     Ok(text)

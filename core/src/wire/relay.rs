@@ -14,6 +14,7 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+use super::content::bounded;
 use crate::crypto::label;
 use crate::wire::{
     Address, Bytes, Generation, IdentityClaim, MessageId, Name, Prekey, PrekeyBundle, PrekeyRef,
@@ -28,6 +29,8 @@ pub type BlobId = Bytes<16>;
 pub const RELAY_VERSION: u8 = 2;
 /// Longest relay message, in bytes, either way; larger ones close the connection before they are read.
 pub const MAX_RELAY_MESSAGE: usize = 16 * 1024;
+/// Longest version of a relay's software in a `Challenge`, in bytes.
+pub const MAX_SOFTWARE: usize = 64;
 /// Most deliveries in flight without an acknowledgement, per connection.
 pub const WINDOW: usize = 64;
 /// Most names in one page of [`Answer::Online`].
@@ -276,7 +279,8 @@ pub enum Event<'a> {
         version: u8,
         /// 32 random bytes.
         challenge: Bytes<32>,
-        /// Version of the relay's software, for people.
+        /// Version of the relay's software, for people, at most [`MAX_SOFTWARE`] bytes.
+        #[serde(deserialize_with = "bounded::<MAX_SOFTWARE, _>")]
         software: &'a str,
     },
     /// Answer to the request with this id.

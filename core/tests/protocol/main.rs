@@ -10,8 +10,11 @@
 
 mod alteration;
 mod first_message;
+mod forger;
 mod guessing;
+mod impersonation;
 mod link;
+mod misbinding;
 mod pairing;
 mod ratchet;
 mod rollback;

@@ -9,6 +9,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
+use std::thread::Builder;
 use std::time::Duration;
 
 use heapless::Vec;
@@ -18,6 +19,7 @@ use hostchat_core::wire::codec;
 use hostchat_token::App;
 use hostchat_token::host::HostEnv;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use zeroize::Zeroize as _;
 
 use crate::Failure;
 use crate::button::Button;
@@ -28,6 +30,9 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// Time between two looks at whether the token has been idle too long.
 const IDLE_LOOK: Duration = Duration::from_secs(5);
+
+/// Stack of the worker: four times what it may need, of which a page exists once it is used.
+const WORKER_STACK: usize = 8 << 20;
 
 /// What the worker is told.
 enum Order {
@@ -119,25 +124,48 @@ pub(crate) fn serve(mut app: App<HostEnv>, pty: &Pty, button: &Button) -> Result
     std::thread::scope(|scope| {
         let (orders, todo) = sync_channel::<Order>(4);
         let port = &port;
-        scope.spawn(move || {
+        let work = move || {
+            let mut was_unlocked = false;
             loop {
                 match todo.recv_timeout(IDLE_LOOK) {
                     Err(RecvTimeoutError::Disconnected) => return,
                     Err(RecvTimeoutError::Timeout) => app.lock_if_idle(),
                     Ok(Order::HangUp) => app.lock(),
                     Ok(Order::Handle { sequence, request }) => {
-                        let mut reply = Vec::<u8, MAX_LINK>::new();
-                        embassy_futures::block_on(app.handle(&request, &mut reply));
-                        port.finish(sequence, &reply);
+                        handle(&mut app, port, sequence, &request);
                     }
                 }
+                if was_unlocked && !app.is_unlocked() {
+                    wipe_stack();
+                }
+                was_unlocked = app.is_unlocked();
             }
-        });
+        };
+        let worker = Builder::new().stack_size(WORKER_STACK);
+        let started = worker.spawn_scoped(scope, work);
+        started.map_err(|error| Failure::Io("start the token", error))?;
         let result = read(port, button, &orders, &ended);
         button.cancel();
         drop(orders);
         result
     })
+}
+
+/// Answers one request, in a frame of its own: what is left of its work lies where [`wipe_stack`] reaches.
+#[inline(never)]
+fn handle(app: &mut App<HostEnv>, port: &Port<'_>, sequence: u8, request: &[u8]) {
+    let mut reply = Vec::<u8, MAX_LINK>::new();
+    embassy_futures::block_on(app.handle(request, &mut reply));
+    port.finish(sequence, &reply);
+}
+
+/// Overwrites what the work of an unlocked token has left on the stack below its caller: a key that is moved is wiped only
+/// where it comes to rest.
+#[inline(never)]
+fn wipe_stack() {
+    let mut below = [0_u8; WORKER_STACK / 4];
+    below.zeroize();
+    std::hint::black_box(&mut below);
 }
 
 fn read(

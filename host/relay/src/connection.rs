@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use hostchat_core::wire::relay::{
-    Call, Delivery, EXPORTER_LABEL, Event, RELAY_VERSION, Reason, Refusal, Request, WINDOW,
+    Call, Delivery, EXPORTER_LABEL, Event, MAX_SOFTWARE, RELAY_VERSION, Reason, Refusal, Request,
+    WINDOW,
 };
 use hostchat_core::wire::{Bytes, codec};
 use tokio::net::TcpStream;
@@ -33,6 +34,10 @@ use crate::operator;
 use crate::server::Relay;
 use crate::socket::{self, Broken, Encoded, Incoming, Socket};
 use crate::store::Message;
+
+/// What a relay says that it is.
+const SOFTWARE: &str = env!("CARGO_PKG_VERSION");
+const _: () = assert!(SOFTWARE.len() <= MAX_SOFTWARE);
 
 /// Serves one TCP connection to its end.
 pub(crate) async fn serve(
@@ -140,7 +145,7 @@ async fn log_in(
     let challenge = Event::Challenge {
         version: RELAY_VERSION,
         challenge: Bytes(binding.challenge),
-        software: env!("CARGO_PKG_VERSION"),
+        software: SOFTWARE,
     };
     let challenge = socket::encode(&challenge).map_err(gone)?;
     socket.feed(challenge).await.map_err(gone)?;

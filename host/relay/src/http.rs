@@ -5,6 +5,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::handshake::machine::TryParse;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, create_response, write_response};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Method};
+use zeroize::Zeroizing;
 
 use crate::limits::MAX_HTTP_HEAD;
 
@@ -23,10 +24,10 @@ pub(crate) enum Opening {
     Done,
 }
 
-/// A request head; `rest` was read beyond it.
+/// A request head; `rest` was read beyond it, and may hold a password: it is wiped.
 pub(crate) struct Head<R> {
     pub(crate) request: R,
-    pub(crate) rest: Vec<u8>,
+    pub(crate) rest: Zeroizing<Vec<u8>>,
 }
 
 /// Reads one request head of at most `most` bytes; what is none is answered with an error, and `None` returned.
@@ -35,19 +36,33 @@ pub(crate) async fn read_head<S: AsyncRead + AsyncWrite + Unpin, R, E>(
     most: usize,
     parse: impl Fn(&[u8]) -> Result<Option<(usize, R)>, E>,
 ) -> std::io::Result<Option<Head<R>>> {
-    let mut bytes = Vec::with_capacity(512);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(512));
     loop {
+        if bytes.len() == bytes.capacity() {
+            // Growing by itself it would leave its old place as it is.
+            let mut larger = Zeroizing::new(Vec::with_capacity(2 * bytes.len()));
+            larger.extend_from_slice(&bytes);
+            bytes = larger;
+        }
         if bytes.len() >= most {
             respond(stream, "431 Request Header Fields Too Large", TEXT, "").await?;
             return Ok(None);
         }
-        let room = (most - bytes.len()) as u64;
-        if (&mut *stream).take(room).read_buf(&mut bytes).await? == 0 {
+        let room = (most - bytes.len()).min(bytes.capacity() - bytes.len());
+        if (&mut *stream)
+            .take(room as u64)
+            .read_buf(&mut *bytes)
+            .await?
+            == 0
+        {
             return Ok(None);
         }
-        match parse(&bytes) {
+        // No parser sees what is behind the head: `httparse` reads 32 bytes at once and leaves them on the stack.
+        let blank = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+        let head = blank.map_or(bytes.len(), |at| at + 4);
+        match parse(bytes.get(..head).unwrap_or_default()) {
             Ok(Some((size, request))) => {
-                let rest = bytes.split_off(size);
+                let rest = Zeroizing::new(bytes.split_off(size));
                 return Ok(Some(Head { request, rest }));
             }
             Ok(None) => {}
@@ -71,9 +86,10 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     now_ms: u64,
 ) -> std::io::Result<Opening> {
     let head = read_head(stream, MAX_HTTP_HEAD, Request::try_parse).await?;
-    let Some(Head { request, rest }) = head else {
+    let Some(Head { request, mut rest }) = head else {
         return Ok(Opening::Done);
     };
+    let rest = std::mem::take(&mut *rest);
     match request.uri().path() {
         HEALTH if request.method() == Method::GET => Ok(Opening::Health),
         PATH => upgrade(stream, &request, rest, now_ms).await,

@@ -5,6 +5,7 @@ mod bench;
 mod env;
 mod flash;
 mod shared;
+pub mod thief;
 
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};

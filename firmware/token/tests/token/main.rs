@@ -16,11 +16,15 @@ pub(crate) mod conversation;
 #[cfg(test)]
 mod crossing;
 pub(crate) mod damage;
+#[cfg(test)]
+mod forward_secrecy;
 pub(crate) mod generation;
 pub(crate) mod golden;
 #[cfg(test)]
 mod images;
 pub(crate) mod limits;
+#[cfg(test)]
+mod mirror;
 pub(crate) mod noise;
 pub(crate) mod pin;
 pub(crate) mod power;

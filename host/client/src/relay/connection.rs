@@ -136,7 +136,11 @@ async fn challenge<S: AsyncRead + AsyncWrite + Unpin>(
         }
         Ok(Event::Challenge { challenge, .. }) => Ok(challenge),
         Ok(Event::Closing(refusal)) => Err(refused(relay.clone(), refusal)),
-        _ => Err(Error::RelayProtocol {
+        Err(_) => Err(Error::RelayProtocol {
+            relay: relay.to_string(),
+            why: "its first message cannot be decoded or is longer than allowed",
+        }),
+        Ok(_) => Err(Error::RelayProtocol {
             relay: relay.to_string(),
             why: "no challenge at first",
         }),
