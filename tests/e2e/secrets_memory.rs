@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use hostchat::token::{Driver, Pin};
+use hostchat::model::Pin;
+use hostchat::token::Driver;
 use hostchat::transport::serial::SerialLink;
 use hostchat_core::crypto::stretch::{Block, STRETCH_BLOCKS, stretch};
 use hostchat_core::icd::{Command as TokenCommand, Reply};

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use hostchat::vault::Sent;
+use hostchat::model::Sent;
 use hostchat_core::icd::SessionInfo;
 use hostchat_core::wire::PrekeyRef;
 use hostchat_tests::simulation::{Forgery, What, World, run};

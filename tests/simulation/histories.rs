@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use hostchat::vault::Notice;
+use hostchat::model::Notice;
 use hostchat_tests::simulation::{Verdict, What, World, history, history_in, row, run};
 
 use crate::friends;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hostchat::vault::{Notice, Sent};
+use hostchat::model::{Notice, Sent};
 use hostchat_tests::simulation::{Mail, Part, What, World, run};
 
 use crate::friends;

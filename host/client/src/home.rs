@@ -19,18 +19,9 @@ use hostchat_core::wire::{Address, Name};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::address::RelayAddress;
 use crate::error::{Error, Result};
-
-/// Which kind of token holds the keys of a home.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TokenKind {
-    /// The software token in the home itself.
-    Software,
-    /// A token on a serial port.
-    Serial,
-}
+use crate::model::TokenKind;
+use crate::model::address::RelayAddress;
 
 /// What `config.toml` holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,18 +7,20 @@
 //!  Client ──┬── token::Token ──▶ transport::{memory, serial}     keys, sessions: never here
 //!           ├── vault::Vault                                     sealed contacts, history, outbox
 //!           └── relay::{Dial, Connection} ──▶ transport::websocket   mailboxes, prekeys
+//!  model                                                          values that all of them say to each other
 //! ```
+//! `cargo xtask check` holds which folder may name which.
 //!
 //! One invariant: **what is acknowledged is on disk first, and what is on disk is shown once.** A crash at any point
 //! loses nothing that a relay or a peer was told to be safe, and no message key is used twice (design §6).
 
-pub mod address;
 pub mod cli;
 pub mod client;
 pub mod crash;
 pub mod error;
 pub mod escape;
 pub mod home;
+pub mod model;
 pub mod os;
 pub mod relay;
 pub mod token;

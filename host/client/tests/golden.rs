@@ -10,11 +10,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hostchat::client::{Client, Locked, Parts};
-use hostchat::home::{Home, TokenKind};
+use hostchat::home::Home;
+use hostchat::model::{Asked, Direction, Message, Pin, TokenKind, Trust};
 use hostchat::os::{Os, Surroundings};
 use hostchat::relay::Network;
-use hostchat::token::{Pin, Place, Token};
-use hostchat::vault::{Asked, Direction, Message, Payload, Shown, Stored, Trust};
+use hostchat::token::{Place, Token};
+use hostchat::vault::{Payload, Shown, Stored};
 use hostchat_core::icd::Lifecycle;
 use hostchat_core::wire::{Address, PrekeyKind, RelayName};
 use tempfile::TempDir;

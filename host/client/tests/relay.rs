@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use hostchat::Error;
+use hostchat::model::Pin;
 use hostchat::os::Os;
 use hostchat::relay::{Connection, Login, Pushed};
-use hostchat::token::{Pin, Place, Token};
+use hostchat::token::{Place, Token};
 use hostchat::transport::websocket::socket_config;
 use hostchat_core::wire::relay::{
     Answer, Call, Delivery, Event, Kind, RELAY_VERSION, Reason, Refusal, Request, WINDOW,

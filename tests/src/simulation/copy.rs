@@ -4,12 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use hostchat::address::RelayAddress;
 use hostchat::client::{Begun, Client, Locked, NewAccount, Parts, Unobserved};
 use hostchat::error::Result;
-use hostchat::home::{Home, TokenKind};
+use hostchat::home::Home;
+use hostchat::model::address::RelayAddress;
+use hostchat::model::{Pin, TokenKind};
 use hostchat::os::Os;
-use hostchat::token::{Pin, Token};
+use hostchat::token::Token;
 use hostchat_core::wire::{Name, RelayName};
 use tempfile::TempDir;
 use zeroize::Zeroizing;

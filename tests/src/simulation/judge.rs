@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use hostchat::client::Client;
 use hostchat::error::{Error, Exit, Result};
-use hostchat::vault::{Carried, Notice, Payload, Sent};
+use hostchat::model::{Notice, Sent};
+use hostchat::vault::{Carried, Payload};
 use hostchat_core::wire::content::ContentId;
 use hostchat_core::wire::{Generation, MessageId, Name};
 

@@ -1,8 +1,8 @@
 //! The relay's end of a line, as a client sees it.
 
 use futures_util::future::BoxFuture;
-use hostchat::address::RelayAddress;
 use hostchat::error::{Error, Result};
+use hostchat::model::address::RelayAddress;
 use hostchat::relay::{Connection, Delivered, Dial, Dialled, Line, Login, Pushed};
 use hostchat_core::wire::relay::{
     self, Answer, Call, Event, MAX_RELAY_MESSAGE, RELAY_VERSION, Reason, WINDOW, login_items,

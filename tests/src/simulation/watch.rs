@@ -3,7 +3,7 @@
 use std::io;
 
 use hostchat::client::{Event, Observer};
-use hostchat::vault::Notice;
+use hostchat::model::Notice;
 
 /// Something that somebody was told.
 #[derive(Clone, Debug, PartialEq, Eq)]

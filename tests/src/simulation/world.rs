@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use hostchat::client::{Client, Confirmation, Event, How, Observer};
 use hostchat::crash::simulated;
 use hostchat::error::{Error, Result};
-use hostchat::vault::Asked;
+use hostchat::model::Asked;
 use hostchat_core::crypto::hash::sha256;
 use hostchat_core::wire::{Address, Generation, Name, RelayName};
 use rand_chacha::ChaCha20Rng;

@@ -12,7 +12,8 @@ use std::process::{Command as Program, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use hostchat::token::{Driver, Pin};
+use hostchat::model::Pin;
+use hostchat::token::Driver;
 use hostchat::transport::serial::SerialLink;
 use hostchat_core::icd::{Command, Reply};
 use hostchat_core::wire::{Address, Bytes, MAX_CONTENT, PrekeyKind};

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hostchat::address::RelayAddress;
 use hostchat::client::{Begun, Client, NewAccount, Parts, Stop, Unobserved};
-use hostchat::home::{Home, TokenKind};
+use hostchat::home::Home;
+use hostchat::model::address::RelayAddress;
+use hostchat::model::{Asked, Pin, Request, TokenKind};
 use hostchat::os::{Os, Surroundings};
-use hostchat::token::{Pin, Place, Token};
-use hostchat::vault::{Asked, Asking, Request};
+use hostchat::token::{Place, Token};
+use hostchat::vault::Asking;
 use hostchat::{Error, Result};
 use hostchat_core::handshake::IdentityKeys;
 use hostchat_core::wire::{Address, Bytes, IdentityClaim};

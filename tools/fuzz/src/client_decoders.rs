@@ -5,11 +5,11 @@
 
 use std::path::Path;
 
-use hostchat::address::{PeerText, RelayAddress, account_name, hex, unhex};
 use hostchat::client::Exported;
 use hostchat::error::Error;
 use hostchat::escape::{escape, escape_lines, is_hostile};
 use hostchat::home::Config;
+use hostchat::model::address::{PeerText, RelayAddress, account_name, hex, unhex};
 use hostchat_core::wire::Address;
 
 use crate::vault;

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hostchat::address::RelayAddress;
 use hostchat::client::Stop;
+use hostchat::model::address::RelayAddress;
 use hostchat::relay::{Connection, Delivered, Dial, Dialled, Line, Login, Pushed};
 use hostchat::{Error, Result};
 use hostchat_core::wire::relay::{Answer, Call, Event, MAX_RELAY_MESSAGE, Reason, Refusal};

@@ -16,7 +16,7 @@
 //! address says; and nobody is dialled before the user has named somebody there.
 
 use hostchat::client::Unobserved;
-use hostchat::vault::{Asked, Request, Trust};
+use hostchat::model::{Asked, Request, Trust};
 use hostchat::{Error, Result};
 use hostchat_core::wire::{
     Address, Bytes, Envelope, EnvelopeBytes, FRAME_VERSION, FirstHeader, FrameHeader,

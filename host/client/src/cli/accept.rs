@@ -10,7 +10,7 @@ use super::requests::{grouped, list, waiting};
 use super::run::Context;
 use crate::client::{Change, Client, Confirmation, Event, Observer};
 use crate::error::{Error, Result};
-use crate::vault::{Asked, Request};
+use crate::model::{Asked, Request};
 
 pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
     let mut client = context.online().await?;

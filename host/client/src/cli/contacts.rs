@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 use super::output::Output;
 use super::run::Context;
 use super::{ContactsAction, ContactsArgs, prompt, requests};
-use crate::address::hex;
 use crate::client::{Client, Exported, counted};
 use crate::error::{Error, Result};
-use crate::vault::{Contact, Outgoing, Trust};
+use crate::model::address::hex;
+use crate::model::{Contact, Trust};
+use crate::vault::Outgoing;
 
 pub(super) async fn run(context: &Context, args: ContactsArgs) -> Result<()> {
     let action = args.action.unwrap_or(ContactsAction::List);

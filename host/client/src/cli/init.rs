@@ -6,9 +6,9 @@ use super::InitArgs;
 use super::prompt;
 use super::run::Context;
 use super::secret::Secret;
-use crate::address::{RelayAddress, account_name, hex};
 use crate::client::{Begun, NewAccount};
 use crate::error::{Error, Result};
+use crate::model::address::{RelayAddress, account_name, hex};
 
 pub(super) async fn run(context: &Context, args: InitArgs) -> Result<()> {
     let relay = context.global.relay.as_deref().ok_or_else(|| {

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use crate::client::counted;
 use crate::error::goes_back;
+use crate::model::Notice;
 use crate::os;
-use crate::vault::Notice;
 
 /// One sentence for people.
 pub(super) fn notice_text(notice: &Notice) -> String {

@@ -5,11 +5,12 @@ use serde_json::json;
 
 use super::run::Context;
 use super::{OutboxAction, OutboxArgs};
-use crate::address::hex;
 use crate::error::{Error, Result};
 use crate::escape::{escape, escape_lines};
+use crate::model::Removed;
+use crate::model::address::hex;
 use crate::os;
-use crate::vault::{Payload, Removed, Vault};
+use crate::vault::{Payload, Vault};
 
 /// So many digits of an id are listed.
 const SHOWN: usize = 8;

@@ -11,13 +11,13 @@ use tokio::sync::oneshot;
 use super::notice::{notice_json, notice_text};
 use super::prompt::{self, Codes};
 use super::{requests, stamp};
-use crate::address::hex;
 use crate::client::{Event, Observer, TypedCode, WaitingFor};
 use crate::error::{Error, Result};
 use crate::escape::{escape, escape_lines};
+use crate::model::address::hex;
+use crate::model::{Direction, Message, Sent, What};
 use crate::os;
 use crate::token::Notice;
-use crate::vault::{Direction, Message, Sent, What};
 
 /// Prints for one command.
 #[derive(Clone, Copy, Debug)]
@@ -408,7 +408,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::vault::What;
+    use crate::model::What;
 
     fn message(text: &str) -> Message {
         Message {

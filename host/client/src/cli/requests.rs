@@ -4,10 +4,10 @@ use hostchat_core::wire::Address;
 use serde_json::{Value, json};
 
 use super::output::Output;
-use crate::address::hex;
 use crate::client::Client;
 use crate::error::Result;
-use crate::vault::{Asked, Request};
+use crate::model::address::hex;
+use crate::model::{Asked, Request};
 
 /// What a request asks for, in one word.
 pub(super) fn word(asked: Asked) -> &'static str {

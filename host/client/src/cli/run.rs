@@ -16,11 +16,12 @@ use super::{
     Cli, Command, Global, accept, account, contacts, history, init, outbox, prompt, recv, reply,
     send, token, who, whoami, wipe,
 };
-use crate::address::RelayAddress;
 use crate::client::{Client, Locked, Options, note};
 use crate::error::{Error, Exit, Result, Waiting};
 use crate::home::Home;
-use crate::token::{OnNotice, Pin};
+use crate::model::Pin;
+use crate::model::address::RelayAddress;
+use crate::token::OnNotice;
 use crate::transport::usb;
 
 /// How long a command may take to leave things in order after Ctrl-C; a second Ctrl-C ends it at once.

@@ -8,8 +8,7 @@ use zxcvbn::zxcvbn;
 use super::prompt;
 use super::terminal::Terminal;
 use crate::error::{Error, Result};
-use crate::home::TokenKind;
-use crate::token::Pin;
+use crate::model::{Pin, TokenKind};
 
 /// Guesses a second of somebody with the file of a software token: Argon2id with 64 MiB on about five graphics cards.
 const GUESSES: f64 = 10_000.0;

@@ -5,8 +5,8 @@ use serde_json::json;
 use super::WhoamiArgs;
 use super::contacts::print_export;
 use super::run::Context;
-use crate::address::hex;
 use crate::error::Result;
+use crate::model::address::hex;
 
 pub(super) async fn run(context: &Context, args: WhoamiArgs) -> Result<()> {
     let client = context.client().await?;

@@ -20,8 +20,9 @@ use super::pair::CODE_S;
 use super::requests::proves;
 use crate::crash;
 use crate::error::{Error, Result};
+use crate::model::{Asked, Request};
 use crate::os;
-use crate::vault::{Asked, Payload, Request};
+use crate::vault::Payload;
 
 /// No relay delivers an offer that is older, in milliseconds: a greater difference is a clock that was set.
 const CLOCK_SET_MS: u64 = 24 * 60 * 60 * 1000;

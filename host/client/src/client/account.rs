@@ -7,13 +7,14 @@ use hostchat_core::wire::{Account, Name};
 
 use super::event::{Observer, note};
 use super::{Client, Options, Parts, open_token};
-use crate::address::RelayAddress;
 use crate::crash;
 use crate::error::{Error, Result};
-use crate::home::{Config, Home, TokenKind};
+use crate::home::{Config, Home};
+use crate::model::address::RelayAddress;
+use crate::model::{Pin, TokenKind};
 use crate::os::Os;
 use crate::relay::Network;
-use crate::token::{OnNotice, Pin, Place, Token};
+use crate::token::{OnNotice, Place, Token};
 use crate::vault::Payload;
 
 /// What `init` needs to know.

@@ -4,9 +4,9 @@ use hostchat_core::crypto::hash::sha256;
 use hostchat_core::wire::{Address, Bytes, Identity, IdentityClaim};
 
 use super::Client;
-use crate::address::{PeerText, RelayAddress, account_name, hex, unhex};
 use crate::error::{Error, Result};
-use crate::vault::{Contact, Trust};
+use crate::model::address::{PeerText, RelayAddress, account_name, hex, unhex};
+use crate::model::{Contact, Trust};
 
 /// A public identity with its address, as text for another hostchat.
 #[derive(Clone, Debug, PartialEq, Eq)]

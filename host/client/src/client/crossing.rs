@@ -20,7 +20,7 @@ use super::Client;
 use super::event::{Event, Observer, TypedCode, note, tell};
 use super::send::is_transient;
 use crate::error::{Error, Result};
-use crate::vault::{Asked, Request};
+use crate::model::{Asked, Request};
 
 /// What is known of the peer's code while ours is shown.
 #[derive(Default)]

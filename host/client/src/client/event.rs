@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::vault::{Message, Notice, Request};
+use crate::model::{Message, Notice, Request};
 
 /// What a command waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,9 +18,9 @@ use super::Client;
 use super::event::Observer;
 use crate::crash;
 use crate::error::{Error, Result};
-use crate::home::TokenKind;
+use crate::model::{Notice, TokenKind};
 use crate::os::Os;
-use crate::vault::{Generations, Notice};
+use crate::vault::Generations;
 
 /// After so many uses of its keys a client looks whether a copy of them is in use.
 const USES: u32 = 64;

@@ -17,7 +17,8 @@ use super::Client;
 use super::event::{Observer, note};
 use super::send::is_ours;
 use crate::error::{Error, Result};
-use crate::vault::{Contact, Conversation, identity_tag};
+use crate::model::Contact;
+use crate::vault::{Conversation, identity_tag};
 
 /// How long a question waits for its answer before a new session is begun, in milliseconds: an hour.
 const ANSWER_MS: u64 = 3600 * 1000;

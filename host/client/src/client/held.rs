@@ -14,7 +14,8 @@ use super::event::{Observer, note};
 use super::receive::counted;
 use crate::crash;
 use crate::error::{Error, Result};
-use crate::vault::{Asked, Outgoing, Request};
+use crate::model::{Asked, Request};
+use crate::vault::Outgoing;
 
 /// What became of a first message that was kept.
 enum Opening {

@@ -6,7 +6,7 @@ use super::Client;
 use super::event::{Observer, note};
 use super::send::is_ours;
 use crate::error::{Error, Result};
-use crate::vault::{Contact, Trust};
+use crate::model::{Contact, Trust};
 
 /// What `accept_change` found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

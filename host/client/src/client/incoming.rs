@@ -21,9 +21,10 @@ use super::event::{Event, Observer, note, tell};
 use super::requests::proves;
 use crate::crash;
 use crate::error::{Error, Result};
+use crate::model::{Trust, What};
 use crate::relay::Delivered;
 use crate::token::OpenedMessage;
-use crate::vault::{Arrival, Arrived, Incoming, Stored, Trust, What, identity_tag};
+use crate::vault::{Arrival, Arrived, Incoming, Stored, identity_tag};
 
 /// What a delivery was, for a command that waits for something.
 #[derive(Debug)]

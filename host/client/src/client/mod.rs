@@ -45,13 +45,14 @@ pub use send::{Flushed, How};
 pub use stop::Stop;
 
 use self::drops::Drops;
-use crate::address::RelayAddress;
 use crate::error::{Error, Result};
-use crate::home::{Config, Home, TokenKind};
+use crate::home::{Config, Home};
+use crate::model::address::RelayAddress;
+use crate::model::{Notice, Pin, TokenKind};
 use crate::os::Os;
 use crate::relay::{Connection, Dial, Dialled, Login, Network};
-use crate::token::{OnNotice, Pin, Place, Token};
-use crate::vault::{Notice, Vault};
+use crate::token::{OnNotice, Place, Token};
+use crate::vault::Vault;
 
 /// What is given besides the command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

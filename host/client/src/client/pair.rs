@@ -26,8 +26,8 @@ use super::receive::Next;
 use super::send::is_transient;
 use crate::crash;
 use crate::error::{Error, Result};
+use crate::model::{Contact, Trust};
 use crate::relay::Backoff;
-use crate::vault::{Contact, Trust};
 
 /// How long a code lives, in seconds; the token counts by its own clock as well.
 pub(super) const CODE_S: u64 = 600;

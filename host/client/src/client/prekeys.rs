@@ -11,8 +11,8 @@ use hostchat_core::wire::{Envelope, PrekeyKind, PrekeyRef, codec};
 use super::Client;
 use crate::crash;
 use crate::error::{Error, Result};
+use crate::model::Asked;
 use crate::token::Prekeys;
-use crate::vault::Asked;
 
 /// One-time prekeys wanted at the relay: half of what a token holds, so that some may be on their way.
 const ONE_TIME: usize = 8;

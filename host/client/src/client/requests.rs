@@ -22,8 +22,9 @@ use super::event::{Event, Observer, note, tell};
 use super::incoming::Handled;
 use crate::crash;
 use crate::error::{Error, Result};
+use crate::model::{Asked, Request};
 use crate::relay::Delivered;
-use crate::vault::{Added, Asked, Asking, Request, Stored};
+use crate::vault::{Added, Asking, Stored};
 
 /// Role of who shows the code (SPEC §7.1).
 const INITIATOR: u8 = 1;

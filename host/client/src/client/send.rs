@@ -20,7 +20,8 @@ use super::Client;
 use super::event::{Event, Observer, note, tell};
 use crate::crash;
 use crate::error::{Error, Exit, Leaves, Result, Waiting};
-use crate::vault::{Contact, Outgoing, Payload, Trust, identity_tag};
+use crate::model::{Contact, Trust};
+use crate::vault::{Outgoing, Payload, identity_tag};
 
 /// An answer to a code that was not sent by then is of no use.
 const ANSWER_MS: u64 = 10 * 60 * 1000;

@@ -13,8 +13,8 @@ use hostchat_core::wire::relay::Call;
 
 use super::connection::may_register;
 use super::{Connection, Login, Pushed};
-use crate::address::RelayAddress;
 use crate::error::Result;
+use crate::model::address::RelayAddress;
 use crate::transport::websocket::{self, Opened};
 
 /// A line that is logged in; dropping it closes it.

@@ -10,8 +10,9 @@ use hostchat_core::wire::{
 };
 use zeroize::Zeroizing;
 
-use super::{Pin, Token};
+use super::Token;
 use crate::error::{Error, Result};
+use crate::model::Pin;
 use hostchat_core::icd::Hello;
 
 hostchat_core::secret! {

@@ -23,58 +23,12 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::Notice;
 use super::memory::StretchMemory;
 use crate::error::{Error, Result};
+use crate::model::Pin;
 use crate::os::Os;
 use crate::transport::{Link, LinkBuffer};
 
 /// Called, on the token's thread, for what the user should know while a token is busy.
 pub type OnNotice = Box<dyn FnMut(Notice) + Send>;
-
-/// A PIN or passphrase as it was typed; wiped when dropped.
-pub struct Pin(Zeroizing<Vec<u8>>);
-
-impl Pin {
-    /// Fewest bytes of a new PIN.
-    pub const MIN: usize = 6;
-    /// Most bytes of a PIN.
-    pub const MAX: usize = 1024;
-
-    /// Takes what was typed, without its line end.
-    ///
-    /// # Errors
-    /// `BadPin` if it is empty or longer than [`Self::MAX`] bytes.
-    pub fn new(typed: Zeroizing<Vec<u8>>) -> Result<Self> {
-        match typed.len() {
-            0 => Err(Error::BadPin("is empty".into())),
-            n if n > Self::MAX => Err(Error::BadPin("is longer than 1024 bytes".into())),
-            _ => Ok(Self(typed)),
-        }
-    }
-
-    /// Refuses what is too short for a new PIN.
-    ///
-    /// # Errors
-    /// `BadPin`.
-    pub fn check_new(&self) -> Result<()> {
-        if self.0.len() < Self::MIN {
-            Err(Error::BadPin(format!(
-                "has fewer than {} characters",
-                Self::MIN
-            )))
-        } else {
-            Ok(())
-        }
-    }
-
-    /// What was typed.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// Whether both are equal, in constant time for equal lengths.
-    pub fn equals(&self, other: &Self) -> bool {
-        hostchat_core::secret::ct_eq(&self.0, &other.0)
-    }
-}
 
 /// A token and the channel to it.
 pub struct Driver {
@@ -346,10 +300,10 @@ impl Driver {
         let memory = self.memory.take();
         let stretch = || {
             let memory = memory.unwrap_or_else(StretchMemory::fetch);
-            memory.stretch(&pin.0, &salt.0)
+            memory.stretch(pin.bytes(), &salt.0)
         };
         #[cfg(feature = "simulation")]
-        return super::memory::remembered(&pin.0, &salt.0, stretch);
+        return super::memory::remembered(pin.bytes(), &salt.0, stretch);
         #[cfg(not(feature = "simulation"))]
         stretch()
     }

@@ -23,7 +23,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use tokio::sync::{oneshot, watch};
 
 pub use commands::{OpenedMessage, Prekeys, SealedMessage, StorageKey};
-pub use driver::{Driver, OnNotice, Pin};
+pub use driver::{Driver, OnNotice};
 
 use self::memory::StretchMemory;
 use crate::error::{Error, Result};

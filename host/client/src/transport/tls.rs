@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 
-use crate::address::Pin;
+use crate::model::address::Pin;
 use crate::os;
 
 /// Makes the configuration for one relay.

@@ -19,8 +19,8 @@ use tokio_tungstenite::tungstenite::http::HeaderMap;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::{tls, words};
-use crate::address::RelayAddress;
 use crate::error::{Error, Result};
+use crate::model::address::RelayAddress;
 
 /// How long making a connection may take in all, short of the login.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);

@@ -9,11 +9,11 @@
 use hostchat_core::wire::content::{Fate, MAX_IDS};
 use hostchat_core::wire::{Address, MessageId, Quiet};
 
-use super::healing::{Carried, IdentityTag};
-use super::notices::Notice;
+use super::healing::Carried;
 use super::payload::Payload;
 use super::{Tx, Vault, sent};
 use crate::error::Result;
+use crate::model::{IdentityTag, Notice};
 
 /// How often everything unconfirmed is sealed again because the peer could not keep a list, in milliseconds.
 const ALL_MS: u64 = 3600 * 1000;

@@ -4,9 +4,9 @@ use hostchat_core::wire::{Address, Generation, PrekeyRef};
 use rusqlite::{OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
-use super::notices::Notice;
 use super::{Column, Tx, Vault};
 use crate::error::Result;
+use crate::model::Notice;
 
 const BODY: Column = Column {
     table: "meta",

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Column, Tx, Vault};
 use crate::error::Result;
+use crate::model::IdentityTag;
 
 const SEALED: Column = Column {
     table: "sealed",
@@ -42,9 +43,6 @@ pub const KEEP_MS: u64 = 45 * 24 * 3600 * 1000;
 const MAX_UNOPENED: usize = 256;
 /// Most gaps in a contact's numbers that are remembered; the oldest goes first.
 const MAX_GAPS: usize = 32;
-
-/// A short name of an identity: what was sealed for one is never answered to another.
-pub type IdentityTag = Bytes<16>;
 
 /// Gives the tag of an identity.
 pub fn identity_tag(identity: &IdentityClaim) -> IdentityTag {

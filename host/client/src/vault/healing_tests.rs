@@ -5,6 +5,7 @@ use hostchat_core::wire::{Bytes, MessageId, Quiet, codec};
 
 use super::tests::{TAG, address, identity, incoming, key, open, text};
 use super::*;
+use crate::model::{IdentityTag, Notice, Sent};
 
 const OTHER: IdentityTag = Bytes([4; 16]);
 

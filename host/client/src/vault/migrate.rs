@@ -7,11 +7,12 @@ use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
 use super::generation::Generations;
-use super::messages::{self, Direction, Message, What};
+use super::messages::{self};
 use super::outbox;
 use super::payload::RowPayload;
 use super::{Column, Tx, encode};
 use crate::error::Result;
+use crate::model::{Direction, Message, What};
 
 /// Columns whose bodies only have to be padded, and how they are read.
 const BODIES: &[(Column, &str)] = &[

@@ -44,17 +44,12 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 pub use asking::Arrived;
-pub use contacts::{Contact, Trust};
 pub use generation::Generations;
-pub use healing::{
-    Carried, Conversation, IdentityTag, KEEP_MS, SealedFrame, Unopened, identity_tag,
-};
-pub use messages::{Arrival, Direction, Incoming, Message, Sent, Shown, Stored, What};
-pub use notices::Notice;
+pub use healing::{Carried, Conversation, KEEP_MS, SealedFrame, Unopened, identity_tag};
+pub use messages::{Arrival, Incoming, Shown, Stored};
 pub use outbox::Outgoing;
 pub use payload::Payload;
-pub use removed::Removed;
-pub use requests::{Added, Asked, Asking, Request};
+pub use requests::{Added, Asking};
 pub use seal::{Column, Sealer};
 pub use sent::Unconfirmed;
 

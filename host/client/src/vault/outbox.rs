@@ -13,11 +13,12 @@ use rusqlite::params;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::healing::{IdentityTag, SealedFrame};
-use super::messages::{self, Direction, Message, Sent, What};
+use super::healing::SealedFrame;
+use super::messages::{self};
 use super::payload::{Payload, RowPayload};
 use super::{Column, Tx, Vault};
 use crate::error::Result;
+use crate::model::{Direction, IdentityTag, Message, Sent, What};
 
 pub(super) const BODY: Column = Column {
     table: "outbox",

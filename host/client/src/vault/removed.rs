@@ -13,15 +13,7 @@ use super::payload::Payload;
 use super::sent::unconfirmed;
 use super::{Tx, Vault};
 use crate::error::Result;
-
-/// What became of a text that was to be removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removed {
-    /// It had not been sealed: nobody gets it.
-    Unsent,
-    /// It had been sealed, and perhaps sent: it is not sent again.
-    NotAgain,
-}
+use crate::model::Removed;
 
 impl Vault {
     /// Removes a text that waits or is not confirmed; `None` if there is none with this id.
@@ -207,6 +199,6 @@ mod tests {
         assert_eq!(removed, Some(Removed::NotAgain));
         assert!(vault.unconfirmed().unwrap().is_empty());
         let state = vault.history(None, 9).unwrap()[0].sent;
-        assert_eq!(state, Some(super::super::Sent::Never));
+        assert_eq!(state, Some(crate::model::Sent::Never));
     }
 }

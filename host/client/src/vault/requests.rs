@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Column, Tx, Vault, unpad};
 use crate::error::Result;
+use crate::model::{Asked, Request};
 
 const BODY: Column = Column {
     table: "requests",
@@ -38,18 +39,6 @@ const CLOCK_SET_MS: u64 = 24 * 60 * 60 * 1000;
 const MAX_OFFERS: usize = 256;
 /// Most first messages kept.
 const MAX_FIRST: usize = 1024;
-
-/// What somebody asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Asked {
-    /// That a code is typed: this run of a pairing.
-    Code {
-        /// The run.
-        sid: SessionStartId,
-    },
-    /// To be heard: a first message without a code.
-    First,
-}
 
 /// What became of a request that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,36 +71,6 @@ pub struct Asking<'a> {
     pub stored_at: u64,
     /// As it came.
     pub envelope: &'a [u8],
-}
-
-/// Somebody asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// Number in this vault.
-    pub id: i64,
-    /// Who, as the envelope says; our relay says the same of its sender.
-    pub from: Address,
-    /// The identity that the envelope claims.
-    pub identity: IdentityClaim,
-    /// For what.
-    pub asked: Asked,
-    /// By our clock, milliseconds since 1970.
-    pub received_at: u64,
-    /// Who was logged in as its sender, as our relay says.
-    pub sender: Address,
-    /// The relay of `from` says that the identity is right.
-    pub checked: bool,
-    /// By the clock of our relay, milliseconds since 1970.
-    pub stored_at: u64,
-}
-
-impl Request {
-    /// Whether two ask for the same kind of thing, from one address under one identity.
-    pub fn is_like(&self, other: &Self) -> bool {
-        self.from == other.from
-            && self.identity == other.identity
-            && (self.asked == Asked::First) == (other.asked == Asked::First)
-    }
 }
 
 /// As stored until senders were checked.

@@ -12,12 +12,12 @@ use hostchat_core::wire::content::ContentId;
 use hostchat_core::wire::{Address, MessageId, SessionId};
 use rusqlite::params;
 
-use super::healing::{IdentityTag, KEEP_MS};
-use super::messages::{self, CONFIRMED, KEPT, Message, NEVER, UNCONFIRMED};
-use super::notices::Notice;
+use super::healing::KEEP_MS;
+use super::messages::{self, CONFIRMED, KEPT, NEVER, UNCONFIRMED};
 use super::payload::Payload;
 use super::{Tx, Vault};
 use crate::error::Result;
+use crate::model::{IdentityTag, Message, Notice};
 
 /// A sent message without a receipt.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::error::Exit;
+use crate::model::{Asked, IdentityTag, What};
 
 pub(super) fn key(byte: u8) -> StorageKey {
     StorageKey::from_bytes([byte; 32])

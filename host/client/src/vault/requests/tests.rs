@@ -3,6 +3,7 @@
 use tempfile::TempDir;
 
 use super::*;
+use crate::model::{Asked, Request};
 use crate::token::StorageKey;
 
 const MINUTE: u64 = 60 * 1000;
