@@ -3,7 +3,7 @@
 use hostchat_tests::{Ended, Home, World};
 use rustix::process::Signal;
 
-use crate::support::{code_of, events, texts};
+use crate::support::{code_of, events, pair, texts};
 use crate::terminal::Terminal;
 
 /// Types a code at the other end; gives the texts that came with it and after it.
@@ -215,4 +215,29 @@ fn a_text_that_was_written_to_leave_after_a_code_never_leaves_without_one_by_its
     alice.run_with_input(&["send", "bob"], "").ok();
     let received = bob.run(&["recv", "--json"]).ok();
     assert_eq!(texts(&received), ["for bob alone", "and this one"]);
+}
+
+#[test]
+fn a_contact_that_was_verified_before_gets_such_a_text_after_the_new_code_only() {
+    let world = World::new();
+    let relay = world.relay();
+    let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
+    pair(&world, &alice, &bob);
+    let sending = alice.start(&["send", "bob", "are you still you?", "--code", "print"]);
+    code_of(&sending);
+    sending.signal(Signal::INT);
+    let ended = sending.end().refused(130, "error: interrupted");
+    assert!(!ended.err.contains("it leaves with the next"), "{ended}");
+    alice.run(&["recv"]).ok();
+    alice
+        .run(&["send", "bob", "behind it"])
+        .refused(10, "waits for a code");
+    assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), [""; 0]);
+    let sending = alice.start(&run_words(&advised(&ended)));
+    let code = code_of(&sending);
+    assert_eq!(
+        accept(&bob, "alice", &code),
+        ["are you still you?", "behind it"]
+    );
+    sending.end().ok();
 }

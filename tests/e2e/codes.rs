@@ -355,6 +355,9 @@ fn a_changed_identity_stops_sending_until_it_is_accepted() {
         .run(&["send", "bob", "code?", "--code", "print"])
         .refused(11, "has changed");
     assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), [""; 0]);
+    // To send it without a code is refused as well, and changes nothing of that.
+    let refused = alice.run_with_input(&["send", "bob"], "");
+    refused.refused(11, "has changed");
     let contacts = alice.run(&["contacts", "--json"]).ok();
     assert_eq!(
         events(&contacts, "contact")[0]["changed"],

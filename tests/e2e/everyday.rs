@@ -227,7 +227,7 @@ fn a_deleted_contact_gets_nothing_more_of_what_was_written_before() {
     alice.run(&["send", "bob", "sent before"]).ok();
     assert!(alice.run(&["outbox"]).ok().out.contains("sent before"));
     let deleted = alice.run(&["contacts", "delete", "bob"]).ok();
-    let told = "is deleted; 1 message that nobody has confirmed will not be sent again";
+    let told = "is deleted; 1 unconfirmed message is not sent again";
     assert!(deleted.out.contains(told), "{deleted}");
     assert_eq!(alice.run(&["outbox"]).ok().out, "");
     let last = history(&alice, &format!("bob@{}", relay.host_port())).pop();

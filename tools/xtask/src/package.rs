@@ -25,7 +25,7 @@ const FILES: [(&str, u32); 6] = [
 /// Where `cargo-deb` is put if the machine has none.
 const TOOLS: &str = "target/tools";
 /// Known to work here.
-const CARGO_DEB: &str = "3";
+const CARGO_DEB: &str = "^3";
 
 /// Builds everything anew and looks at what came out.
 pub(crate) fn package() -> Result<(), Failed> {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::output::Output;
 use super::run::Context;
 use super::{ContactsAction, ContactsArgs, prompt, requests};
-use crate::client::{Client, Exported, counted};
+use crate::client::{Client, Exported};
 use crate::error::{Error, Result};
 use crate::model::address::hex;
 use crate::model::{Contact, Trust};
@@ -36,17 +36,19 @@ pub(super) async fn run(context: &Context, args: ContactsArgs) -> Result<()> {
         }
         ContactsAction::Delete { name, history } => {
             let contact = client.contact(&name)?;
-            let dropped = client.delete(&contact, history).await?;
+            let (unsent, unconfirmed) = client.delete(&contact, history).await?;
             let peer = contact.address.as_str();
-            let value =
-                json!({"event": "done", "what": "deleted", "peer": peer, "dropped": dropped});
-            let also = match u64::try_from(dropped).unwrap_or(u64::MAX) {
+            let value = json!({
+                "event": "done", "what": "deleted", "peer": peer,
+                "unsent": unsent, "unconfirmed": unconfirmed,
+            });
+            let told = |count: usize, of: &str, end: &str| match count {
                 0 => String::new(),
-                n => format!(
-                    "; {} that nobody has confirmed will not be sent again",
-                    counted(n, "message", "messages")
-                ),
+                1 => format!("; 1 {of} message is {end}"),
+                n => format!("; {n} {of} messages are {end}"),
             };
+            let also = told(unsent, "waiting", "dropped unsent")
+                + &told(unconfirmed, "unconfirmed", "not sent again");
             output.data(&value, &format!("{peer} is deleted{also}"))
         }
         ContactsAction::Block { name } => block(&mut client, &name, true, output).await,

@@ -20,24 +20,28 @@ pub(super) async fn run(context: &Context, args: InitArgs) -> Result<()> {
     let begun = Begun::open(&context.options()?, context.on_notice()).await?;
     context.tell_opened(begun.home())?;
     let new = begun.is_blank();
-    let invitation = match &args.invitation {
-        Some(file) => prompt::first_line(file)?.to_vec(),
-        None => Vec::new(),
-    };
-    context
-        .unless_stopped(begun.check(name.clone(), relay.clone(), !invitation.is_empty()))
-        .await?;
     let secret = match context.global.token {
         Some(_) => Secret::Pin,
         None => Secret::Passphrase,
     };
     let file = context.global.pin_file.clone();
-    let pin = if new {
-        context
-            .ask(move || secret.choose(file.as_deref(), "--pin-file"))
-            .await?
+    let get = move || match new {
+        true => secret.choose(file.as_deref(), "--pin-file"),
+        false => secret.present(file.as_deref()),
+    };
+    let invitation = match &args.invitation {
+        Some(file) => prompt::first_line(file)?.to_vec(),
+        None => Vec::new(),
+    };
+    let check = begun.check(name.clone(), relay.clone(), !invitation.is_empty());
+    // Nobody types a secret for a registration that cannot succeed; a file costs nobody anything.
+    let pin = if prompt::has_keyboard() && context.global.pin_file.is_none() {
+        context.unless_stopped(check).await?;
+        context.ask(get).await?
     } else {
-        context.pin(secret).await?
+        let pin = context.ask(get).await?;
+        context.unless_stopped(check).await?;
+        pin
     };
     let account = NewAccount {
         name,

@@ -174,20 +174,21 @@ impl Client {
         Ok(contact)
     }
 
-    /// Deletes a contact, its sessions, and what waits for it; gives how many texts were not confirmed.
+    /// Deletes a contact, its sessions, and what waits for it; gives how many texts were not sent, and how many that were sent
+    /// nobody has confirmed.
     ///
     /// # Errors
     /// Those of token and vault.
-    pub async fn delete(&mut self, contact: &Contact, history: bool) -> Result<usize> {
+    pub async fn delete(&mut self, contact: &Contact, history: bool) -> Result<(usize, usize)> {
         let to = &contact.address;
         let outbox = self.vault.outbox()?.into_iter();
         let waiting = outbox.filter(|e| e.to == *to && e.is_text()).count();
         let unconfirmed = self.vault.unconfirmed()?.into_iter();
         let unconfirmed = unconfirmed.filter(|u| u.message.peer == *to && !u.queued);
-        let dropped = waiting + unconfirmed.count();
+        let unconfirmed = unconfirmed.count();
         self.token.forget(to.clone()).await?;
         self.vault.delete_contact(contact, history)?;
-        Ok(dropped)
+        Ok((waiting, unconfirmed))
     }
 
     /// Lets the home relay take nothing more from an address, or take from it again; contact or not.

@@ -99,12 +99,13 @@ impl Client {
             && let Some(known) = self.token.contact(contact.address.clone()).await?
         {
             contact.identity = Some(known.identity);
-            contact.trust = if known.verified {
-                Trust::Code
+            if known.verified {
+                contact.trust = Trust::Code;
+                self.vault.save_paired(&contact)?;
             } else {
-                Trust::Unverified
-            };
-            self.vault.save_contact(&contact)?;
+                contact.trust = Trust::Unverified;
+                self.vault.save_contact(&contact)?;
+            }
         }
         Ok(contact)
     }
@@ -122,10 +123,13 @@ impl Client {
         let Some(contact) = self.vault.contact_at(address)? else {
             return Ok(Change::None);
         };
-        let contact = self.recheck(contact, observer).await?;
         let before = contact.identity;
-        if contact.changed.is_none() {
-            return Ok(before.map_or(Change::None, |_| Change::Back));
+        if before.is_none() && contact.changed.is_none() {
+            return Ok(Change::None);
+        }
+        let contact = self.recheck(contact, observer).await?;
+        if contact.changed.is_none() && self.look_up(address).await? == before {
+            return Ok(Change::Back);
         }
         self.start_session(contact, true).await?;
         let after = self.vault.contact_at(address)?.and_then(|c| c.identity);

@@ -414,10 +414,13 @@ impl Client {
         if contact.changed == Some(opened.identity) || opened.kind == OpenedKind::Paired {
             contact.changed = None;
         }
-        if opened.verified && contact.trust == Trust::Unverified {
+        let by_code = opened.verified && contact.trust == Trust::Unverified;
+        if by_code {
             contact.trust = Trust::Code;
         }
-        if contact == before {
+        if by_code || opened.kind == OpenedKind::Paired {
+            self.vault.save_paired(&contact)
+        } else if contact == before {
             Ok(())
         } else {
             self.vault.save_contact(&contact)

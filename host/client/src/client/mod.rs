@@ -191,6 +191,8 @@ pub struct Client {
     heard: HashSet<Address>,
     /// Contacts that block us, as their relay said a while ago: not asked again for every message that comes in.
     blocked_by: HashSet<Address>,
+    /// Whose texts leave without the code that they were written for: the user said so in this command.
+    without_code: Option<Address>,
     /// The entry of the outbox that the running command has made.
     sending: Option<i64>,
     /// For whom texts stay in the outbox, and what the user was told of it in this run.
@@ -371,6 +373,7 @@ impl Client {
             ready: None,
             drained: false,
             heard: HashSet::new(),
+            without_code: None,
             sending: None,
             blocked_by: HashSet::new(),
             told_to_stay: HashMap::new(),

@@ -77,7 +77,7 @@ impl Client {
             return Err(Error::Usage(text));
         }
         if !how.with_code {
-            self.vault.release_texts(to)?;
+            self.without_code = Some(to.clone());
         }
         self.send_queued(to, None, how, observer).await
     }
@@ -144,13 +144,12 @@ impl Client {
     /// What sends a text that waits for `to`.
     fn leaves(&mut self, to: &Address, with_code: bool) -> Result<Leaves> {
         let contact = self.vault.contact_at(to)?;
-        let contact = contact.filter(|c| c.identity.is_some() && c.changed.is_none());
-        let is_verified = contact.as_ref().is_some_and(|c| c.trust.is_verified());
+        let has_session = contact.is_some_and(|c| c.identity.is_some() && c.changed.is_none());
         let outbox = self.vault.outbox()?;
         let wants_code = outbox.iter().any(|e| e.to == *to && e.wants_code());
-        Ok(match (with_code || wants_code, contact.is_some()) {
+        Ok(match (with_code || wants_code, has_session) {
             (true, has_session) => Leaves::WithCode {
-                anyway: has_session && (is_verified || !wants_code),
+                anyway: has_session && !wants_code,
             },
             (false, true) => Leaves::ByItself,
             (false, false) => Leaves::WithSend,
@@ -294,7 +293,7 @@ impl Client {
             }
         } else {
             let known = self.reachable(&entry.to, observer).await?;
-            if entry.wants_code() && !known.trust.is_verified() {
+            if entry.wants_code() && self.without_code.as_ref() != Some(&entry.to) {
                 return Err(Error::WantsCode(entry.to.to_string()));
             }
             if entry.sealed.is_none() {

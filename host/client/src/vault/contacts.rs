@@ -107,14 +107,17 @@ impl Vault {
     /// # Errors
     /// `NameInUse` if another one has its name; those of the vault.
     pub fn save_contact(&mut self, contact: &Contact) -> Result<()> {
+        self.write(|tx| save(tx, contact))
+    }
+
+    /// As [`Self::save_contact`], where a code has verified the contact just now: what was to leave after one may leave.
+    ///
+    /// # Errors
+    /// As [`Self::save_contact`].
+    pub fn save_paired(&mut self, contact: &Contact) -> Result<()> {
         self.write(|tx| {
-            if all(tx)?
-                .iter()
-                .any(|c| c.id != contact.id && c.name == contact.name)
-            {
-                return Err(Error::NameInUse(contact.name.clone()));
-            }
-            tx.put(contact.id, BODY, &contact.row())
+            save(tx, contact)?;
+            tx.release_texts(&contact.address)
         })
     }
 
@@ -191,6 +194,16 @@ impl Tx<'_> {
         let contact = all(self)?.into_iter().find(|c| c.address == *address);
         Ok(contact.is_some_and(|contact| contact.trust.is_verified()))
     }
+}
+
+fn save(tx: &Tx<'_>, contact: &Contact) -> Result<()> {
+    if all(tx)?
+        .iter()
+        .any(|c| c.id != contact.id && c.name == contact.name)
+    {
+        return Err(Error::NameInUse(contact.name.clone()));
+    }
+    tx.put(contact.id, BODY, &contact.row())
 }
 
 fn all(tx: &Tx<'_>) -> Result<Vec<Contact>> {

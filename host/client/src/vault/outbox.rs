@@ -49,7 +49,7 @@ impl Outgoing {
         matches!(self.payload, Payload::Note { .. })
     }
 
-    /// Whether it leaves only when its receiver is verified.
+    /// Whether it leaves only after a code.
     #[must_use]
     pub fn wants_code(&self) -> bool {
         matches!(
@@ -112,7 +112,7 @@ pub(super) fn put_row(
 
 impl Vault {
     /// Puts a text at the end of the outbox, and gives it the next number of the conversation. With `with_code` it leaves
-    /// only when its receiver is verified.
+    /// only after a code.
     ///
     /// # Errors
     /// Those of the vault.
@@ -195,23 +195,6 @@ impl Vault {
     /// Those of the vault.
     pub fn outbox(&mut self) -> Result<Vec<Outgoing>> {
         self.read(all)
-    }
-
-    /// Lets the texts for a contact leave without the code that they were written for.
-    ///
-    /// # Errors
-    /// Those of the vault.
-    pub fn release_texts(&mut self, to: &Address) -> Result<()> {
-        self.write(|tx| {
-            for mut entry in all(tx)?.into_iter().filter(|entry| entry.to == *to) {
-                if let Payload::Note { with_code, .. } = &mut entry.payload
-                    && std::mem::take(with_code)
-                {
-                    tx.put(entry.id, BODY, &entry.row())?;
-                }
-            }
-            Ok(())
-        })
     }
 
     /// Keeps the sealed form of an entry, takes the receipts that left inside off their queue, and remembers what the frame
@@ -329,6 +312,18 @@ impl Tx<'_> {
     pub(super) fn has_outgoing(&self, to: &Address) -> Result<bool> {
         let waits = |e: &Outgoing| e.to == *to && !matches!(e.payload, Payload::PairAnswer { .. });
         Ok(all(self)?.iter().any(waits) || !self.waiting_receipts(to, 1)?.is_empty())
+    }
+
+    /// Lets the texts for a contact leave that were written to leave after a code: there was one.
+    pub(super) fn release_texts(&self, to: &Address) -> Result<()> {
+        for mut entry in all(self)?.into_iter().filter(|entry| entry.to == *to) {
+            if let Payload::Note { with_code, .. } = &mut entry.payload
+                && std::mem::take(with_code)
+            {
+                self.put(entry.id, BODY, &entry.row())?;
+            }
+        }
+        Ok(())
     }
 
     /// Forgets the sealed form of a text that waits: its receiver cannot open it.
