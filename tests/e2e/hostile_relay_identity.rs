@@ -15,11 +15,9 @@ fn export(home: &Home) -> String {
     exported[0]["export"].as_str().expect("text").to_owned()
 }
 
-#[test]
-fn a_swapped_identity_stops_sending_as_long_as_the_relay_names_it() {
-    let scene = Scene::paired();
+/// The relay names another identity for bob.
+fn lie_about_bob(scene: &Scene) {
     let claim = Mallory::new(1).claim();
-    let before = scene.sent().len();
     scene.relay.attack(|adversary| {
         adversary.binding = Box::new(move |(name, honest)| {
             if name.as_str() == "bob" {
@@ -29,6 +27,13 @@ fn a_swapped_identity_stops_sending_as_long_as_the_relay_names_it() {
             }
         });
     });
+}
+
+#[test]
+fn a_swapped_identity_stops_sending_as_long_as_the_relay_names_it() {
+    let scene = Scene::paired();
+    let before = scene.sent().len();
+    lie_about_bob(&scene);
     let ended = ended_well(scene.alice.run(&["send", "bob", "secret"]));
     ended.refused(11, "has changed").refused(11, "--changed");
     let known = contact(&scene.alice, "bob").expect("bob");
@@ -74,16 +79,7 @@ fn a_swapped_identity_stops_sending_as_long_as_the_relay_names_it() {
 fn the_known_identity_is_never_accepted_as_a_new_one() {
     let scene = Scene::paired();
     let lie = || {
-        let claim = Mallory::new(1).claim();
-        scene.relay.attack(|adversary| {
-            adversary.binding = Box::new(move |(name, honest)| {
-                if name.as_str() == "bob" {
-                    Some(claim)
-                } else {
-                    honest
-                }
-            });
-        });
+        lie_about_bob(&scene);
         ended_well(scene.alice.run(&["send", "bob", "secret"])).refused(11, "has changed");
         scene.relay.behave();
     };
