@@ -10,7 +10,7 @@
 //! ```
 //!
 //! No IO, no clock, no global random numbers, no allocation, no logging: time, randomness and buffers are arguments.
-//! One invariant holds everywhere: **an input that is refused changes no state.** `SPEC.md` beside this crate has the
+//! One invariant holds everywhere: **an input that is refused changes no state.** `core/SPEC.md` beside this crate has the
 //! exact bytes; code cites its sections.
 //!
 //! Features: `wire` (what a relay needs), `icd` (what the host side of a token needs), `protocol` (everything).

@@ -1,4 +1,4 @@
-//! Host and token: the link, the sealed channel, the commands (protocol.md "Host to token"; SPEC §10, §11).
+//! Host and token: the link, the sealed channel, the commands (SPEC sections 10 and 11).
 //!
 //! ```text
 //!  host                                        token

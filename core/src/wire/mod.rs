@@ -38,7 +38,7 @@ pub const FRAME_VERSION: u8 = 1;
 /// Cipher suite 1: AES-256-SIV, X25519, ML-KEM-768, Ed25519, HKDF-SHA-256, CPace-ristretto255-SHA512.
 pub const SUITE: u8 = 1;
 
-/// Longest content of one message, in bytes; longer text goes as an attachment (design §10).
+/// Longest content of one message, in bytes; longer text does not fit (SPEC section 6.2).
 pub const MAX_CONTENT: usize = 4096;
 
 /// Longest padded content: the Padmé size of `MAX_CONTENT` and its two length bytes.

@@ -48,7 +48,7 @@ pub enum Touch {
 /// When a press is needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PresencePolicy {
-    /// For what protocol.md lists.
+    /// For what SPEC section 11 lists.
     #[default]
     Listed,
     /// For every command, but for listings and what a host does while nobody is near (SPEC section 11).

@@ -1,4 +1,4 @@
-//! Places at which a test may kill the program (design §6).
+//! Places at which a test may kill the program.
 //!
 //! Only a build with the feature `crash-points` has them: there the environment variable `HOSTCHAT_CRASH_AT` names a
 //! point, with `HOSTCHAT_CRASH_AFTER=n` it is passed n times first. With the feature `simulation` a test can also ask for

@@ -12,7 +12,7 @@
 //! `cargo xtask check` holds which folder may name which.
 //!
 //! One invariant: **what is acknowledged is on disk first, and what is on disk is shown once.** A crash at any point
-//! loses nothing that a relay or a peer was told to be safe, and no message key is used twice (design §6).
+//! loses nothing that a relay or a peer was told to be safe, and no message key is used twice.
 
 pub mod cli;
 pub mod client;

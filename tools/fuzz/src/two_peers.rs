@@ -5,7 +5,7 @@
 //!                 └── headers ──▶ forged frames        snapshots ──▶ restored sides
 //! ```
 //!
-//! A small model, which knows no key, says of each genuine frame whether it opens. Invariants (conversation.md §2, at
+//! A small model, which knows no key, says of each genuine frame whether it opens. Invariants (SPEC section 9.8, at
 //! this level): a refused frame leaves the state as it was; a frame opens once at most, to exactly its content, on the
 //! other side only; a forged one never; as long as no side was restored, no chain key seals twice and what is within
 //! the limits opens, whatever was forged in between.

@@ -3,7 +3,7 @@
 //! As `two_peers`, one floor up: what is stored, evicted and made current is the tokens' affair here. The hosts do what an
 //! adversary can drive them to: they open whatever comes, begin new sessions, lose power, are restored from old copies.
 //!
-//! Invariants (conversation.md §2): a message that is refused writes nothing; a genuine one opens once at most, to exactly
+//! Invariants (SPEC section 9.8): a message that is refused writes nothing; a genuine one opens once at most, to exactly
 //! its content and sender, and a forged one never; as long as no token was restored, no chain key seals twice. Where a
 //! token holds the rules of its sessions (it answers `Sessions`), what was sealed in the last answered session opens,
 //! however many forged frames, strangers and unanswered sessions of its own came in between.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::image::for_chip;
+use crate::references;
 use crate::setup::CHIP_TARGETS;
 use crate::step::{Failed, Step, cargo, root};
 
@@ -64,10 +65,19 @@ const SQL: [&str; 10] = [
 /// The only place where SQL is put together: from names of tables and columns that are constants there.
 const SQL_DOOR: &str = "host/client/src/vault/mod.rs";
 
+/// What people read.
+const DOCUMENTS: [&str; 5] = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    references::SPEC,
+    "host/relay/README.md",
+];
+
 /// Most lines of code in one file, its tests not counted.
 const MAX_LINES: usize = 600;
 
-/// The rules that `design.md` §2 and `style.md` state and a program can check.
+/// The rules that `CONTRIBUTING.md` states and a program can check.
 pub(crate) fn house() -> Result<(), Failed> {
     let tree = cargo(
         "dependencies of the relay",
@@ -100,9 +110,23 @@ pub(crate) fn house() -> Result<(), Failed> {
         ));
     }
 
+    let spec = std::fs::read_to_string(root().join(references::SPEC))
+        .map_err(|error| Failed(format!("{}: {error}", references::SPEC)))?;
+    let sections = references::sections(&spec);
     let mut files = Vec::new();
     for folder in ["core/src", "firmware", "host", "tests", "tools"] {
         rust_files(&root().join(folder), &mut files)?;
+    }
+    let documents = DOCUMENTS.iter().map(|document| root().join(document));
+    for file in documents.chain(files.iter().cloned()) {
+        let text = std::fs::read_to_string(&file)
+            .map_err(|error| Failed(format!("{}: {error}", file.display())))?;
+        let folder = file.parent().unwrap_or(&file);
+        let exists = |named: &Path| root().join(named).exists() || folder.join(named).exists();
+        if !file.ends_with("xtask/src/references.rs") {
+            let dead = references::dead(&text, &sections, exists).into_iter();
+            wrong.extend(dead.map(|what| format!("{}: there is no {what}", file.display())));
+        }
     }
     for file in &files {
         let text = std::fs::read_to_string(file)

@@ -12,6 +12,7 @@ mod floors;
 mod fuzz;
 mod image;
 mod package;
+mod references;
 mod setup;
 mod step;
 mod target;

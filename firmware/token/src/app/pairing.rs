@@ -1,4 +1,4 @@
-//! Pairing with a code: runs at the one end, charged answers at the other (protocol.md, "Pairing with a code").
+//! Pairing with a code: runs at the one end, charged answers at the other (SPEC section 7).
 //!
 //! The initiator's code lives in RAM only. An answer is charged, and what it needs to be completed is stored, in one
 //! write before it leaves.

@@ -1,4 +1,4 @@
-//! Prekeys: what others need to write first (protocol.md, "First message without a code").
+//! Prekeys: what others need to write first (SPEC section 8).
 
 use core::pin::pin;
 

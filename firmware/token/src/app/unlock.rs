@@ -1,4 +1,4 @@
-//! Outside the channel: hello, unlock, initialisation, reset (protocol.md, "Host to token").
+//! Outside the channel: hello, unlock, initialisation, reset (SPEC section 10).
 
 use core::borrow::BorrowMut;
 use core::pin::pin;

@@ -1,4 +1,4 @@
-//! The erasable slot area: 32-byte keys that can really be destroyed (protocol.md, "Erasable slots").
+//! The erasable slot area: 32-byte keys that can really be destroyed (SPEC section 13.6).
 //!
 //! ```text
 //! page = | header: magic, version, sequence, replaces, crc | slot | slot | slot | blank ... |

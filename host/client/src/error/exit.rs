@@ -156,7 +156,6 @@ impl Error {
             | Self::TokenErased
             | Self::NoKeys { .. }
             | Self::TokenKind { .. }
-            | Self::OtherToken
             | Self::Link(_)
             | Self::Token(_) => Exit::Token,
             Self::NoTouch { .. } => Exit::Touch,
@@ -178,7 +177,6 @@ impl Error {
             | Self::BadOffer { .. }
             | Self::TooManyAnswers { .. } => Exit::Pairing,
             Self::UnknownContact(_)
-            | Self::AmbiguousContact(_)
             | Self::NameInUse(_)
             | Self::PrekeysOld(_)
             | Self::NoSession(_)

@@ -66,7 +66,7 @@ impl Error {
                 .into(),
             Self::TokenKind { serial: true } => "name its port with --token or HOSTCHAT_TOKEN".into(),
             Self::TokenKind { serial: false } => "leave --token out and unset HOSTCHAT_TOKEN, or give another --home".into(),
-            Self::OtherToken | Self::VaultOtherToken(_) => {
+            Self::VaultOtherToken(_) => {
                 "plug in the right token or give its home with --home; after the loss of a token begin anew in another home: \
                  the old history cannot be read without it"
                     .into()
@@ -134,7 +134,6 @@ impl Error {
                 format!("wait {seconds} seconds; restarting does not help. The sender has been told")
             }
             Self::UnknownContact(_) => "`hostchat contacts` lists them; an address is written NAME@HOST:PORT".into(),
-            Self::AmbiguousContact(_) => "write the whole address, NAME@HOST:PORT".into(),
             Self::NameInUse(_) => "choose another name".into(),
             Self::PrekeysOld(_) => "is this computer's clock right? If it is, the contact was not online for long: begin with \
                                     a code, `hostchat send NAME TEXT --code print`"

@@ -214,9 +214,6 @@ pub enum Error {
         /// Whether the home belongs to a token on a port.
         serial: bool,
     },
-    /// The token holds another identity than the home.
-    #[error("this is not the token that this home belongs to")]
-    OtherToken,
     /// The token refused outside the channel.
     #[error("the token refused: {}", link_text(*.0))]
     Link(LinkError),
@@ -348,9 +345,6 @@ pub enum Error {
     /// No such contact.
     #[error("no contact named {0}")]
     UnknownContact(String),
-    /// More than one contact of that name.
-    #[error("more than one contact is named {0}")]
-    AmbiguousContact(String),
     /// That name is in use.
     #[error("another contact is named {0} already")]
     NameInUse(String),
