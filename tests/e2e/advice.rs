@@ -211,8 +211,15 @@ fn a_text_that_was_written_to_leave_after_a_code_never_leaves_without_one_by_its
     let history = bob.run(&["history", "alice"]).ok();
     assert!(!history.out.contains("not confirmed"), "{history}");
 
-    // The user's word sends them without a code.
-    alice.run_with_input(&["send", "bob"], "").ok();
+    // Nor does a script that has nothing to say send it; the user's word does.
+    let nothing = alice.run_with_input(&["send", "bob"], "");
+    nothing
+        .refused(10, "waits for a code")
+        .refused(10, "--code print");
+    assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), [""; 0]);
+    alice
+        .run_with_input(&["send", "bob", "--code", "none"], "")
+        .ok();
     let received = bob.run(&["recv", "--json"]).ok();
     assert_eq!(texts(&received), ["for bob alone", "and this one"]);
 }
@@ -240,4 +247,26 @@ fn a_contact_that_was_verified_before_gets_such_a_text_after_the_new_code_only()
         ["are you still you?", "behind it"]
     );
     sending.end().ok();
+}
+
+#[test]
+fn a_code_that_is_made_for_what_waits_is_needed_for_it_from_then_on() {
+    let world = World::new();
+    let mut relay = world.relay();
+    let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
+    relay.kill();
+    alice
+        .run(&["send", "bob", "waits"])
+        .refused(8, "kept in the outbox");
+    relay.start();
+    let sending = alice.start(&["send", "bob", "--code", "print"]);
+    code_of(&sending);
+    sending.signal(Signal::INT);
+    sending.end().refused(130, "error: interrupted");
+    bob.run(&["send", "alice", "from bob"]).ok();
+    alice.run(&["accept", "bob"]).ok();
+    alice.run(&["recv"]).ok();
+    assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), [""; 0]);
+    let outbox = events(&alice.run(&["outbox", "--json"]).ok(), "outbox");
+    assert_eq!(outbox[0]["state"], "held");
 }

@@ -356,7 +356,7 @@ fn a_changed_identity_stops_sending_until_it_is_accepted() {
         .refused(11, "has changed");
     assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), [""; 0]);
     // To send it without a code is refused as well, and changes nothing of that.
-    let refused = alice.run_with_input(&["send", "bob"], "");
+    let refused = alice.run_with_input(&["send", "bob", "--code", "none"], "");
     refused.refused(11, "has changed");
     let contacts = alice.run(&["contacts", "--json"]).ok();
     assert_eq!(
@@ -370,7 +370,9 @@ fn a_changed_identity_stops_sending_until_it_is_accepted() {
         .run(&["send", "bob", "welcome back", "--changed"])
         .refused(10, "waits for a code");
     assert_eq!(waiting_for(&alice, "bob"), 2);
-    alice.run_with_input(&["send", "bob"], "").ok();
+    alice
+        .run_with_input(&["send", "bob", "--code", "none"], "")
+        .ok();
     assert_eq!(status_of(&alice, "bob"), "unverified", "the mark is reset");
     let accepted = bob.run(&["accept", "alice", "--json"]).ok();
     assert_eq!(

@@ -489,6 +489,7 @@ impl World {
         });
         let how = How {
             with_code: true,
+            without_code: false,
             accept_changed: true,
         };
         let [sees, types] = &mut seen;

@@ -99,7 +99,7 @@ pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
         return Ok(());
     }
     if args.changed {
-        match client.accept_change(&chosen, &mut output).await? {
+        match client.accept_change(&chosen).await? {
             Change::Accepted => {
                 let value = json!({"event": "done", "what": "changed", "peer": chosen.as_str()});
                 let text = format!("the new identity of {chosen} is accepted; it is not verified");
@@ -109,8 +109,7 @@ pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
             Change::Back => {
                 let value = json!({"event": "done", "what": "unchanged", "peer": chosen.as_str()});
                 let text = format!("{chosen} has the identity that you know: nothing has changed");
-                output.data(&value, &text)?;
-                return done(&mut client, &mut output).await;
+                return output.data(&value, &text);
             }
             Change::None => {}
         }

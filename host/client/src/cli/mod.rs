@@ -210,6 +210,8 @@ pub struct InitArgs {
 pub enum CodeBy {
     /// Shows it here, to be given on by SMS or aloud
     Print,
+    /// Sends what waits for a code without one
+    None,
 }
 
 /// `send`
@@ -223,7 +225,7 @@ Example:
 With --code a six-digit code is shown. Give it to the other by SMS or aloud, never through the relay; the other \
 types it into `hostchat accept`. The command waits until the code was typed, for ten minutes at most and three \
 tries; the message stays in the outbox until then, and after Ctrl-C too. `hostchat send bob --code print`, without a \
-text, makes a code for what waits: do not write it again. `hostchat send bob`, without a text, sends it without one.
+text, makes a code for what waits: do not write it again. It leaves after a code only; `--code none` sends it without one.
 Without --code a contact that is not known yet gets a request, and stays unverified until safety numbers are \
 compared (`hostchat contacts verify bob`) or a code is used.
 A message that the relay cannot take now stays in the outbox (exit code 8) and leaves with the next send or recv. One \

@@ -94,7 +94,7 @@ fn texts(vault: &mut Vault) -> Result<Vec<Text>> {
             let (state, words) = match (again, with_code) {
                 (true, _) => ("again", "to be sent again"),
                 (false, false) => ("queued", "not sent"),
-                (false, true) => ("queued", "not sent: leaves after a code"),
+                (false, true) => ("held", "not sent: leaves after a code"),
             };
             texts.push(Text {
                 content: *id,

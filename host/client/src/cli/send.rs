@@ -11,6 +11,7 @@ pub(super) async fn run(context: &Context, args: SendArgs) -> Result<()> {
     let with_code = args.code == Some(CodeBy::Print);
     let how = How {
         with_code,
+        without_code: args.code == Some(CodeBy::None),
         accept_changed: args.changed,
     };
     let mut output = context.output;

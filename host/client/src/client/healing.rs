@@ -34,9 +34,6 @@ impl Client {
         self.vault.give_up_unconfirmed()?;
         self.tell_missing()?;
         self.queue_receipts()?;
-        for contact in self.vault.contacts()? {
-            self.recheck(contact, observer).await?;
-        }
         let unconfirmed = self.vault.unconfirmed()?;
         let unopened = self.vault.unopened()?;
         let mut peers: BTreeSet<Address> = self.vault.renewals_due()?.into_iter().collect();

@@ -13,7 +13,7 @@ use crate::model::{Contact, Trust};
 pub enum Change {
     /// No identity is known.
     None,
-    /// The contact has the identity that was known.
+    /// The contact has the identity that was known, and no other was seen.
     Back,
     /// The contact has a new identity, and a session with it began.
     Accepted,
@@ -21,15 +21,10 @@ pub enum Change {
 
 impl Client {
     /// The contact at `address` if a message may go to it: a session exists, and its relay knows the same identity.
-    pub(super) async fn reachable(
-        &mut self,
-        address: &Address,
-        observer: &mut dyn Observer,
-    ) -> Result<Contact> {
+    pub(super) async fn reachable(&mut self, address: &Address) -> Result<Contact> {
         let Some(contact) = self.vault.contact_at(address)? else {
             return Err(Error::NoSession(address.to_string()));
         };
-        let contact = self.recheck(contact, observer).await?;
         if contact.changed.is_some() {
             return Err(Error::IdentityChanged(address.to_string()));
         }
@@ -51,7 +46,6 @@ impl Client {
                 claimed.verify().map_err(broke)?;
                 contact.changed = Some(claimed);
                 self.vault.save_contact(&contact)?;
-                self.differs.insert(address.clone());
                 return Err(Error::IdentityChanged(address.to_string()));
             }
             self.bound.insert(address.clone());
@@ -59,9 +53,8 @@ impl Client {
         Ok(contact)
     }
 
-    /// The contact, without the mark of a changed identity if its relay names the known one again: then nothing that was
-    /// said before keeps messages from the identity that they are sealed for anyway. The relay is asked once until
-    /// something authentic comes from the contact, or the connection is a new one.
+    /// The contact, without the mark of a changed identity if its relay names the known one again. Only for a command by which
+    /// the user sends to that contact: what was held back after a warning leaves by such a word, never by the relay's alone.
     ///
     /// # Errors
     /// Those of token and vault; without an answer of the relay the mark stays.
@@ -72,7 +65,7 @@ impl Client {
     ) -> Result<Contact> {
         let address = contact.address.clone();
         let known = contact.identity.or(contact.expected);
-        if contact.changed.is_none() || known.is_none() || !self.differs.insert(address.clone()) {
+        if contact.changed.is_none() || known.is_none() {
             return Ok(contact);
         }
         match self.look_up(&address).await {
@@ -80,9 +73,8 @@ impl Client {
                 contact.changed = None;
                 self.vault.save_contact(&contact)?;
                 self.bound.insert(address.clone());
-                self.differs.remove(&address);
                 let text = format!(
-                    "{} names the identity that you know {address} by again: it has not changed, and messages leave as before",
+                    "{} names the identity again that you know {address} by: messages leave as before",
                     address.relay()
                 );
                 note(observer, "changed_back", text)?;
@@ -114,12 +106,8 @@ impl Client {
     /// is sealed again.
     ///
     /// # Errors
-    /// Those of relay, token, vault.
-    pub async fn accept_change(
-        &mut self,
-        address: &Address,
-        observer: &mut dyn Observer,
-    ) -> Result<Change> {
+    /// `ChangedBack` if another identity was seen, and the relay names the known one now; those of relay, token, vault.
+    pub async fn accept_change(&mut self, address: &Address) -> Result<Change> {
         let Some(contact) = self.vault.contact_at(address)? else {
             return Ok(Change::None);
         };
@@ -127,17 +115,13 @@ impl Client {
         if before.is_none() && contact.changed.is_none() {
             return Ok(Change::None);
         }
-        let contact = self.recheck(contact, observer).await?;
-        if contact.changed.is_none() && self.look_up(address).await? == before {
-            return Ok(Change::Back);
+        if before.is_some() && self.look_up(address).await? == before {
+            return match contact.changed {
+                Some(_) => Err(Error::ChangedBack(address.to_string())),
+                None => Ok(Change::Back),
+            };
         }
         self.start_session(contact, true).await?;
-        let after = self.vault.contact_at(address)?.and_then(|c| c.identity);
-        let is_back = before.is_some() && before == after;
-        Ok(if is_back {
-            Change::Back
-        } else {
-            Change::Accepted
-        })
+        Ok(Change::Accepted)
     }
 }

@@ -379,7 +379,6 @@ impl Client {
         self.vault.mark_committed(&opened.message_id)?;
         crash::point("commit-marked");
         self.heard.insert(peer.clone());
-        self.differs.remove(&peer);
         if opened.kind != OpenedKind::Paired {
             return Ok(Handled::Quiet);
         }

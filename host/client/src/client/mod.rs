@@ -181,8 +181,6 @@ pub struct Client {
     receiving: bool,
     /// Contacts whose identity was compared with their relay's since the program began.
     bound: HashSet<Address>,
-    /// Contacts whose relay was asked again about an identity that seems to have changed.
-    differs: HashSet<Address>,
     /// The keys may be used: the home relay has answered since the last login.
     ready: Option<generation::Ready>,
     /// The mailbox was empty once since the program began.
@@ -369,7 +367,6 @@ impl Client {
             connections: HashMap::new(),
             receiving: false,
             bound: HashSet::new(),
-            differs: HashSet::new(),
             ready: None,
             drained: false,
             heard: HashSet::new(),

@@ -266,7 +266,6 @@ impl Client {
     pub fn ask_relays_anew(&mut self) {
         self.blocked_by.clear();
         self.known_binding.clear();
-        self.differs.clear();
     }
 
     fn tell_request(

@@ -31,6 +31,8 @@ const ANSWER_MS: u64 = 10 * 60 * 1000;
 pub struct How {
     /// Pair with a one-time code first.
     pub with_code: bool,
+    /// Send what waits for a code without one.
+    pub without_code: bool,
     /// The user accepts that the contact's identity has changed.
     pub accept_changed: bool,
 }
@@ -56,13 +58,14 @@ impl Client {
         how: How,
         observer: &mut dyn Observer,
     ) -> Result<()> {
+        self.without_code = how.without_code.then(|| to.clone());
         let entry = self.queue_text(to, text, how.with_code)?;
         self.sending = Some(entry);
         self.send_queued(to, Some(entry), how, observer).await
     }
 
-    /// Sends the texts for a contact that wait in the outbox already, as [`Self::send`] sends a new one: without a code also
-    /// those that were written to leave after one.
+    /// Sends the texts for a contact that wait in the outbox already, as [`Self::send`] sends a new one: with a code
+    /// none of them leaves without it any more.
     ///
     /// # Errors
     /// `Usage` if none waits; otherwise as [`Self::send`].
@@ -76,8 +79,9 @@ impl Client {
             let text = format!("the message is empty, and none for {to} waits in the outbox");
             return Err(Error::Usage(text));
         }
-        if !how.with_code {
-            self.without_code = Some(to.clone());
+        self.without_code = how.without_code.then(|| to.clone());
+        if how.with_code {
+            self.vault.bind_texts(to)?;
         }
         self.send_queued(to, None, how, observer).await
     }
@@ -292,7 +296,7 @@ impl Client {
                 return self.vault.drop_outgoing(entry.id);
             }
         } else {
-            let known = self.reachable(&entry.to, observer).await?;
+            let known = self.reachable(&entry.to).await?;
             if entry.wants_code() && self.without_code.as_ref() != Some(&entry.to) {
                 return Err(Error::WantsCode(entry.to.to_string()));
             }
@@ -419,8 +423,12 @@ impl Client {
         let contact = self.vault.contact_or_new(address)?;
         let contact = self.recheck(contact, observer).await?;
         let contact = self.with_identity(contact).await?;
+        // The user may know of a change that we have not seen yet.
+        let differs = accept_changed
+            && contact.identity.is_some()
+            && self.look_up(address).await? != contact.identity;
         match (contact.identity, contact.changed) {
-            (Some(_), None) => Ok(()),
+            (Some(_), None) if !differs => Ok(()),
             (_, Some(_)) if !accept_changed => Err(Error::IdentityChanged(address.to_string())),
             _ => self.start_session(contact, accept_changed).await,
         }
@@ -526,7 +534,7 @@ impl Client {
                 ),
                 Error::WantsCode(_) => format!(
                     "messages for {peer} stay in the outbox: they were written to leave after a code. `hostchat send {peer} \
-                     --code print` without a text makes one; without --code print they leave without a code"
+                     --code print` without a text makes one; --code none sends them without a code"
                 ),
                 why => format!("messages for {peer} stay in the outbox: {why}"),
             };

@@ -91,7 +91,7 @@ pub const EXIT_CODES: &[(Exit, &str)] = &[
     ),
     (
         Exit::Changed,
-        "the identity of the contact has changed; nothing is sent until you accept it",
+        "the identity of the contact has changed, or seems to; nothing that waits is sent before your next word",
     ),
     (
         Exit::Vault,
@@ -111,7 +111,7 @@ pub const EXIT_CODES: &[(Exit, &str)] = &[
     ),
     (
         Exit::Unreadable,
-        "the message that you accepted cannot be opened; it was deleted",
+        "what you accepted cannot be opened: it was deleted, or its sender is asked for it again",
     ),
     (
         Exit::Stopped,
@@ -183,7 +183,7 @@ impl Error {
             | Self::WantsCode(_)
             | Self::Binding(_)
             | Self::BadExport(_) => Exit::Contact,
-            Self::IdentityChanged(_) => Exit::Changed,
+            Self::IdentityChanged(_) | Self::ChangedBack(_) => Exit::Changed,
             Self::VaultDamaged { .. } | Self::VaultNewer { .. } | Self::VaultOtherToken(_) => {
                 Exit::Vault
             }

@@ -139,8 +139,12 @@ impl Error {
                                     a code, `hostchat send NAME TEXT --code print`"
                 .into(),
             Self::NoSession(_) => "`hostchat send NAME TEXT --code print` begins one with a code".into(),
+            Self::ChangedBack(to) => format!(
+                "did {to} tell you of a new identity? Then the relay lies, or somebody holds the old keys: send nothing. If not, \
+                 `hostchat send {to}` goes on as before"
+            ),
             Self::WantsCode(to) => format!(
-                "`hostchat send {to} --code print` without a text makes a code; `hostchat send {to}` sends it without one"
+                "`hostchat send {to} --code print` without a text makes a code; `hostchat send {to} --code none` sends it without one"
             ),
             Self::IdentityChanged(_) => "ask the contact by another way whether the token or computer was replaced; if so, \
                                          `hostchat accept NAME --changed`, or pair anew with `hostchat send NAME --code print --changed`"

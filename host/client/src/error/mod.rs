@@ -356,6 +356,9 @@ pub enum Error {
     /// There is no session yet.
     #[error("{0} has not been reached yet: no session")]
     NoSession(String),
+    /// Another identity was seen, and the relay names the known one now.
+    #[error("the relay names the identity that you know {0} by, and no new one")]
+    ChangedBack(String),
     /// A text that was written to leave after a code.
     #[error("a message for {0} waits for a code: it was written to leave after one")]
     WantsCode(String),

@@ -117,7 +117,7 @@ impl Vault {
     pub fn save_paired(&mut self, contact: &Contact) -> Result<()> {
         self.write(|tx| {
             save(tx, contact)?;
-            tx.release_texts(&contact.address)
+            tx.mark_texts(&contact.address, false)
         })
     }
 

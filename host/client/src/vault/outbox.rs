@@ -197,6 +197,14 @@ impl Vault {
         self.read(all)
     }
 
+    /// Lets the texts that wait for a contact, and never left, leave after a code only.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub fn bind_texts(&mut self, to: &Address) -> Result<()> {
+        self.write(|tx| tx.mark_texts(to, true))
+    }
+
     /// Keeps the sealed form of an entry, takes the receipts that left inside off their queue, and remembers what the frame
     /// carries: the receiver may ask.
     ///
@@ -314,11 +322,15 @@ impl Tx<'_> {
         Ok(all(self)?.iter().any(waits) || !self.waiting_receipts(to, 1)?.is_empty())
     }
 
-    /// Lets the texts for a contact leave that were written to leave after a code: there was one.
-    pub(super) fn release_texts(&self, to: &Address) -> Result<()> {
+    /// Marks the texts that wait for a contact, and never left: whether they leave after a code only.
+    pub(super) fn mark_texts(&self, to: &Address, after_code: bool) -> Result<()> {
         for mut entry in all(self)?.into_iter().filter(|entry| entry.to == *to) {
-            if let Payload::Note { with_code, .. } = &mut entry.payload
-                && std::mem::take(with_code)
+            if let Payload::Note {
+                with_code,
+                again: false,
+                ..
+            } = &mut entry.payload
+                && std::mem::replace(with_code, after_code) != after_code
             {
                 self.put(entry.id, BODY, &entry.row())?;
             }
