@@ -169,7 +169,10 @@ async fn log_in(
             }) if !std::mem::replace(&mut asked, true) => {
                 let answer = match login::may_register(relay, name, invited).await {
                     Ok(()) => Answered::Done(id),
-                    Err(refusal) => Answered::Refused(id, refusal),
+                    Err(refusal) => {
+                        relay.metrics.refused(refusal.reason);
+                        Answered::Refused(id, refusal)
+                    }
                 };
                 let answer = answer.encode().map_err(gone)?;
                 socket.feed(answer).await.map_err(gone)?;

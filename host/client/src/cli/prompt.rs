@@ -57,10 +57,17 @@ pub(super) fn text(argument: Option<&str>, waits: bool) -> Result<Zeroizing<Stri
     }
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| Error::Usage("the message is not UTF-8 text".into()))?;
-    if !text.is_empty() && text.trim().is_empty() {
+    if !text.is_empty() && text.chars().all(is_blank) {
         return Err(Error::Usage("the message consists of blanks only".into()));
     }
     Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// Whether a character alone shows nothing: white space, the joiners, and the fillers of Braille and Hangul.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{2800}' | '\u{115f}' | '\u{1160}')
+        || matches!(c, '\u{3164}' | '\u{ffa0}' | '\u{feff}' | '\u{ad}')
 }
 
 fn typed_text(waits: bool) -> Result<Zeroizing<Vec<u8>>> {
@@ -336,6 +343,7 @@ mod tests {
         );
         assert!(message(&"ж".repeat(2001)).contains("which is 2 too many"));
         assert!(message(" \n\t").contains("blanks only"));
+        assert!(message("\u{2800}\u{200d} \u{3164}").contains("blanks only"));
         assert!(text_of("").is_ok() && text_of(" x ").is_ok());
     }
 

@@ -37,6 +37,7 @@ impl Error {
             Self::BadPin(why) if why.ends_with("is empty") => {
                 "type it, or give a file that has it in its first line".into()
             }
+            Self::BadPin(why) if why.contains("PIN") => "choose another one, of six or more digits that are no date and no row".into(),
             Self::BadPin(_) => "choose a longer one, of four or more words that do not belong together".into(),
             Self::TokenAbsent { .. } => "is it plugged in? --token names its port, for example /dev/ttyACM0".into(),
             Self::TokenBusy { .. } => "end that program and try again".into(),
@@ -173,7 +174,7 @@ impl Error {
             }
             Self::Io { .. } => "check the path, the permissions and the room on the disk".into(),
             Self::NoAnswer => "repeat the command; nothing was changed by the question".into(),
-            Self::Interrupted => "nothing was lost; `hostchat outbox` shows what still waits to be sent".into(),
+            Self::Interrupted => "nothing was lost".into(),
             Self::Internal(_) => "please report this".into(),
         }
     }

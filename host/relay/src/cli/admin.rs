@@ -11,7 +11,7 @@ use hostchat_core::wire::{Address, Name};
 use zeroize::Zeroizing;
 
 use super::Folder;
-use super::invite::Terms;
+use super::invite::{Terms, tell_if_not_asked_for};
 use crate::admin::protocol::{
     self, Answer, Call, Invitation, LogEntry, LogQuery, Refused, Reply, Status, User,
 };
@@ -147,7 +147,13 @@ impl Admin {
             }
             Command::Suspend { name } => Call::Suspend { name },
             Command::Resume { name } => Call::Resume { name },
-            Command::Invite(Terms { uses, note, days }) => Call::Invite { uses, note, days },
+            Command::Invite(terms) => {
+                // Told here with its reason, which the relay's answer has no room for.
+                terms.invitation()?;
+                tell_if_not_asked_for(config.registration);
+                let Terms { uses, note, days } = terms;
+                Call::Invite { uses, note, days }
+            }
             Command::Invitations => Call::Invitations,
             Command::Withdraw { id } => Call::Withdraw { id },
             Command::Password { file, off } => {

@@ -29,6 +29,12 @@ pub(super) fn check(config: &Config) -> Result<(), Error> {
         name_of(listen)?;
     }
     let chain = tls::Identity::load(&config.certificate, &config.key)?.chain();
+    if let (Storage::Nats, Some(nats)) = (config.store, &config.nats) {
+        for path in [&nats.ca, &nats.credentials].into_iter().flatten() {
+            std::fs::File::open(path)
+                .map_err(Error::io(format!("cannot read {}", path.display())))?;
+        }
+    }
     let mut limits = config.limits.clone();
     fit_into_memory(&mut limits, config.store)?;
     println!("listens on: {}", config.listen);

@@ -122,21 +122,31 @@ fn ask_name(listen: Option<SocketAddr>) -> Result<Option<RelayName>, Error> {
         (false, true) => format!(" [{usual}, for this computer only]"),
         (false, false) => format!(" [{usual}]"),
     };
-    match ask(&format!("host:port{usual}: "))?.as_str() {
+    ask_until_good(&format!("host:port{usual}: "), |text| match text {
         "" if !must => Ok(None),
         text => parse_name(text).map(Some),
-    }
+    })
 }
 
 fn ask_listen(usual: SocketAddr) -> Result<SocketAddr, Error> {
     println!("Where should it listen? 0.0.0.0 is every address of this computer.");
-    match ask(&format!("address:port [{usual}]: "))?.as_str() {
+    ask_until_good(&format!("address:port [{usual}]: "), |text| match text {
         "" => Ok(usual),
         text => text.parse().map_err(|_| {
             Error::Argument(format!(
                 "{text:?} is not an address and a port, as in 0.0.0.0:7443"
             ))
         }),
+    })
+}
+
+/// Asks again where the answer cannot be used.
+fn ask_until_good<T>(prompt: &str, read: impl Fn(&str) -> Result<T, Error>) -> Result<T, Error> {
+    loop {
+        match read(&ask(prompt)?) {
+            Err(why) => println!("{why}. Try again."),
+            good => return good,
+        }
     }
 }
 
@@ -211,9 +221,12 @@ fn hosts(listen: SocketAddr, name: Option<&RelayName>) -> Vec<String> {
 
 fn parse_name(text: &str) -> Result<RelayName, Error> {
     RelayName::parse(text).map_err(|_| {
-        Error::Argument(format!(
-            "{text:?} is not host:port in lower case, as in relay.example:7443"
-        ))
+        let why = if text.contains(':') {
+            "is not host:port in lower case"
+        } else {
+            "has no port"
+        };
+        Error::Argument(format!("{text:?} {why}: write it as in relay.example:7443"))
     })
 }
 

@@ -8,8 +8,8 @@ use super::{Folder, nats};
 use crate::config::{Config, Registration, Storage};
 use crate::error::Error;
 use crate::invitation;
-use crate::store::Sqlite;
 use crate::store::nats::invite;
+use crate::store::{NewInvitation, Sqlite};
 
 /// Make an invitation to register; works while the relay runs.
 #[derive(Args)]
@@ -47,13 +47,7 @@ pub(super) struct Terms {
 impl Invite {
     pub(super) fn run(self) -> Result<(), Error> {
         let config = Config::load(&self.folder.dir)?;
-        let Terms { uses, note, days } = self.terms;
-        let new = invitation::new(uses, &note, days).ok_or_else(|| {
-            Error::Argument(format!(
-                "a note is one line of at most {} characters",
-                invitation::NOTE
-            ))
-        })?;
+        let new = self.terms.invitation()?;
         match config.store {
             Storage::Nats => {
                 let kept = invite(nats::options(&config)?, &new);
@@ -68,12 +62,28 @@ impl Invite {
             }
         }
         println!("{}", new.words);
-        if config.registration != Registration::Invitation {
-            eprintln!(
-                "note: registration is {} in relay.toml, so that invitations are not asked for",
-                config.registration
-            );
-        }
+        tell_if_not_asked_for(config.registration);
         Ok(())
+    }
+}
+
+impl Terms {
+    /// The invitation that is wanted.
+    pub(super) fn invitation(&self) -> Result<NewInvitation, Error> {
+        invitation::new(self.uses, &self.note, self.days).ok_or_else(|| {
+            Error::Argument(format!(
+                "a note is one line of at most {} characters, without control characters",
+                invitation::NOTE
+            ))
+        })
+    }
+}
+
+/// An invitation that nobody needs, or nobody can use, is told.
+pub(super) fn tell_if_not_asked_for(registration: Registration) {
+    if registration != Registration::Invitation {
+        eprintln!(
+            "note: registration is {registration} in relay.toml: the relay does not ask for invitations"
+        );
     }
 }

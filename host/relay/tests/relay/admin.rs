@@ -270,6 +270,13 @@ async fn invitations_are_made_listed_without_their_words_and_withdrawn() {
     }
     let none = admin(folder, &["invite", "--uses", "0"]).await;
     assert_eq!(none.status.code(), Some(2));
+    for note in ["two\nlines", &"long ".repeat(600)] {
+        fails(
+            &admin(folder, &["invite", "--note", note]).await,
+            2,
+            "a note is one line of at most 100 characters",
+        );
+    }
 }
 
 #[tokio::test]

@@ -85,6 +85,12 @@ fn check_config_refuses_what_run_would_refuse() {
         fails(&check(folder.path()), 3, says);
         std::fs::write(&toml, &text).unwrap();
     }
+    let nats = "store = \"nats\"\n[nats]\nservers = [\"tls://h:1\"]\n";
+    for line in ["ca = \"nofile.pem\"", "credentials = \"nofile.pem\""] {
+        configure(folder.path(), &format!("{nats}{line}"), "");
+        fails(&check(folder.path()), 1, "nofile.pem");
+        std::fs::write(&toml, &text).unwrap();
+    }
     configure(folder.path(), "", "memory_mib = 1");
     fails(&check(folder.path()), 2, "no connection fits into 1 MiB");
     std::fs::write(&toml, text.replace("127.0.0.1:0", "0.0.0.0:7443")).unwrap();

@@ -116,7 +116,20 @@ fn enter_makes_a_relay_for_this_computer_and_says_so() {
     // Another place to listen is taken as it is typed.
     let dir = folder.path().join("s");
     let init = ["init", "--dir", dir.to_str().unwrap()];
-    let shown = at_a_terminal(&init, &["chat.example:7443", "127.0.0.1:7000"]);
+    // Mistakes are asked about again.
+    let answers = [
+        "192.168.1.20",
+        "chat.example:7443",
+        "nowhere",
+        "127.0.0.1:7000",
+    ];
+    let shown = at_a_terminal(&init, &answers);
+    for told in [
+        "\"192.168.1.20\" has no port: write it as in relay.example:7443. Try again.",
+        "\"nowhere\" is not an address and a port, as in 0.0.0.0:7443. Try again.",
+    ] {
+        assert!(shown.contains(told), "{shown}");
+    }
     assert!(
         shown.contains("note: it listens on 127.0.0.1:7000, which only this computer can reach"),
         "{shown}"
