@@ -91,7 +91,9 @@ fn texts(vault: &mut Vault) -> Result<Vec<Text>> {
             ..
         } = &entry.payload
         {
-            let (state, words) = match (again, with_code) {
+            let contact = vault.contact_at(&entry.to)?;
+            let is_verified = contact.is_some_and(|contact| contact.trust.is_verified());
+            let (state, words) = match (*again, *with_code && !is_verified) {
                 (true, _) => ("again", "to be sent again"),
                 (false, false) => ("queued", "not sent"),
                 (false, true) => ("held", "not sent: leaves after a code"),

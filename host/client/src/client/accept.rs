@@ -17,7 +17,6 @@ use super::Client;
 use super::event::{Event, Observer, WaitingFor, tell};
 use super::incoming::Handled;
 use super::pair::CODE_S;
-use super::requests::proves;
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::model::{Asked, Request};
@@ -232,11 +231,10 @@ impl Client {
                 Handled::Paired(who) if who == *peer => return Ok(Confirmation::Paired),
                 Handled::Ended {
                     sender,
-                    proved,
                     sid: ended,
                     runs_left,
                     ..
-                } if ended == sid && sender == *peer && proves(proved, &request.identity) => {
+                } if ended == sid && sender == *peer => {
                     tell(observer, &Event::WrongCode { peer, runs_left })?;
                     return Ok(Confirmation::WrongCode { runs_left });
                 }

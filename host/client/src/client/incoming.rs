@@ -11,8 +11,8 @@
 
 use hostchat_core::icd::{OpenedKind, TokenError};
 use hostchat_core::wire::{
-    Address, Bytes, Content, Envelope, Frame, IdentityClaim, MessageId, PairAnswer, PrekeyKind,
-    Quiet, SessionId, SessionStartId, codec,
+    Address, Content, Envelope, Frame, IdentityClaim, MessageId, PairAnswer, PrekeyKind, Quiet,
+    SessionId, SessionStartId, codec,
 };
 
 use super::Client;
@@ -49,8 +49,6 @@ pub(super) enum Handled {
     Ended {
         /// Who says so, as our relay does.
         sender: Address,
-        /// The fingerprint of the identity that it proved to our relay, if our relay says.
-        proved: Option<Bytes<32>>,
         /// The run.
         sid: SessionStartId,
         /// From the initiator: runs left for its code.
@@ -90,7 +88,6 @@ impl Client {
                     .end_run(&sid, &delivered.sender, |identity| proves(proved, identity))?;
                 Handled::Ended {
                     sender: delivered.sender,
-                    proved,
                     sid,
                     runs_left,
                     asked,

@@ -148,9 +148,11 @@ impl Client {
     /// What sends a text that waits for `to`.
     fn leaves(&mut self, to: &Address, with_code: bool) -> Result<Leaves> {
         let contact = self.vault.contact_at(to)?;
-        let has_session = contact.is_some_and(|c| c.identity.is_some() && c.changed.is_none());
+        let contact = contact.filter(|c| c.identity.is_some() && c.changed.is_none());
+        let has_session = contact.is_some();
+        let is_verified = contact.is_some_and(|c| c.trust.is_verified());
         let outbox = self.vault.outbox()?;
-        let wants_code = outbox.iter().any(|e| e.to == *to && e.wants_code());
+        let wants_code = outbox.iter().any(|e| e.to == *to && e.wants_code()) && !is_verified;
         Ok(match (with_code || wants_code, has_session) {
             (true, has_session) => Leaves::WithCode {
                 anyway: has_session && !wants_code,
@@ -297,7 +299,9 @@ impl Client {
             }
         } else {
             let known = self.reachable(&entry.to).await?;
-            if entry.wants_code() && self.without_code.as_ref() != Some(&entry.to) {
+            let may_leave =
+                known.trust.is_verified() || self.without_code.as_ref() == Some(&entry.to);
+            if entry.wants_code() && !may_leave {
                 return Err(Error::WantsCode(entry.to.to_string()));
             }
             if entry.sealed.is_none() {

@@ -49,7 +49,7 @@ impl Outgoing {
         matches!(self.payload, Payload::Note { .. })
     }
 
-    /// Whether it leaves only after a code.
+    /// Whether it leaves only to somebody verified.
     #[must_use]
     pub fn wants_code(&self) -> bool {
         matches!(
@@ -112,7 +112,7 @@ pub(super) fn put_row(
 
 impl Vault {
     /// Puts a text at the end of the outbox, and gives it the next number of the conversation. With `with_code` it leaves
-    /// only after a code.
+    /// only to somebody verified.
     ///
     /// # Errors
     /// Those of the vault.
@@ -197,7 +197,7 @@ impl Vault {
         self.read(all)
     }
 
-    /// Lets the texts that wait for a contact, and never left, leave after a code only.
+    /// Lets the texts that wait for a contact, and never left, leave only to somebody verified.
     ///
     /// # Errors
     /// Those of the vault.
@@ -322,7 +322,7 @@ impl Tx<'_> {
         Ok(all(self)?.iter().any(waits) || !self.waiting_receipts(to, 1)?.is_empty())
     }
 
-    /// Marks the texts that wait for a contact, and never left: whether they leave after a code only.
+    /// Marks the texts that wait for a contact, and never left: whether they leave only to somebody verified.
     pub(super) fn mark_texts(&self, to: &Address, after_code: bool) -> Result<()> {
         for mut entry in all(self)?.into_iter().filter(|entry| entry.to == *to) {
             if let Payload::Note {

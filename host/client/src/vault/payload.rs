@@ -30,7 +30,7 @@ pub enum Payload {
         delivered: heapless::Vec<ContentId, MAX_DELIVERED>,
         /// It was sent before, and no receipt has come.
         again: bool,
-        /// It leaves only after a code.
+        /// It leaves only to somebody verified: it was written to leave after a code.
         with_code: bool,
         /// The text.
         text: Zeroizing<String>,
