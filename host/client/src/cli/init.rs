@@ -25,9 +25,12 @@ pub(super) async fn run(context: &Context, args: InitArgs) -> Result<()> {
         None => Secret::Passphrase,
     };
     let file = context.global.pin_file.clone();
-    let get = move || match new {
-        true => secret.choose(file.as_deref(), "--pin-file"),
-        false => secret.present(file.as_deref()),
+    let get = move || {
+        if new {
+            secret.choose(file.as_deref(), "--pin-file")
+        } else {
+            secret.present(file.as_deref())
+        }
     };
     let invitation = match &args.invitation {
         Some(file) => prompt::first_line(file)?.to_vec(),

@@ -91,9 +91,8 @@ fn texts(vault: &mut Vault) -> Result<Vec<Text>> {
             ..
         } = &entry.payload
         {
-            let contact = vault.contact_at(&entry.to)?;
-            let is_verified = contact.is_some_and(|contact| contact.trust.is_verified());
-            let (state, words) = match (*again, *with_code && !is_verified) {
+            let is_held = *with_code && !vault.is_verified(&entry.to)?;
+            let (state, words) = match (*again, is_held) {
                 (true, _) => ("again", "to be sent again"),
                 (false, false) => ("queued", "not sent"),
                 (false, true) => ("held", "not sent: leaves after a code"),

@@ -168,8 +168,7 @@ impl Client {
     }
 
     fn has_unsealed(&mut self, peer: &Address) -> Result<bool> {
-        let contact = self.vault.contact_at(peer)?;
-        let is_verified = contact.is_some_and(|c| c.trust.is_verified());
+        let is_verified = self.vault.is_verified(peer)?;
         let outbox = self.vault.outbox()?;
         // A text that waits for a code may wait for long.
         let due = |e: &Outgoing| e.sealed.is_none() && (is_verified || !e.wants_code());

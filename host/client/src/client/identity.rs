@@ -91,13 +91,12 @@ impl Client {
             && let Some(known) = self.token.contact(contact.address.clone()).await?
         {
             contact.identity = Some(known.identity);
-            if known.verified {
-                contact.trust = Trust::Code;
-                self.vault.save_paired(&contact)?;
+            contact.trust = if known.verified {
+                Trust::Code
             } else {
-                contact.trust = Trust::Unverified;
-                self.vault.save_contact(&contact)?;
-            }
+                Trust::Unverified
+            };
+            self.vault.save_contact(&contact)?;
         }
         Ok(contact)
     }

@@ -296,10 +296,7 @@ impl Client {
             peer: &peer,
             message_id: opened.message_id,
             stored_at,
-            verified: self
-                .vault
-                .contact_at(&peer)?
-                .is_some_and(|c| c.trust.is_verified()),
+            verified: self.vault.is_verified(&peer)?,
             arrival: None,
             delivered: &[],
             quiet: None,
@@ -410,13 +407,10 @@ impl Client {
         if contact.changed == Some(opened.identity) || opened.kind == OpenedKind::Paired {
             contact.changed = None;
         }
-        let by_code = opened.verified && contact.trust == Trust::Unverified;
-        if by_code {
+        if opened.verified && contact.trust == Trust::Unverified {
             contact.trust = Trust::Code;
         }
-        if by_code || opened.kind == OpenedKind::Paired {
-            self.vault.save_paired(&contact)
-        } else if contact == before {
+        if contact == before {
             Ok(())
         } else {
             self.vault.save_contact(&contact)

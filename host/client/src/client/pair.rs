@@ -260,7 +260,7 @@ impl Client {
         contact.trust = Trust::Code;
         contact.changed = None;
         contact.expected = None;
-        self.vault.save_paired(&contact)?;
+        self.vault.save_contact(&contact)?;
         if !same {
             self.vault.reseal_outgoing(&contact.address)?;
         }

@@ -40,8 +40,8 @@ enum Binding {
     Open,
 }
 
-/// Whether the sender of a delivery, with the fingerprint that it proved to our relay, has this identity, as far as our relay says. An identity is public, so
-/// that anybody may copy one into an offer.
+/// Whether somebody who proved this fingerprint to our relay has this identity, as far as our relay says. An identity is public,
+/// so that anybody may copy one into an offer.
 pub(super) fn proves(proved: Option<Bytes<32>>, identity: &IdentityClaim) -> bool {
     proved.is_none_or(|fingerprint| fingerprint.0 == identity.fingerprint())
 }

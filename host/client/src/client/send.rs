@@ -148,9 +148,8 @@ impl Client {
     /// What sends a text that waits for `to`.
     fn leaves(&mut self, to: &Address, with_code: bool) -> Result<Leaves> {
         let contact = self.vault.contact_at(to)?;
-        let contact = contact.filter(|c| c.identity.is_some() && c.changed.is_none());
-        let has_session = contact.is_some();
-        let is_verified = contact.is_some_and(|c| c.trust.is_verified());
+        let has_session = contact.is_some_and(|c| c.identity.is_some() && c.changed.is_none());
+        let is_verified = has_session && self.vault.is_verified(to)?;
         let outbox = self.vault.outbox()?;
         let wants_code = outbox.iter().any(|e| e.to == *to && e.wants_code()) && !is_verified;
         Ok(match (with_code || wants_code, has_session) {

@@ -155,11 +155,25 @@ pub(super) async fn may_register<S: AsyncRead + AsyncWrite + Unpin>(
     invited: bool,
 ) -> Result<()> {
     challenge(&mut socket, &relay).await?;
+    let call = Call::MayRegister { name, invited };
+    match ask_first(&mut socket, &relay, &call).await {
+        // An older relay, which does not know the question.
+        Err(Error::RelayRefused { refusal, .. }) if refusal.reason == Reason::BadRequest => Ok(()),
+        other => other,
+    }
+}
+
+/// Makes the first call of a connection, which the relay does or refuses.
+async fn ask_first<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut WebSocketStream<S>,
+    relay: &RelayName,
+    call: &Call<'_>,
+) -> Result<()> {
     socket
-        .send(encode(0, &Call::MayRegister { name, invited })?)
+        .send(encode(0, call)?)
         .await
-        .map_err(|error| gone(&relay, &error))?;
-    let answer = next_binary(&mut socket, &relay).await?;
+        .map_err(|error| gone(relay, &error))?;
+    let answer = next_binary(socket, relay).await?;
     match codec::decode::<Event<'_>>(&answer) {
         Ok(Event::Reply {
             id: 0,
@@ -169,14 +183,10 @@ pub(super) async fn may_register<S: AsyncRead + AsyncWrite + Unpin>(
             id: 0,
             answer: Answer::Refused(refusal),
         })
-        | Ok(Event::Closing(refusal)) => match refusal.reason {
-            // An older relay, which does not know the question.
-            Reason::BadRequest => Ok(()),
-            _ => Err(refused(relay, refusal)),
-        },
+        | Ok(Event::Closing(refusal)) => Err(refused(relay.clone(), refusal)),
         _ => Err(Error::RelayProtocol {
             relay: relay.to_string(),
-            why: "no answer to the first question",
+            why: "no answer to the first call",
         }),
     }
 }
@@ -213,29 +223,11 @@ impl Connection {
             signature,
             visible: login.visible,
         });
-        socket
-            .send(encode(0, &call)?)
-            .await
-            .map_err(|error| gone(&relay, &error))?;
-        let answer = next_binary(&mut socket, &relay).await?;
-        match codec::decode::<Event<'_>>(&answer) {
-            Ok(Event::Reply {
-                id: 0,
-                answer: Answer::Done,
-            }) => Ok(Self::over(
-                relay.clone(),
-                Box::new(Wire::start(relay, socket)),
-            )),
-            Ok(Event::Reply {
-                id: 0,
-                answer: Answer::Refused(refusal),
-            })
-            | Ok(Event::Closing(refusal)) => Err(refused(relay, refusal)),
-            _ => Err(Error::RelayProtocol {
-                relay: relay.to_string(),
-                why: "no answer to the login",
-            }),
-        }
+        ask_first(&mut socket, &relay, &call).await?;
+        Ok(Self::over(
+            relay.clone(),
+            Box::new(Wire::start(relay, socket)),
+        ))
     }
 
     /// Calls over a line that is logged in.

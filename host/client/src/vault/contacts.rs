@@ -107,18 +107,23 @@ impl Vault {
     /// # Errors
     /// `NameInUse` if another one has its name; those of the vault.
     pub fn save_contact(&mut self, contact: &Contact) -> Result<()> {
-        self.write(|tx| save(tx, contact))
+        self.write(|tx| {
+            if all(tx)?
+                .iter()
+                .any(|c| c.id != contact.id && c.name == contact.name)
+            {
+                return Err(Error::NameInUse(contact.name.clone()));
+            }
+            tx.put(contact.id, BODY, &contact.row())
+        })
     }
 
-    /// As [`Self::save_contact`], where a code has verified the contact just now: what was to leave after one may leave.
+    /// Whether somebody is a verified contact now.
     ///
     /// # Errors
-    /// As [`Self::save_contact`].
-    pub fn save_paired(&mut self, contact: &Contact) -> Result<()> {
-        self.write(|tx| {
-            save(tx, contact)?;
-            tx.mark_texts(&contact.address, false)
-        })
+    /// Those of the vault.
+    pub fn is_verified(&mut self, address: &Address) -> Result<bool> {
+        self.read(|tx| tx.is_verified(address))
     }
 
     /// Deletes a contact and what waits for it in outbox and requests; what was sent to it is not sent again. With `history` its messages too.
@@ -194,16 +199,6 @@ impl Tx<'_> {
         let contact = all(self)?.into_iter().find(|c| c.address == *address);
         Ok(contact.is_some_and(|contact| contact.trust.is_verified()))
     }
-}
-
-fn save(tx: &Tx<'_>, contact: &Contact) -> Result<()> {
-    if all(tx)?
-        .iter()
-        .any(|c| c.id != contact.id && c.name == contact.name)
-    {
-        return Err(Error::NameInUse(contact.name.clone()));
-    }
-    tx.put(contact.id, BODY, &contact.row())
 }
 
 fn all(tx: &Tx<'_>) -> Result<Vec<Contact>> {

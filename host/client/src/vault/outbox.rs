@@ -202,7 +202,20 @@ impl Vault {
     /// # Errors
     /// Those of the vault.
     pub fn bind_texts(&mut self, to: &Address) -> Result<()> {
-        self.write(|tx| tx.mark_texts(to, true))
+        self.write(|tx| {
+            for mut entry in all(tx)?.into_iter().filter(|entry| entry.to == *to) {
+                if let Payload::Note {
+                    with_code,
+                    again: false,
+                    ..
+                } = &mut entry.payload
+                    && !std::mem::replace(with_code, true)
+                {
+                    tx.put(entry.id, BODY, &entry.row())?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Keeps the sealed form of an entry, takes the receipts that left inside off their queue, and remembers what the frame
@@ -320,22 +333,6 @@ impl Tx<'_> {
     pub(super) fn has_outgoing(&self, to: &Address) -> Result<bool> {
         let waits = |e: &Outgoing| e.to == *to && !matches!(e.payload, Payload::PairAnswer { .. });
         Ok(all(self)?.iter().any(waits) || !self.waiting_receipts(to, 1)?.is_empty())
-    }
-
-    /// Marks the texts that wait for a contact, and never left: whether they leave only to somebody verified.
-    pub(super) fn mark_texts(&self, to: &Address, after_code: bool) -> Result<()> {
-        for mut entry in all(self)?.into_iter().filter(|entry| entry.to == *to) {
-            if let Payload::Note {
-                with_code,
-                again: false,
-                ..
-            } = &mut entry.payload
-                && std::mem::replace(with_code, after_code) != after_code
-            {
-                self.put(entry.id, BODY, &entry.row())?;
-            }
-        }
-        Ok(())
     }
 
     /// Forgets the sealed form of a text that waits: its receiver cannot open it.
