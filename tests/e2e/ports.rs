@@ -62,7 +62,12 @@ fn a_program_that_takes_what_the_token_says_is_named_and_nothing_hangs() {
     let bob = world.home("bob", &relay);
     pair(&world, &bob, &alice);
     let port = File::open(&sim.link).expect("the port");
-    let thief = Running::start(Command::new("cat").stdin(Stdio::from(port)));
+    // A shell, since `cat` ends at the first read that finds nothing.
+    let thief = Running::start(
+        Command::new("sh")
+            .args(["-c", "while :; do read -r stolen; done"])
+            .stdin(Stdio::from(port)),
+    );
 
     // Now and then the thief comes too late.
     let ended = std::iter::repeat_with(|| alice.run(&["send", "bob", "with a thief"]))
@@ -73,7 +78,7 @@ fn a_program_that_takes_what_the_token_says_is_named_and_nothing_hangs() {
         .refused(5, "the token at ")
         .refused(
             5,
-            &format!("cat (process {}) has this port open as well", thief.pid()),
+            &format!("sh (process {}) has this port open as well", thief.pid()),
         )
         .refused(5, "end that program");
     thief.kill();
