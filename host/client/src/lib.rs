@@ -14,8 +14,9 @@
 //! One invariant: **what is acknowledged is on disk first, and what is on disk is shown once.** A crash at any point
 //! loses nothing that a relay or a peer was told to be safe, and no message key is used twice.
 
+pub mod agent;
 pub mod cli;
-pub mod client;
+
 pub mod crash;
 pub mod error;
 pub mod escape;
@@ -27,5 +28,5 @@ pub mod token;
 pub mod transport;
 pub mod vault;
 
-pub use client::{Client, Event, Observer, Options};
+pub use agent::{Client, Event, Observer, Options};
 pub use error::{Error, Result};

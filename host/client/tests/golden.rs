@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use hostchat::client::{Client, Locked, Parts};
+use hostchat::agent::{Client, Locked, Parts};
 use hostchat::home::Home;
 use hostchat::model::{Asked, Direction, Message, Pin, TokenKind, Trust};
 use hostchat::os::{Os, Surroundings};

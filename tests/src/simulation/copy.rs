@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use hostchat::client::{Begun, Client, Locked, NewAccount, Parts, Unobserved};
+use hostchat::agent::{Begun, Client, Locked, NewAccount, Parts, Unobserved};
 use hostchat::error::Result;
 use hostchat::home::Home;
 use hostchat::model::address::RelayAddress;

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use hostchat::client::Client;
+use hostchat::agent::Client;
 use hostchat::error::{Error, Exit, Result};
 use hostchat::model::{Notice, Sent};
 use hostchat::vault::{Carried, Payload};

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use hostchat::client::{Event, Observer};
+use hostchat::agent::{Event, Observer};
 use hostchat::model::Notice;
 
 /// Something that somebody was told.

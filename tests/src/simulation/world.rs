@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hostchat::client::{Client, Confirmation, Event, How, Observer};
+use hostchat::agent::{Client, Confirmation, Event, How, Observer};
 use hostchat::crash::simulated;
 use hostchat::error::{Error, Result};
 use hostchat::model::Asked;

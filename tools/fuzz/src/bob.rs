@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hostchat::client::{Begun, Client, NewAccount, Parts, Stop, Unobserved};
+use hostchat::agent::{Begun, Client, NewAccount, Parts, Stop, Unobserved};
 use hostchat::home::Home;
 use hostchat::model::address::RelayAddress;
 use hostchat::model::{Asked, Pin, Request, TokenKind};

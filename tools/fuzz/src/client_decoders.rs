@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use hostchat::client::Exported;
+use hostchat::agent::Exported;
 use hostchat::error::Error;
 use hostchat::escape::{escape, escape_lines, is_hostile};
 use hostchat::home::Config;

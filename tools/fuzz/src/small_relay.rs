@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hostchat::client::Stop;
+use hostchat::agent::Stop;
 use hostchat::model::address::RelayAddress;
 use hostchat::relay::{Connection, Delivered, Dial, Dialled, Line, Login, Pushed};
 use hostchat::{Error, Result};

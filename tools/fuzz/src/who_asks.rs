@@ -15,7 +15,7 @@
 //! rule of the full table. What is listed came from the address that it says; under *checked* stands what the relay of the
 //! address says; and nobody is dialled before the user has named somebody there.
 
-use hostchat::client::Unobserved;
+use hostchat::agent::Unobserved;
 use hostchat::model::{Asked, Request, Trust};
 use hostchat::{Error, Result};
 use hostchat_core::wire::{

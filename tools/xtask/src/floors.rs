@@ -28,12 +28,12 @@ struct House {
 
 const HOUSES: [House; 1] = [CLIENT];
 
-/// A command may name the client and what has no keys; the arrows into the rest are those that an agent has to replace.
+/// A command may name the agent and what has no keys; the arrows into the rest are those that an agent has to replace.
 const CLIENT: House = House {
     sources: "host/client/src",
     floors: &[
         &["cli"],
-        &["client"],
+        &["agent"],
         &["vault", "relay"],
         &["token"],
         &["home", "transport"],
@@ -41,10 +41,7 @@ const CLIENT: House = House {
         &["error"],
         &["os", "escape", "crash"],
     ],
-    only: &[(
-        "cli",
-        &["client", "model", "error", "os", "escape", "crash"],
-    )],
+    only: &[("cli", &["agent", "model", "error", "os", "escape", "crash"])],
     breaches: &[
         ("cli/contacts.rs", "vault"),
         ("cli/outbox.rs", "vault"),

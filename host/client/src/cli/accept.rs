@@ -8,7 +8,7 @@ use super::output::Output;
 use super::prompt::{self, Codes};
 use super::requests::{grouped, list, waiting};
 use super::run::Context;
-use crate::client::{Change, Client, Confirmation, Event, Observer};
+use crate::agent::{Change, Client, Confirmation, Event, Observer};
 use crate::error::{Error, Result};
 use crate::model::{Asked, Request};
 

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::run::Context;
 use super::{AccountAction, AccountArgs, StatusArgs};
-use crate::client::{counted, named};
+use crate::agent::{counted, named};
 use crate::error::{Result, goes_back};
 use crate::os;
 

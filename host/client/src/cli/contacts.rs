@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::output::Output;
 use super::run::Context;
 use super::{ContactsAction, ContactsArgs, prompt, requests};
-use crate::client::{Client, Exported};
+use crate::agent::{Client, Exported};
 use crate::error::{Error, Result};
 use crate::model::address::hex;
 use crate::model::{Contact, Trust};

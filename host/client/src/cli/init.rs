@@ -6,7 +6,7 @@ use super::InitArgs;
 use super::prompt;
 use super::run::Context;
 use super::secret::Secret;
-use crate::client::{Begun, NewAccount};
+use crate::agent::{Begun, NewAccount};
 use crate::error::{Error, Result};
 use crate::model::address::{RelayAddress, account_name, hex};
 

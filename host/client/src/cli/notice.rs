@@ -3,7 +3,7 @@
 use hostchat_core::wire::Address;
 use serde_json::{Value, json};
 
-use crate::client::counted;
+use crate::agent::counted;
 use crate::error::goes_back;
 use crate::model::Notice;
 use crate::os;

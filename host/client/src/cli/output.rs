@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::notice::{notice_json, notice_text};
 use super::prompt::{self, Codes};
 use super::{requests, stamp};
-use crate::client::{Event, Observer, TypedCode, WaitingFor};
+use crate::agent::{Event, Observer, TypedCode, WaitingFor};
 use crate::error::{Error, Result};
 use crate::escape::{escape, escape_lines};
 use crate::model::address::hex;

@@ -9,7 +9,7 @@ use hostchat_core::wire::Address;
 use super::RecvArgs;
 use super::output::Output;
 use super::run::Context;
-use crate::client::{Event, Observer, TypedCode, counted, note};
+use crate::agent::{Event, Observer, TypedCode, counted, note};
 use crate::error::{Error, Result};
 
 /// How often a token that was unplugged is looked for.

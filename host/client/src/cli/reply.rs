@@ -2,7 +2,7 @@
 
 use super::run::Context;
 use super::{ReplyArgs, prompt};
-use crate::client::How;
+use crate::agent::How;
 use crate::error::{Error, Result};
 
 pub(super) async fn run(context: &Context, args: ReplyArgs) -> Result<()> {

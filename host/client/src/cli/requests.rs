@@ -4,7 +4,7 @@ use hostchat_core::wire::Address;
 use serde_json::{Value, json};
 
 use super::output::Output;
-use crate::client::Client;
+use crate::agent::Client;
 use crate::error::Result;
 use crate::model::address::hex;
 use crate::model::{Asked, Request};

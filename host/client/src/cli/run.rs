@@ -16,7 +16,7 @@ use super::{
     Cli, Command, Global, accept, account, contacts, history, init, outbox, prompt, recv, reply,
     send, token, who, whoami, wipe,
 };
-use crate::client::{Client, Locked, Options, note};
+use crate::agent::{Client, Locked, Options, note};
 use crate::error::{Error, Exit, Result, Waiting};
 use crate::home::Home;
 use crate::model::Pin;
@@ -31,7 +31,7 @@ const GRACE: Duration = Duration::from_secs(3);
 pub(super) struct Context {
     pub(super) global: Global,
     pub(super) output: Output,
-    stop: crate::client::Stop,
+    stop: crate::agent::Stop,
 }
 
 impl Context {
@@ -271,7 +271,7 @@ async fn interruptible(cli: Cli, output: Output) -> Result<()> {
     let signals = |why| Error::io("cannot listen for signals", why);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
-    let stop = crate::client::Stop::default();
+    let stop = crate::agent::Stop::default();
     let context = Context {
         global: cli.global.without_empty(),
         output,

@@ -2,7 +2,7 @@
 
 use super::run::Context;
 use super::{CodeBy, SendArgs, prompt};
-use crate::client::How;
+use crate::agent::How;
 use crate::error::Result;
 
 pub(super) async fn run(context: &Context, args: SendArgs) -> Result<()> {

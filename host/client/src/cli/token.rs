@@ -8,7 +8,7 @@ use super::prompt;
 use super::run::Context;
 use super::secret::Secret;
 use super::{ChangePinArgs, TokenAction, TokenArgs};
-use crate::client::Bare;
+use crate::agent::Bare;
 use crate::error::{Error, Result};
 use crate::escape::escape;
 

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::run::Context;
 use super::{WipeArgs, prompt};
-use crate::client::Locked;
+use crate::agent::Locked;
 use crate::error::{Error, Result};
 
 pub(super) async fn run(context: &Context, args: WipeArgs) -> Result<()> {

@@ -18,12 +18,12 @@ use hostchat_core::wire::{
 };
 use tokio::time::Instant;
 
-use super::Client;
+use super::super::Client;
+use super::super::event::{Event, Observer, WaitingFor, note, tell};
+use super::super::incoming::Handled;
+use super::super::receive::Next;
+use super::super::send::is_transient;
 use super::crossing::Crossing;
-use super::event::{Event, Observer, WaitingFor, note, tell};
-use super::incoming::Handled;
-use super::receive::Next;
-use super::send::is_transient;
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::model::{Contact, Trust};

@@ -13,10 +13,10 @@ use hostchat_core::wire::{Address, Bytes, Envelope, PairOffer, SessionStartId, c
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::Client;
-use super::event::{Event, Observer, WaitingFor, tell};
-use super::incoming::Handled;
-use super::pair::CODE_S;
+use super::super::Client;
+use super::super::event::{Event, Observer, WaitingFor, tell};
+use super::super::incoming::Handled;
+use super::showing::CODE_S;
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::model::{Asked, Request};

@@ -16,9 +16,9 @@ use std::future::pending;
 use hostchat_core::wire::{Address, SessionStartId};
 use zeroize::Zeroizing;
 
-use super::Client;
-use super::event::{Event, Observer, TypedCode, note, tell};
-use super::send::is_transient;
+use super::super::Client;
+use super::super::event::{Event, Observer, TypedCode, note, tell};
+use super::super::send::is_transient;
 use crate::error::{Error, Result};
 use crate::model::{Asked, Request};
 

@@ -6,10 +6,9 @@
 //!
 //! Every method may be cut at any point, by a crash or by dropping its future, and be repeated.
 
-mod accept;
 mod account;
 mod contact;
-mod crossing;
+
 mod drops;
 mod event;
 mod generation;
@@ -17,7 +16,7 @@ mod healing;
 mod held;
 mod identity;
 mod incoming;
-mod pair;
+mod pairing;
 mod prekeys;
 mod receive;
 mod requests;
@@ -33,13 +32,13 @@ use hostchat_core::wire::relay::Reason;
 use hostchat_core::wire::{Account, Address, Identity, IdentityClaim, RelayName};
 use tokio::task::JoinHandle;
 
-pub use accept::Confirmation;
 pub use account::{Begun, NewAccount};
 pub use contact::Exported;
 pub(crate) use drops::named;
 pub(crate) use event::note;
 pub use event::{Event, Observer, TypedCode, Unobserved, WaitingFor};
 pub use identity::Change;
+pub use pairing::Confirmation;
 pub(crate) use receive::counted;
 pub use send::{Flushed, How};
 pub use stop::Stop;

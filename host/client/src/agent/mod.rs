@@ -1,0 +1,5 @@
+//! The agent: whatever acts for an account, below the faces that show it.
+
+mod engine;
+
+pub use engine::*;
