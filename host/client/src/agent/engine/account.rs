@@ -5,8 +5,9 @@ use std::sync::Arc;
 use hostchat_core::icd::Lifecycle;
 use hostchat_core::wire::{Account, Name};
 
+use super::Client;
 use super::event::{Observer, note};
-use super::{Client, Options, Parts, open_token};
+use super::open::{Options, Parts, open_token};
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::home::{Config, Home};
