@@ -46,9 +46,9 @@ const CLIENT: House = House {
         ("cli/contacts.rs", "vault"),
         ("cli/outbox.rs", "vault"),
         ("cli/output.rs", "token"),
-        ("cli/run.rs", "home"),
-        ("cli/run.rs", "token"),
-        ("cli/run.rs", "transport"),
+        ("cli/context.rs", "home"),
+        ("cli/context.rs", "token"),
+        ("cli/context.rs", "transport"),
     ],
 };
 

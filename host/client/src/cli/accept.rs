@@ -1,16 +1,48 @@
 //! `hostchat accept`
 
+use std::path::PathBuf;
+
+use clap::Args;
 use hostchat_core::wire::Address;
 use serde_json::json;
 
-use super::AcceptArgs;
+use super::context::Context;
 use super::output::Output;
 use super::prompt::{self, Codes};
 use super::requests::{grouped, list, waiting};
-use super::run::Context;
 use crate::agent::{Change, Client, Confirmation, Event, Observer};
 use crate::error::{Error, Result};
 use crate::model::{Asked, Request};
+
+/// `accept`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat accept                             lists who asks; on a terminal asks for the code
+  hostchat accept alice --code-file code.txt
+  hostchat accept alice --decline
+  hostchat accept alice --changed             accepts that the identity of alice has changed
+
+Before you type a code make sure that it is from the person who asks. A code has three tries. Requests from another \
+relay are listed as \"not checked\" until you name them: only then is that relay asked who they are. A first message \
+without a code is shown after its sender's identity was compared with the sender's relay; the sender stays \
+unverified.")]
+pub struct AcceptArgs {
+    /// Who; needed without a terminal
+    pub peer: Option<String>,
+    /// Reads codes from FILE, one per line, the next line after a wrong one; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub code_file: Option<PathBuf>,
+    /// Declines the request
+    #[arg(long, conflicts_with = "code_file")]
+    pub decline: bool,
+    /// Accepts that the identity of this contact has changed
+    #[arg(long, conflicts_with = "decline")]
+    pub changed: bool,
+    /// Waits up to SECONDS for a request
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub wait: u64,
+}
 
 pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
     let mut client = context.online().await?;

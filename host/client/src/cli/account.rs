@@ -1,13 +1,42 @@
 //! `hostchat account` and `hostchat status`
 
+use clap::{Args, Subcommand};
 use hostchat_core::wire::Address;
 use serde_json::json;
 
-use super::run::Context;
-use super::{AccountAction, AccountArgs, StatusArgs};
+use super::context::Context;
 use crate::agent::{counted, named};
 use crate::error::{Result, goes_back};
 use crate::os;
+
+/// `status`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat status")]
+pub struct StatusArgs {}
+
+/// `account`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat account resume
+
+A home stops when it finds, twice within 24 hours, that its keys are older than keys that were used: then two copies of \
+it are in use, or the relay lies. It also stops, at once, when the relay says what cannot be. Use one copy only, and let it \
+go on with `hostchat account resume`.")]
+pub struct AccountArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub action: AccountAction,
+}
+
+/// What `account` can do.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum AccountAction {
+    /// Goes on with the keys of this home, after a stop
+    Resume,
+}
 
 pub(super) async fn run(context: &Context, args: AccountArgs) -> Result<()> {
     match args.action {

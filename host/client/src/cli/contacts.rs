@@ -1,15 +1,93 @@
 //! `hostchat contacts`
 
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::context::Context;
 use super::output::Output;
-use super::run::Context;
-use super::{ContactsAction, ContactsArgs, prompt, requests};
+use super::{prompt, requests};
 use crate::agent::{Client, Exported};
 use crate::error::{Error, Result};
 use crate::model::address::hex;
 use crate::model::{Contact, Trust};
 use crate::vault::Outgoing;
+
+/// `contacts`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat contacts
+  hostchat contacts verify alice
+  hostchat contacts rename alice ally
+  hostchat contacts export alice > alice.txt
+  hostchat contacts import bob.txt
+  hostchat contacts block mallory
+  hostchat contacts unblock mallory@relay.example:7443
+  hostchat contacts blocked
+
+A block is kept by your relay, which then refuses what they send to you and gives them no keys to begin with; what it \
+had before still arrives. It is of one account: somebody of another relay can come back under another address, and \
+where anybody may register, at yours with another name. Whoever is blocked can find out, by writing to you. They need \
+not be contacts: NAME is that of a contact or of an account at your relay, or NAME@HOST:PORT.")]
+pub struct ContactsArgs {
+    /// What to do; nothing lists
+    #[command(subcommand)]
+    pub action: Option<ContactsAction>,
+}
+
+/// What `contacts` can do.
+#[derive(Debug, Subcommand)]
+pub enum ContactsAction {
+    /// Lists contacts and who asks to be one
+    List,
+    /// Shows the safety number to compare, and notes that it was compared
+    Verify {
+        /// The contact
+        name: String,
+        /// Notes that both of you see the same number; without it a terminal asks
+        #[arg(long)]
+        compared: bool,
+    },
+    /// Gives a contact another name, on this computer only
+    Rename {
+        /// The contact
+        name: String,
+        /// The new name
+        new_name: String,
+    },
+    /// Deletes a contact, its sessions and what waits for it in the outbox; its history stays
+    Delete {
+        /// The contact
+        name: String,
+        /// Deletes the messages exchanged with it too
+        #[arg(long)]
+        history: bool,
+    },
+    /// Lets your relay refuse what somebody sends to you, and says so to them
+    Block {
+        /// Contact, NAME at the own relay, or NAME@HOST:PORT
+        name: String,
+    },
+    /// Lets your relay take again what somebody sends to you
+    Unblock {
+        /// Contact, NAME at the own relay, or NAME@HOST:PORT
+        name: String,
+    },
+    /// Lists whom you block
+    Blocked,
+    /// Prints the public identity of a contact as text
+    Export {
+        /// The contact
+        name: String,
+    },
+    /// Adds a contact from an exported identity
+    Import {
+        /// The file; - is standard input
+        file: PathBuf,
+    },
+}
 
 pub(super) async fn run(context: &Context, args: ContactsArgs) -> Result<()> {
     let action = args.action.unwrap_or(ContactsAction::List);

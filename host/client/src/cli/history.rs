@@ -1,8 +1,23 @@
 //! `hostchat history`
 
-use super::HistoryArgs;
-use super::run::Context;
+use clap::Args;
+
+use super::context::Context;
 use crate::error::Result;
+
+/// `history`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat history
+  hostchat history alice --last 20 --json")]
+pub struct HistoryArgs {
+    /// Only messages from and to this contact
+    pub peer: Option<String>,
+    /// How many, the newest
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub last: u32,
+}
 
 pub(super) async fn run(context: &Context, args: HistoryArgs) -> Result<()> {
     let mut client = context.client().await?;

@@ -1,16 +1,43 @@
 //! `hostchat outbox`
 
+use clap::{Args, Subcommand};
 use hostchat_core::wire::content::ContentId;
 use serde_json::json;
 
-use super::run::Context;
-use super::{OutboxAction, OutboxArgs};
+use super::context::Context;
 use crate::error::{Error, Result};
 use crate::escape::{escape, escape_lines};
 use crate::model::Removed;
 use crate::model::address::hex;
 use crate::os;
 use crate::vault::{Payload, Vault};
+
+/// `outbox`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat outbox
+  hostchat outbox remove 3fa9c1d2
+  hostchat outbox --json | jq -r 'select(.state==\"unconfirmed\") | .peer'
+
+A message is confirmed when the recipient's hostchat says that it has stored it. Until then you keep it for 45 days, \
+also with --no-history, and send it again when a new session makes that necessary. What you remove is not sent, or not sent again; nobody can take \
+back what has left.")]
+pub struct OutboxArgs {
+    /// What to do; nothing lists
+    #[command(subcommand)]
+    pub action: Option<OutboxAction>,
+}
+
+/// What `outbox` can do.
+#[derive(Debug, Subcommand)]
+pub enum OutboxAction {
+    /// Removes a message: it is not sent, or not sent again
+    Remove {
+        /// Its id as listed, or the beginning of it
+        id: String,
+    },
+}
 
 /// So many digits of an id are listed.
 const SHOWN: usize = 8;

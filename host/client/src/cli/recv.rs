@@ -4,13 +4,28 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use clap::Args;
 use hostchat_core::wire::Address;
 
-use super::RecvArgs;
+use super::context::Context;
 use super::output::Output;
-use super::run::Context;
 use crate::agent::{Event, Observer, TypedCode, counted, note};
 use crate::error::{Error, Result};
+
+/// `recv`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat recv
+  hostchat recv --follow --json | jq -r 'select(.event==\"message\") | .text'
+
+Without --follow it ends when the mailbox is empty. A message marked \"may have been shown already\" was being \
+shown when the program was interrupted. Control characters in texts are shown as \\u{..}.")]
+pub struct RecvArgs {
+    /// Stays and shows messages as they arrive, until Ctrl-C
+    #[arg(long, short)]
+    pub follow: bool,
+}
 
 /// How often a token that was unplugged is looked for.
 const LOOK: Duration = Duration::from_millis(500);

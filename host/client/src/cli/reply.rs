@@ -1,9 +1,23 @@
 //! `hostchat reply`
 
-use super::run::Context;
-use super::{ReplyArgs, prompt};
+use clap::Args;
+
+use super::context::Context;
+use super::prompt;
 use crate::agent::How;
 use crate::error::{Error, Result};
+
+/// `reply`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat reply \"at nine, yes\"
+
+Goes to the sender of the message that was shown last.")]
+pub struct ReplyArgs {
+    /// The message; - or nothing reads standard input
+    pub text: Option<String>,
+}
 
 pub(super) async fn run(context: &Context, args: ReplyArgs) -> Result<()> {
     let mut client = context.online().await?;

@@ -1,16 +1,76 @@
 //! `hostchat token`
 
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
 use hostchat_core::icd::{Act, Hello, Lifecycle, LogEntry, Status};
 use hostchat_core::wire::Address;
 use serde_json::json;
 
+use super::context::Context;
 use super::prompt;
-use super::run::Context;
 use super::secret::Secret;
-use super::{ChangePinArgs, TokenAction, TokenArgs};
 use crate::agent::Bare;
 use crate::error::{Error, Result};
 use crate::escape::escape;
+
+/// `token`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat token --token auto
+  hostchat token info --token /dev/ttyACM0 --json
+  hostchat token init --token /dev/ttyACM0
+  hostchat token sessions --token /dev/ttyACM0
+  hostchat token sessions --token /dev/ttyACM0 --delete bob@relay.example:7443
+  hostchat token log --token /dev/ttyACM0
+  hostchat token wipe --token /dev/ttyACM0 --yes
+
+`info` needs no PIN. `sessions` says of each contact whether the token has its keys from a pairing by code; whom you have \
+verified, `hostchat contacts` says: that stays when the token begins anew after damage. `auto` finds the token that is plugged in. If the port may not be opened, install the udev rule \
+that comes with hostchat (70-hostchat-token.rules).")]
+pub struct TokenArgs {
+    /// What to do; nothing is `info`
+    #[command(subcommand)]
+    pub action: Option<TokenAction>,
+}
+
+/// What `token` can do.
+#[derive(Debug, Subcommand)]
+pub enum TokenAction {
+    /// Shows firmware, chip, how the keys are protected there, and the tries of the PIN that are left
+    Info,
+    /// Sets the PIN of a blank hardware token and makes its keys; `hostchat init` does this too
+    Init,
+    /// Sets a new PIN
+    ChangePin(ChangePinArgs),
+    /// Lists the contacts that the token has keys for, how many more fit, and the wear of its flash
+    Sessions {
+        /// Deletes the keys for this contact, NAME@HOST:PORT
+        #[arg(long, value_name = "ADDRESS")]
+        delete: Option<String>,
+    },
+    /// Shows what the token was asked lately, since it was plugged in: kinds and times
+    Log,
+    /// Erases a hardware token without its PIN; it has to be touched
+    Wipe {
+        /// Does it without asking
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// `change-pin`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat change-pin
+  hostchat change-pin --pin-file old.txt --new-pin-file new.txt")]
+pub struct ChangePinArgs {
+    /// Reads the new PIN or passphrase from the first line of FILE; - is standard input, after the old one
+    #[arg(long, value_name = "FILE")]
+    pub new_pin_file: Option<PathBuf>,
+}
 
 pub(super) async fn run(context: &Context, args: TokenArgs) -> Result<()> {
     match args.action.unwrap_or(TokenAction::Info) {

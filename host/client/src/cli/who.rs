@@ -1,10 +1,31 @@
 //! `hostchat who`
 
+use clap::Args;
 use serde_json::json;
 
-use super::run::Context;
-use super::{Switch, WhoArgs};
+use super::context::Context;
 use crate::error::Result;
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Switch {
+    /// Yes
+    On,
+    /// No
+    Off,
+}
+
+/// `who`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat who
+  hostchat who --visible off")]
+pub struct WhoArgs {
+    /// Lets others see that this account is connected, or not
+    #[arg(long, value_enum)]
+    pub visible: Option<Switch>,
+}
 
 pub(super) async fn run(context: &Context, args: WhoArgs) -> Result<()> {
     let mut client = context.online().await?;

@@ -1,12 +1,24 @@
 //! `hostchat whoami`
 
+use clap::Args;
 use serde_json::json;
 
-use super::WhoamiArgs;
 use super::contacts::print_export;
-use super::run::Context;
+use super::context::Context;
 use crate::error::Result;
 use crate::model::address::hex;
+
+/// `whoami`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat whoami
+  hostchat whoami --export > me.txt")]
+pub struct WhoamiArgs {
+    /// Prints the public identity as text that others import
+    #[arg(long)]
+    pub export: bool,
+}
 
 pub(super) async fn run(context: &Context, args: WhoamiArgs) -> Result<()> {
     let client = context.client().await?;

@@ -1,11 +1,30 @@
 //! `hostchat wipe`
 
+use clap::Args;
 use serde_json::json;
 
-use super::run::Context;
-use super::{WipeArgs, prompt};
+use super::context::Context;
+use super::prompt;
 use crate::agent::Locked;
 use crate::error::{Error, Result};
+
+/// `wipe`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hostchat wipe --yes
+  hostchat wipe --yes --local                without the PIN, when it is forgotten
+
+Tells the contacts that the sessions have ended and deletes the account at the relay, where these can be reached, \
+then erases the keys and the vault. Nothing of it can be brought back.")]
+pub struct WipeArgs {
+    /// Does it without asking
+    #[arg(long)]
+    pub yes: bool,
+    /// Erases here only; needs no PIN and no relay. The name at the relay stays taken
+    #[arg(long)]
+    pub local: bool,
+}
 
 pub(super) async fn run(context: &Context, args: WipeArgs) -> Result<()> {
     let locked = match context.locked().await {
