@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use hostchat::model::Sent;
+use hostchat::model::{Note, Sent};
 use hostchat_core::icd::SessionInfo;
 use hostchat_core::wire::PrekeyRef;
 use hostchat_tests::simulation::{Forgery, What, World, run};
@@ -53,8 +53,8 @@ fn told<'w>(world: &'w World, who: &str) -> Vec<&'w What> {
     of.map(|seen| &seen.what)
         .filter(|what| match what {
             // Whoever follows is told that nothing more waits, whatever anybody forges.
-            What::Note { kind, .. } => *kind != "listening",
-            What::Notice(_) | What::Request { .. } => true,
+            What::Note(note) => !matches!(note, Note::Listening { .. }),
+            What::Request { .. } => true,
             _ => false,
         })
         .collect()

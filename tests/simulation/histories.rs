@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use hostchat::model::Notice;
+use hostchat::model::Note;
 use hostchat_tests::simulation::{Verdict, What, World, history, history_in, row, run};
 
 use crate::friends;
@@ -95,7 +95,7 @@ fn two_crashes_while_a_generation_moves_on_are_not_taken_for_a_restored_vault() 
             assert!(!world.receive("a").is_done(), "{point} was not passed");
         }
         world.receive("a").unwrap();
-        let told = |what: &What| matches!(what, What::Notice(Notice::HistoryOld { .. }));
+        let told = |what: &What| matches!(what, What::Note(Note::HistoryOld { .. }));
         assert!(!world.seen().iter().any(|seen| told(&seen.what)));
     });
 }

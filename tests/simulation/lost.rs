@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hostchat::model::{Notice, Sent};
+use hostchat::model::{Note, Sent};
 use hostchat_tests::simulation::{Mail, Part, What, World, run};
 
 use crate::friends;
@@ -22,10 +22,10 @@ fn last(world: &mut World, who: &str, count: usize) -> Vec<(String, Option<Sent>
     all.split_off(all.len().saturating_sub(count))
 }
 
-fn notices<'w>(world: &'w World, who: &str) -> Vec<&'w Notice> {
+fn notices<'w>(world: &'w World, who: &str) -> Vec<&'w Note> {
     let of = world.seen().iter().filter(|seen| seen.who == who);
     of.filter_map(|seen| match &seen.what {
-        What::Notice(notice) => Some(notice),
+        What::Note(note) => Some(note),
         _ => None,
     })
     .collect()
@@ -135,7 +135,7 @@ fn a_receipt_that_comes_after_45_days_counts() {
         assert_eq!(last(&mut world, "a", 1), never);
         assert!(matches!(
             notices(&world, "a")[..],
-            [Notice::NeverConfirmed { count: 1, .. }]
+            [Note::NeverConfirmed { count: 1, .. }]
         ));
         // The receipt turns up: an operator found the relay's old disk.
         let stored_at = world.now_ms();
@@ -166,7 +166,7 @@ fn a_first_message_that_these_keys_confirmed_before_a_restore_is_told_as_gone() 
         settle(&mut world);
         settle(&mut world);
         assert_eq!(world.texts("b").len(), 1, "it is not sealed again");
-        let gone = |notice: &&&Notice| matches!(notice, Notice::GoneFrom { count: 1, .. });
+        let gone = |notice: &&&Note| matches!(notice, Note::GoneFrom { count: 1, .. });
         assert_eq!(notices(&world, "b").iter().filter(gone).count(), 1);
         world.send("a", "b", "are you back").unwrap();
         settle(&mut world);

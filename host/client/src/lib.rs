@@ -28,5 +28,5 @@ pub mod token;
 pub mod transport;
 pub mod vault;
 
-pub use agent::{Client, Event, Observer, Options};
+pub use agent::{Client, Observer, Options};
 pub use error::{Error, Result};

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use hostchat::agent::Client;
 use hostchat::error::{Error, Exit, Result};
-use hostchat::model::{Notice, Sent};
+use hostchat::model::{Note, Notice, Sent};
 use hostchat::vault::{Carried, Payload};
 use hostchat_core::wire::content::ContentId;
 use hostchat_core::wire::{Generation, MessageId, Name};
@@ -275,7 +275,7 @@ impl Judge {
             (moved, reused, sent, lied)
         };
         let told_old = world.seen().iter().skip(before.seen).any(|seen| {
-            seen.who == who && matches!(seen.what, What::Notice(Notice::HistoryOld { .. }))
+            seen.who == who && matches!(seen.what, What::Note(Note::HistoryOld { .. }))
         });
         let mut flags = self.homes.entry((who, before.copy)).or_default().clone();
         flags.old_vault &= !told_old;
@@ -364,10 +364,10 @@ impl Judge {
         let mut periods = self.stops.clone();
         let mut losses: Vec<(&'static str, Name, u64)> = Vec::new();
         let mut waiting: BTreeSet<String> = BTreeSet::new();
-        let mut notices: Vec<(&'static str, u64, Notice)> = Vec::new();
+        let mut notices: Vec<(&'static str, u64, Note)> = Vec::new();
         for seen in world.seen() {
-            if let What::Notice(notice) = &seen.what {
-                notices.push((known(&seen.who), seen.at, notice.clone()));
+            if let What::Note(note) = &seen.what {
+                notices.push((known(&seen.who), seen.at, note.clone()));
             }
         }
         for who in PEOPLE {
@@ -376,23 +376,23 @@ impl Judge {
                 world.use_copy(who, copy);
                 let (texts, pending) = world.look(who, kept);
                 waiting.extend(texts);
-                notices.extend(pending.into_iter().map(|notice| (who, now, notice)));
+                notices.extend(pending.into_iter().map(|notice| (who, now, notice.into())));
             }
             world.use_copy(who, present);
         }
         for (who, at, notice) in notices {
             match notice {
-                Notice::KeysOld { since }
-                | Notice::HistoryOld { since }
-                | Notice::Stopped { since } => periods.push((who, since, at)),
-                Notice::LostFrom { peer, .. }
-                | Notice::LostTo { peer, .. }
-                | Notice::NeverConfirmed { peer, .. }
-                | Notice::GoneFrom { peer, .. }
-                | Notice::Missing { peer, .. } => losses.push((who, peer.name(), at)),
+                Note::KeysOld { since } | Note::HistoryOld { since } | Note::Stopped { since } => {
+                    periods.push((who, since, at))
+                }
+                Note::LostFrom { peer, .. }
+                | Note::LostTo { peer, .. }
+                | Note::NeverConfirmed { peer, .. }
+                | Note::GoneFrom { peer, .. }
+                | Note::Missing { peer, .. } => losses.push((who, peer.name(), at)),
                 // Told once a day, so it speaks for the day after it too.
-                Notice::UnknownTo { peer, .. } => losses.push((who, peer.name(), at + DAY_MS)),
-                Notice::SessionsLost { .. } | Notice::RegisteredAgain => {}
+                Note::UnknownTo { peer, .. } => losses.push((who, peer.name(), at + DAY_MS)),
+                _ => {}
             }
         }
         let covered = |periods: &[(&str, u64, u64)], who: &str, at: u64| {

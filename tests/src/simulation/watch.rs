@@ -2,8 +2,8 @@
 
 use std::io;
 
-use hostchat::agent::{Event, Observer};
-use hostchat::model::Notice;
+use hostchat::agent::Observer;
+use hostchat::model::{Event, Note};
 
 /// Something that somebody was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,15 +54,8 @@ pub enum What {
     },
     /// Six digits.
     Code(String),
-    /// A sentence.
-    Note {
-        /// Its kind.
-        kind: &'static str,
-        /// The sentence.
-        text: String,
-    },
-    /// What the user has to be told once.
-    Notice(Notice),
+    /// What is told in words.
+    Note(Note),
     /// Anything else, as its debug text.
     Other(String),
 }
@@ -72,33 +65,25 @@ pub enum What {
 pub(super) struct Watcher(pub(super) Vec<What>);
 
 impl Observer for Watcher {
-    fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
+    fn event(&mut self, event: Event) -> io::Result<()> {
         let name = |address: &hostchat_core::wire::Address| address.name().to_string();
         self.0.push(match event {
-            Event::Message {
-                message,
-                maybe_repeat,
-                ..
-            } => What::Text {
+            Event::Message(message) => What::Text {
                 from: name(&message.peer),
                 text: message.text.to_string(),
-                maybe_repeat: *maybe_repeat,
+                maybe_repeat: message.maybe_repeat,
             },
-            Event::Sent { peer, .. } => What::Sent { to: name(peer) },
-            Event::Queued { peer, why, .. } => What::Queued {
-                to: name(peer),
-                why: why.to_string(),
+            Event::Sent { peer, .. } => What::Sent { to: name(&peer) },
+            Event::Queued { peer, fault } => What::Queued {
+                to: name(&peer),
+                why: fault.message,
             },
-            Event::Request { request, .. } => What::Request {
-                from: name(&request.from),
+            Event::Request(request) => What::Request {
+                from: name(&request.peer),
             },
-            Event::Paired { peer, .. } => What::Paired { peer: name(peer) },
-            Event::Code { code, .. } => What::Code((*code).to_owned()),
-            Event::Note { kind, text } => What::Note {
-                kind,
-                text: text.clone(),
-            },
-            Event::Notice(notice) => What::Notice((*notice).clone()),
+            Event::Paired { peer, .. } => What::Paired { peer: name(&peer) },
+            Event::Code { code, .. } => What::Code(code.to_string()),
+            Event::Note(note) => What::Note(note),
             other => What::Other(format!("{other:?}")),
         });
         Ok(())

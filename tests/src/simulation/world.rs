@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hostchat::agent::{Client, Confirmation, Event, How, Observer};
+use hostchat::agent::{Client, Confirmation, How, Observer};
 use hostchat::crash::simulated;
 use hostchat::error::{Error, Result};
 use hostchat::model::Asked;
+use hostchat::model::Event;
 use hostchat_core::crypto::hash::sha256;
 use hostchat_core::wire::{Address, Generation, Name, RelayName};
 use rand_chacha::ChaCha20Rng;
@@ -540,8 +541,8 @@ struct CodeWatcher<'c> {
 }
 
 impl Observer for CodeWatcher<'_> {
-    fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
-        if let Event::Code { code, .. } = event {
+    fn event(&mut self, event: Event) -> io::Result<()> {
+        if let Event::Code { code, .. } = &event {
             *self.code.borrow_mut() = code.as_bytes().try_into().ok();
         }
         self.inner.event(event)

@@ -10,9 +10,9 @@ use super::context::Context;
 use super::output::Output;
 use super::prompt::{self, Codes};
 use super::requests::{grouped, list, waiting};
-use crate::agent::{Change, Client, Confirmation, Event, Observer};
+use crate::agent::{Change, Client, Confirmation, Observer};
 use crate::error::{Error, Result};
-use crate::model::{Asked, Request};
+use crate::model::{Asked, Event, Request};
 
 /// `accept`
 #[derive(Debug, Args)]
@@ -253,9 +253,9 @@ async fn choose(
 struct Quiet(Output);
 
 impl Observer for Quiet {
-    fn event(&mut self, event: &Event<'_>) -> std::io::Result<()> {
+    fn event(&mut self, event: Event) -> std::io::Result<()> {
         match event {
-            Event::Request { .. } => Ok(()),
+            Event::Request(_) => Ok(()),
             other => self.0.event(other),
         }
     }

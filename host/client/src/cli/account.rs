@@ -5,7 +5,7 @@ use hostchat_core::wire::Address;
 use serde_json::json;
 
 use super::context::Context;
-use crate::agent::{counted, named};
+use super::words::{counted, named};
 use crate::error::{Result, goes_back};
 use crate::os;
 

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::output::Output;
-use super::{prompt, requests};
+use super::{prompt, requests, words};
 use crate::agent::{Client, Exported};
 use crate::error::{Error, Result};
 use crate::model::address::hex;
-use crate::model::{Contact, Trust};
+use crate::model::event::RequestEvent;
+use crate::model::{Contact, Event, Trust};
 use crate::vault::Outgoing;
 
 /// `contacts`
@@ -207,8 +208,9 @@ fn list(client: &mut Client, output: Output) -> Result<()> {
     let requests = requests::waiting(client, None)?;
     for (request, _) in requests::grouped(&requests) {
         let changed = client.is_changed(request)?;
-        let value = requests::to_json(request, changed);
-        output.data(&value, &requests::line(request, changed))?;
+        let request = RequestEvent::new(request, changed);
+        let line = words::request_line(&request);
+        output.event_data(&Event::Request(request), &line)?;
     }
     Ok(())
 }

@@ -12,8 +12,8 @@ use super::{Global, prompt};
 use crate::agent::{Client, Locked, Options, Stop, note};
 use crate::error::{Error, Result};
 use crate::home::Home;
-use crate::model::Pin;
 use crate::model::address::RelayAddress;
+use crate::model::{Note, Pin};
 use crate::token::OnNotice;
 use crate::transport::usb;
 
@@ -94,19 +94,8 @@ impl Context {
     pub(super) fn tell_opened(&self, home: &Home) -> Result<()> {
         let mut output = self.output;
         for opened in home.opened() {
-            let path = opened.path.display();
-            let text = if opened.closed {
-                format!(
-                    "other users could open {path} (mode {:o}); it is closed to them now",
-                    opened.mode
-                )
-            } else {
-                format!(
-                    "other users can change {path} (mode {:o}): close it with `chmod go-w {path}`",
-                    opened.mode
-                )
-            };
-            note(&mut output, "permissions", text)?;
+            let (path, mode, closed) = (opened.path.clone(), opened.mode, opened.closed);
+            note(&mut output, Note::Permissions { path, mode, closed })?;
         }
         Ok(())
     }

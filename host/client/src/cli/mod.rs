@@ -8,7 +8,6 @@ mod contacts;
 mod context;
 mod history;
 mod init;
-mod notice;
 mod outbox;
 mod output;
 mod prompt;
@@ -24,6 +23,7 @@ mod token;
 mod who;
 mod whoami;
 mod wipe;
+mod words;
 
 use std::path::PathBuf;
 

@@ -8,14 +8,13 @@ use hostchat_core::wire::Address;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::notice::{notice_json, notice_text};
 use super::prompt::{self, Codes};
-use super::{requests, stamp};
-use crate::agent::{Event, Observer, TypedCode, WaitingFor};
+use super::{stamp, words};
+use crate::agent::{Observer, TypedCode};
 use crate::error::{Error, Result};
 use crate::escape::{escape, escape_lines};
 use crate::model::address::hex;
-use crate::model::{Direction, Message, Sent, What};
+use crate::model::{Direction, Event, Message, Sent, What};
 use crate::os;
 use crate::token::Notice;
 
@@ -38,6 +37,15 @@ impl Output {
             text.to_owned()
         };
         line_out(&line).map_err(|why| Error::io("cannot write the output", why))
+    }
+
+    /// Prints an event as data: as JSON, else `text`, which is escaped already.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(super) fn event_data(self, event: &Event, text: &str) -> Result<()> {
+        let value = to_json(event).map_err(|why| Error::io("cannot write the output", why))?;
+        self.data(&value, text)
     }
 
     /// Prints an error with its hint.
@@ -101,7 +109,7 @@ impl Output {
             format!("to {name}:")
         };
         if message.what == What::Unknown {
-            return self.data(&value, &unknown_line(message, name));
+            return self.data(&value, &words::unknown_line(&time(message), name));
         }
         let text = escape_lines(&message.text);
         let state = message
@@ -113,20 +121,15 @@ impl Output {
 }
 
 impl Observer for Output {
-    fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
+    fn event(&mut self, event: Event) -> io::Result<()> {
         if self.json {
-            return line_out(&json_line(&to_json(event)));
+            return line_out(&json_line(&to_json(&event)?));
         }
         match event {
-            Event::Message {
-                message,
-                name,
-                maybe_repeat,
-            } => line_out(&message_line(message, name, *maybe_repeat)),
-            Event::Sent { .. } => line_out(&progress_line(event)),
+            Event::Message(_) | Event::Sent { .. } => line_out(&words::event(&event)),
             // The question says it.
             Event::CrossedCodes { asks: true, .. } => Ok(()),
-            other => writeln!(io::stderr(), "{}", progress_line(other)),
+            other => writeln!(io::stderr(), "{}", words::event(&other)),
         }
     }
 
@@ -182,136 +185,6 @@ fn line_out(line: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// When a message was sent, and what speaks for that.
-fn time(message: &Message) -> String {
-    let stored = (message.stored_at > 0).then_some(message.stored_at);
-    match message.direction {
-        Direction::In => stamp::received(message.sent_at, stored),
-        Direction::Out => stamp::sent(message.sent_at, stored),
-    }
-}
-
-/// A received message. What the program says about it stands before the text, where no text can imitate it.
-fn message_line(message: &Message, name: &str, maybe_repeat: bool) -> String {
-    let mut about = Vec::new();
-    if !message.verified {
-        about.push("unverified".to_owned());
-    }
-    if message.missing > 0 {
-        about.push(format!("{} before it missing", message.missing));
-    }
-    if maybe_repeat {
-        about.push("may have been shown already".to_owned());
-    }
-    let about = if about.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", about.join("; "))
-    };
-    if message.what == What::Unknown {
-        return format!("{}{about}", unknown_line(message, name));
-    }
-    let text = escape_lines(&message.text);
-    format!("[{}] {name}{about}: {text}", time(message))
-}
-
-/// A message that cannot be shown. Without a colon behind the name: no text makes such a line.
-fn unknown_line(message: &Message, name: &str) -> String {
-    format!("[{}] {name} {SENT_UNKNOWN}", time(message))
-}
-
-/// So much of a text tells which one it is, in characters.
-const EXCERPT: usize = 60;
-/// What a message that cannot be shown is called; its mark is the field `unknown`, since a text can say the same.
-const SENT_UNKNOWN: &str = "sent a message of a kind that this version does not know";
-
-fn text_of(message: &Message) -> &str {
-    if message.what == What::Unknown {
-        SENT_UNKNOWN
-    } else {
-        &message.text
-    }
-}
-
-fn progress_line(event: &Event<'_>) -> String {
-    match event {
-        Event::Code { code, .. } => format!("code: {code}"),
-        Event::Waiting { peer, what } => waiting_line(*peer, *what),
-        Event::WrongCode { peer, runs_left: 0 } => {
-            format!("wrong code for {peer}, or somebody is in between: this code is dead")
-        }
-        Event::WrongCode { peer, runs_left } => {
-            format!(
-                "wrong code for {peer}, or somebody is in between; {runs_left} left of three tries"
-            )
-        }
-        Event::Paired { peer, .. } => format!("paired with {peer}: verified by code"),
-        // The error says why.
-        Event::Queued { peer, .. } => format!("the message for {peer} stays in the outbox"),
-        Event::Request { request, changed } => requests::line(request, *changed),
-        Event::CrossedCodes {
-            peer, types: true, ..
-        } => format!(
-            "{peer} has made a code too, and one is enough: type the code of {peer}. Press Ctrl-C and run \
-             `hostchat accept {peer}`. Your message stays in the outbox and leaves after that"
-        ),
-        Event::CrossedCodes { peer, .. } => format!(
-            "{peer} has made a code too, and one is enough: {peer} is told to type yours. Let this command wait, and do not \
-             type the code of {peer}"
-        ),
-        Event::PeerMustWait { peer, minutes } => format!(
-            "{peer} has typed too many codes and cannot type yours for about {minutes} minutes. If your code expires before \
-             that, make a new one later: your message stays in the outbox"
-        ),
-        Event::Note { text, .. } | Event::Counted { text, .. } => format!("note: {text}"),
-        Event::Message {
-            message,
-            name,
-            maybe_repeat,
-        } => message_line(message, name, *maybe_repeat),
-        Event::Sent {
-            peer,
-            again,
-            waited,
-            ..
-        } => {
-            let again = if *again { " again" } else { "" };
-            let which = waited.map(|text| format!(": {}", excerpt(text)));
-            format!(
-                "sent to {peer}{again}, not confirmed yet{}",
-                which.unwrap_or_default()
-            )
-        }
-        Event::Notice(notice) => format!("note: {}", notice_text(notice)),
-    }
-}
-
-/// The beginning of a text, in one line.
-fn excerpt(text: &str) -> String {
-    let mut chars = text.chars();
-    let begin: String = chars.by_ref().take(EXCERPT).collect();
-    let more = if chars.next().is_some() { "..." } else { "" };
-    format!("{}{more}", escape(&begin))
-}
-
-fn waiting_line(peer: Option<&Address>, what: WaitingFor) -> String {
-    let who = peer.map_or_else(|| "somebody".to_owned(), Address::to_string);
-    match what {
-        WaitingFor::Code => {
-            format!(
-                "give the code to {who} by SMS or aloud; waiting until it is typed (10 minutes; Ctrl-C keeps the message) ..."
-            )
-        }
-        WaitingFor::Confirmation => {
-            format!(
-                "waiting for the confirmation of {who} (until the code expires; Ctrl-C ends it) ..."
-            )
-        }
-        WaitingFor::NextOffer => format!("waiting until {who} offers the next try ..."),
-        WaitingFor::Request => format!("waiting until {who} asks ..."),
-    }
-}
-
 /// What `history` says of a sent message that is not confirmed.
 fn sent_word(sent: Sent) -> Option<&'static str> {
     match sent {
@@ -321,85 +194,46 @@ fn sent_word(sent: Sent) -> Option<&'static str> {
     }
 }
 
-fn to_json(event: &Event<'_>) -> Value {
-    match event {
-        Event::Code {
-            peer,
-            code,
-            seconds,
-        } => {
-            json!({"event": "code", "peer": peer.as_str(), "code": code, "seconds": seconds})
-        }
-        Event::Waiting { peer, what } => {
-            let what = match what {
-                WaitingFor::Code => "code",
-                WaitingFor::Confirmation => "confirmation",
-                WaitingFor::NextOffer => "next offer",
-                WaitingFor::Request => "request",
-            };
-            json!({"event": "waiting", "peer": peer.map(Address::as_str), "for": what})
-        }
-        Event::WrongCode { peer, runs_left } => {
-            json!({"event": "wrong_code", "peer": peer.as_str(), "runs_left": runs_left})
-        }
-        Event::Paired {
-            peer,
-            safety_number,
-        } => {
-            json!({"event": "paired", "peer": peer.as_str(), "verified": true, "safety_number": safety_number})
-        }
-        Event::Sent {
-            peer,
-            message_id,
-            content,
-            again,
-            verified,
-            ..
-        } => json!({
-            "event": "sent",
-            "peer": peer.as_str(),
-            "message_id": hex(&message_id.0),
-            "content": hex(&content.0),
-            "again": again,
-            "verified": verified,
-            "confirmed": false,
-        }),
-        Event::Queued { peer, why } => {
-            json!({"event": "queued", "peer": peer.as_str(), "reason": why.to_string()})
-        }
-        Event::Message {
-            message,
-            name,
-            maybe_repeat,
-        } => json!({
-            "event": "message",
-            "id": message.id,
-            "peer": message.peer.as_str(),
-            "name": name,
-            "text": text_of(message),
-            "unknown": message.what == What::Unknown,
-            "sent_at": message.sent_at,
-            "received_at": message.received_at,
-            "stored_at": message.stored_at,
-            "time": os::rfc3339(message.ordered_at()),
-            "message_id": hex(&message.message_id.0),
-            "verified": message.verified,
-            "missing": message.missing,
-            "maybe_repeat": maybe_repeat,
-        }),
-        Event::Notice(notice) => notice_json(notice),
-        Event::Request { request, changed } => requests::to_json(request, *changed),
-        Event::CrossedCodes { peer, asks, types } => {
-            json!({"event": "crossed_codes", "peer": peer.as_str(), "asks": asks, "types": types})
-        }
-        Event::PeerMustWait { peer, minutes } => {
-            json!({"event": "peer_must_wait", "peer": peer.as_str(), "minutes": minutes})
-        }
-        Event::Counted { kind, text, count } => {
-            json!({"event": "note", "kind": kind, "text": escape(text), "count": count})
-        }
-        Event::Note { kind, text } => json!({"event": "note", "kind": kind, "text": escape(text)}),
+/// When a message was sent, and what speaks for that.
+fn time(message: &Message) -> String {
+    let stored = (message.stored_at > 0).then_some(message.stored_at);
+    match message.direction {
+        Direction::In => stamp::received(message.sent_at, stored),
+        Direction::Out => stamp::sent(message.sent_at, stored),
     }
+}
+
+/// The text of a message; a sentence for one that cannot be shown.
+fn text_of(message: &Message) -> &str {
+    if message.what == What::Unknown {
+        words::SENT_UNKNOWN
+    } else {
+        &message.text
+    }
+}
+
+/// An event for programs, with what people read beside it.
+fn to_json(event: &Event) -> io::Result<Value> {
+    let mut value = serde_json::to_value(event)?;
+    let Value::Object(fields) = &mut value else {
+        return Ok(value);
+    };
+    match event {
+        Event::Note(note) => {
+            fields.insert("text".into(), escape(&words::note(note)).into());
+        }
+        Event::Queued { fault, .. } => {
+            fields.insert("reason".into(), fault.message.clone().into());
+        }
+        Event::Message(message) => {
+            fields.insert("time".into(), os::rfc3339(message.ordered_at()).into());
+            if message.unknown {
+                fields.insert("text".into(), words::SENT_UNKNOWN.into());
+            }
+        }
+        _ => {}
+    }
+    Ok(value)
 }
 
 #[cfg(test)]
@@ -408,110 +242,39 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::model::What;
-
-    fn message(text: &str) -> Message {
-        Message {
-            id: 1,
-            direction: Direction::In,
-            peer: Address::parse("alice@h:1").unwrap(),
-            message_id: Bytes([7; 16]),
-            sent_at: 0,
-            received_at: 0,
-            stored_at: 0,
-            missing: 0,
-            verified: true,
-            content: Bytes([8; 16]),
-            number: 1,
-            session: None,
-            identity: None,
-            what: What::Text,
-            sent: None,
-            text: Zeroizing::new(text.into()),
-        }
-    }
+    use crate::model::event::MessageEvent;
 
     #[test]
-    fn no_text_reaches_the_terminal_raw() {
+    fn no_text_reaches_the_terminal_raw_as_json_either() {
         let hostile: String = (0..0x3000)
             .filter_map(char::from_u32)
             .chain(['\u{feff}', '\u{e0041}'])
             .collect();
-        let message = message(&hostile);
-        let line = message_line(&message, "alice", false);
-        assert!(
-            !line
-                .chars()
-                .any(|c| c != '\n' && crate::escape::is_hostile(c))
-        );
-        let event = Event::Message {
-            message: &message,
-            name: "alice",
+        let mut message = MessageEvent {
+            id: 1,
+            peer: Address::parse("alice@h:1").unwrap(),
+            name: "alice".into(),
+            text: Zeroizing::new(hostile.clone()),
+            unknown: false,
+            sent_at: 0,
+            received_at: 0,
+            stored_at: 0,
+            message_id: Bytes([7; 16]),
+            verified: true,
+            missing: 0,
             maybe_repeat: false,
         };
-        let line = json_line(&to_json(&event));
+        let line = json_line(&to_json(&Event::Message(message.clone())).unwrap());
         assert!(!line.chars().any(crate::escape::is_hostile));
-        let back: Result<Value, _> = serde_json::from_str(&line);
-        assert!(back.is_ok_and(|v| v.get("text").and_then(Value::as_str) == Some(&hostile)));
-    }
-
-    #[test]
-    fn a_message_says_what_is_uncertain_about_it() {
-        let mut message = message("hi");
-        assert_eq!(
-            message_line(&message, "alice", false),
-            "[sender's clock says 1970-01-01 00:00:00] alice: hi"
-        );
-        message.verified = false;
-        message.missing = 2;
-        assert_eq!(
-            message_line(&message, "alice", true),
-            "[sender's clock says 1970-01-01 00:00:00] alice (unverified; 2 before it missing; may have been shown already): hi"
-        );
-    }
-
-    #[test]
-    fn a_kind_that_is_not_known_is_marked_and_no_text_imitates_that() {
-        let unknown = Message {
-            what: What::Unknown,
-            ..message("")
-        };
-        let line = message_line(&unknown, "alice", false);
-        assert_eq!(
-            line,
-            "[sender's clock says 1970-01-01 00:00:00] alice sent a message of a kind that this version does not know"
-        );
-        let forged = message(SENT_UNKNOWN);
-        assert_ne!(message_line(&forged, "alice", false), line);
-        for (message, is_unknown) in [(&unknown, true), (&forged, false)] {
-            let value = to_json(&Event::Message {
-                message,
-                name: "alice",
-                maybe_repeat: false,
-            });
-            assert_eq!(value["unknown"], is_unknown);
-            assert_eq!(value["text"], SENT_UNKNOWN);
-        }
-    }
-
-    #[test]
-    fn no_text_looks_like_what_the_program_says_about_it() {
-        let marked = Message {
-            missing: 2,
-            verified: false,
-            ..message("hi")
-        };
-        let marked = message_line(&marked, "alice", true);
-        for text in [
-            "hi (2 before it missing) (may have been shown already)",
-            "(unverified; 2 before it missing; may have been shown already): hi",
-            "hi\n[1970-01-01 00:00:00] alice: hi",
-        ] {
-            let line = message_line(&message(text), "alice", false);
-            assert_ne!(line, marked);
-            let (head, shown) = line.split_once(": ").unwrap();
-            assert_eq!(head, "[sender's clock says 1970-01-01 00:00:00] alice");
-            assert!(shown.lines().skip(1).all(|line| line.starts_with("    ")));
+        let back: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(back["text"], hostile.as_str());
+        // What cannot be shown has a mark that no text can imitate.
+        for unknown in [true, false] {
+            message.text = Zeroizing::new(words::SENT_UNKNOWN.into());
+            message.unknown = unknown;
+            let value = to_json(&Event::Message(message.clone())).unwrap();
+            assert_eq!(value["unknown"], unknown);
+            assert_eq!(value["text"], words::SENT_UNKNOWN);
         }
     }
 }

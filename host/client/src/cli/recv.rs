@@ -9,8 +9,9 @@ use hostchat_core::wire::Address;
 
 use super::context::Context;
 use super::output::Output;
-use crate::agent::{Event, Observer, TypedCode, counted, note};
+use crate::agent::{Observer, TypedCode, note};
 use crate::error::{Error, Result};
+use crate::model::{Event, Fault, Note};
 
 /// `recv`
 #[derive(Debug, Args)]
@@ -42,8 +43,8 @@ pub(super) async fn run(context: &Context, args: RecvArgs) -> Result<()> {
         match why {
             Error::TokenUnplugged(_) => {
                 unplugged = true;
-                let text = format!("{why}; plug it in again to go on");
-                note(&mut context.output.clone(), "unplugged", text)?;
+                let fault = Fault::from(&why);
+                note(&mut context.output.clone(), Note::Unplugged { fault })?;
             }
             Error::TokenAbsent { .. } | Error::TokenDenied(_) | Error::TokenSilent { .. }
                 if unplugged => {}
@@ -65,14 +66,7 @@ async fn receive(context: &Context, follow: bool) -> Result<()> {
         return Ok(());
     }
     let unopened = u64::try_from(client.vault().unopened()?.len()).unwrap_or(u64::MAX);
-    let text = match unopened {
-        0 => "no new messages".to_owned(),
-        n => format!(
-            "no new messages; {} could not be opened yet, and the senders are asked",
-            counted(n, "message or receipt", "messages or receipts")
-        ),
-    };
-    note(&mut observer.output, "nothing_new", text)
+    note(&mut observer.output, Note::NothingNew { unopened })
 }
 
 /// Prints, and knows whether there was anything to print.
@@ -82,7 +76,7 @@ struct Counting {
 }
 
 impl Observer for Counting {
-    fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
+    fn event(&mut self, event: Event) -> io::Result<()> {
         self.seen = true;
         self.output.event(event)
     }

@@ -1,52 +1,13 @@
 //! Who asks, as `accept` and `contacts` list it.
 
 use hostchat_core::wire::Address;
-use serde_json::{Value, json};
 
 use super::output::Output;
 use crate::agent::Client;
 use crate::error::Result;
 use crate::model::address::hex;
-use crate::model::{Asked, Request};
-
-/// What a request asks for, in one word.
-pub(super) fn word(asked: Asked) -> &'static str {
-    match asked {
-        Asked::Code { .. } => "code",
-        Asked::First => "first",
-    }
-}
-
-/// A request as JSON.
-pub(super) fn to_json(request: &Request, changed: bool) -> Value {
-    json!({
-        "event": "request",
-        "peer": request.from.as_str(),
-        "kind": word(request.asked),
-        "changed": changed,
-        "checked": request.checked,
-        "fingerprint": fingerprint(request),
-        "received_at": request.received_at,
-        "stored_at": request.stored_at,
-    })
-}
-
-/// A request as it is told when it comes.
-pub(super) fn line(request: &Request, changed: bool) -> String {
-    let what = match request.asked {
-        Asked::Code { .. } => "asks to pair with a code",
-        Asked::First => "writes for the first time, without a code",
-    };
-    let mut notes = String::new();
-    if changed {
-        notes.push_str("; its identity is another one than before");
-    }
-    if !request.checked {
-        notes.push_str("; not checked with its relay yet");
-    }
-    let from = &request.from;
-    format!("{from} {what}{notes}: `hostchat accept {from}`")
-}
+use crate::model::event::RequestEvent;
+use crate::model::{Asked, Event, Request};
 
 /// The requests that wait: of one address, or of all.
 pub(super) fn waiting(client: &mut Client, peer: Option<&Address>) -> Result<Vec<Request>> {
@@ -62,8 +23,8 @@ pub(super) fn list(client: &mut Client, requests: &[Request], output: Output) ->
     let groups = grouped(requests);
     for (request, count) in &groups {
         let changed = client.is_changed(request)?;
-        let value = to_json(request, changed);
-        output.data(&value, &listed(request, *count, changed, &groups))?;
+        let line = listed(request, *count, changed, &groups);
+        output.event_data(&Event::Request(RequestEvent::new(request, changed)), &line)?;
     }
     Ok(())
 }
@@ -155,21 +116,5 @@ mod tests {
         assert!(lines[0].starts_with("carol@h:1  first message (2 messages)  identity"));
         assert!(lines[1].starts_with("carol@h:1  first message  not checked  identity"));
         assert_eq!(lines[3], "dave@h:1  code  not checked");
-    }
-
-    #[test]
-    fn what_was_not_checked_is_told_so() {
-        let code = Asked::Code {
-            sid: Bytes([1; 16]),
-        };
-        assert_eq!(
-            line(&request("carol@h:1", 1, code, true), false),
-            "carol@h:1 asks to pair with a code: `hostchat accept carol@h:1`"
-        );
-        assert_eq!(
-            line(&request("carol@h:1", 1, Asked::First, false), true),
-            "carol@h:1 writes for the first time, without a code; its identity is another one than before; \
-             not checked with its relay yet: `hostchat accept carol@h:1`"
-        );
     }
 }

@@ -2,13 +2,19 @@
 
 pub mod address;
 mod contact;
+pub mod event;
+mod fault;
 mod message;
+mod note;
 mod notice;
 mod request;
 mod token;
 
 pub use contact::{Contact, Trust};
+pub use event::Event;
+pub use fault::Fault;
 pub use message::{Direction, IdentityTag, Message, Removed, Sent, What};
+pub use note::{Held, Names, Note, Stays, Useless};
 pub use notice::Notice;
 pub use request::{Asked, Request};
 pub use token::{Pin, TokenKind};

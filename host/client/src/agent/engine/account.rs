@@ -12,7 +12,7 @@ use crate::crash;
 use crate::error::{Error, Result};
 use crate::home::{Config, Home};
 use crate::model::address::RelayAddress;
-use crate::model::{Pin, TokenKind};
+use crate::model::{Fault, Note, Pin, TokenKind};
 use crate::os::Os;
 use crate::relay::Network;
 use crate::token::{OnNotice, Place, Token};
@@ -126,8 +126,7 @@ impl Begun {
             self.parts.token.initialise(pin).await?;
         } else {
             self.parts.token.unlock(pin).await?;
-            let text = "the token has an identity already: the account uses it";
-            note(observer, "token", text)?;
+            note(observer, Note::Token)?;
         }
         crash::point("token-initialised");
         let config = Config {
@@ -171,12 +170,7 @@ impl Client {
         let home = self.home_relay();
         match self.at(&home).await?.log_days().await? {
             0 => Ok(()),
-            days => {
-                let text = format!(
-                    "{home} keeps for {days} days who wrote to whom, when, and how much; never what"
-                );
-                note(observer, "log", text)
-            }
+            days => note(observer, Note::Log { relay: home, days }),
         }
     }
 
@@ -199,11 +193,8 @@ impl Client {
     /// `NoTouch` and others of the token; `Io`.
     pub async fn wipe(mut self, observer: &mut dyn Observer) -> Result<()> {
         if let Err(error) = self.take_leave(observer).await {
-            note(
-                observer,
-                "wipe",
-                format!("could not take leave of contacts and relay: {error}"),
-            )?;
+            let fault = Fault::from(&error);
+            note(observer, Note::Wipe { fault })?;
         }
         self.token.wipe().await?;
         self.home.erase()

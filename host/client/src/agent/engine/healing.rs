@@ -17,7 +17,7 @@ use super::Client;
 use super::event::{Observer, note};
 use super::send::is_ours;
 use crate::error::{Error, Result};
-use crate::model::Contact;
+use crate::model::{Contact, Fault, Note};
 use crate::vault::{Conversation, identity_tag};
 
 /// How long a question waits for its answer before a new session is begun, in milliseconds: an hour.
@@ -51,8 +51,8 @@ impl Client {
                 Err(error) if is_ours(&error) => return Err(error),
                 Err(Error::IdentityChanged(_)) => continue,
                 Err(error) => {
-                    let text = format!("no new session with {peer} yet: {error}");
-                    note(observer, "session", text)?;
+                    let fault = Fault::from(&error);
+                    note(observer, Note::Session { peer, fault })?;
                     continue;
                 }
             }

@@ -11,10 +11,9 @@ use hostchat_core::wire::{Address, Envelope, Frame, IdentityClaim, MessageId, co
 use super::Client;
 use super::drops::Kind;
 use super::event::{Observer, note};
-use super::receive::counted;
 use crate::crash;
 use crate::error::{Error, Result};
-use crate::model::{Asked, Request};
+use crate::model::{Asked, Fault, Held, Note, Request, Useless};
 use crate::vault::Outgoing;
 
 /// What became of a first message that was kept.
@@ -48,7 +47,7 @@ impl Client {
         }
         let bound = self.at(&from.relay()).await?.look_up(from.name()).await?;
         let forged = self.vault.bind_requests(from, Some(&bound))?;
-        self.drops.count(Kind::Forged, "", Some(from), forged);
+        self.drops.count(Kind::Forged, Some(from), forged);
         let (mut any, mut opened, mut refused) = (false, false, None);
         let mut stale = Vec::new();
         for request in requests.iter().filter(|r| r.identity == bound) {
@@ -101,9 +100,9 @@ impl Client {
                     return Err(error.into());
                 }
                 Err(Error::Token(error)) => {
-                    let why = Error::Token(error);
-                    let text = format!("a first message of {} waits: {why}", request.from);
-                    note(observer, "held", text)?;
+                    let why = Held::Fault(Fault::from(&Error::Token(error)));
+                    let peer = request.from.clone();
+                    note(observer, Note::Held { peer, why })?;
                 }
                 Err(other) => return Err(other),
             }
@@ -152,13 +151,8 @@ impl Client {
         }
         self.vault.ask(from, self.os.now_ms())?;
         let count = u32::try_from(stale.len()).unwrap_or(u32::MAX);
-        let text = format!(
-            "{} of {from} cannot be opened: the key that {} written for is used up. {from} is asked to send {} again",
-            counted(count, "first message", "first messages"),
-            if count == 1 { "it was" } else { "they were" },
-            if count == 1 { "it" } else { "them" }
-        );
-        note(observer, "asked_again", text)
+        let peer = from.clone();
+        note(observer, Note::AskedAgain { peer, count })
     }
 
     fn first_messages(&mut self, from: Option<&Address>) -> Result<Vec<Request>> {
@@ -176,8 +170,8 @@ impl Client {
     }
 
     fn some_refused(&mut self, from: &Address, why: TokenError) -> Result<()> {
-        let why = Error::Token(why).to_string();
-        self.drops.count(Kind::Useless, &why, Some(from), 1);
+        let why = Useless::Refused(Fault::from(&Error::Token(why)));
+        self.drops.count(Kind::Useless(why), Some(from), 1);
         Ok(())
     }
 

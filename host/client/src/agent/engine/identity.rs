@@ -6,7 +6,7 @@ use super::Client;
 use super::event::{Observer, note};
 use super::send::is_ours;
 use crate::error::{Error, Result};
-use crate::model::{Contact, Trust};
+use crate::model::{Contact, Note, Trust};
 
 /// What `accept_change` found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,11 +73,7 @@ impl Client {
                 contact.changed = None;
                 self.vault.save_contact(&contact)?;
                 self.bound.insert(address.clone());
-                let text = format!(
-                    "{} names the identity again that you know {address} by: messages leave as before",
-                    address.relay()
-                );
-                note(observer, "changed_back", text)?;
+                note(observer, Note::ChangedBack { peer: address })?;
                 Ok(contact)
             }
             Err(error) if is_ours(&error) => Err(error),

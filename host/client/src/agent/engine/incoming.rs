@@ -17,11 +17,11 @@ use hostchat_core::wire::{
 
 use super::Client;
 use super::drops::Kind;
-use super::event::{Event, Observer, note, tell};
+use super::event::{Observer, note, tell};
 use super::requests::proves;
 use crate::crash;
 use crate::error::{Error, Result};
-use crate::model::{Trust, What};
+use crate::model::{Event, Held, Note, Trust, Useless, What};
 use crate::relay::Delivered;
 use crate::token::OpenedMessage;
 use crate::vault::{Arrival, Arrived, Incoming, Stored, identity_tag};
@@ -60,8 +60,6 @@ pub(super) enum Handled {
     Paired(Address),
 }
 
-const UNDECODABLE: &str = "cannot be decoded";
-
 impl Client {
     /// Deals with one delivery and acknowledges it, except an answer to a code.
     pub(super) async fn handle(
@@ -96,7 +94,7 @@ impl Client {
             Ok(envelope) => {
                 let frame = envelope.frame().and_then(|frame| Frame::parse(frame).ok());
                 match (frame, &envelope) {
-                    (None, _) => self.dropped(&delivered, UNDECODABLE, observer)?,
+                    (None, _) => self.dropped(&delivered, Useless::Undecodable, observer)?,
                     (Some(frame), Envelope::First { header, .. }) => {
                         self.take_first(&delivered, frame.message_id, header, observer)
                             .await?
@@ -112,7 +110,7 @@ impl Client {
                     }
                 }
             }
-            Err(_) => self.dropped(&delivered, UNDECODABLE, observer)?,
+            Err(_) => self.dropped(&delivered, Useless::Undecodable, observer)?,
         };
         self.acknowledge(number).await?;
         Ok(handled)
@@ -122,11 +120,11 @@ impl Client {
     pub(super) fn dropped(
         &mut self,
         delivered: &Delivered,
-        why: &str,
+        why: Useless,
         observer: &mut dyn Observer,
     ) -> Result<Handled> {
         let sender = Some(&delivered.sender);
-        self.drops.count(Kind::Useless, why, sender, 1);
+        self.drops.count(Kind::Useless(why), sender, 1);
         self.tell_drops_if_drained(observer)?;
         Ok(Handled::Quiet)
     }
@@ -172,33 +170,13 @@ impl Client {
         match error {
             TokenError::ReplayMemoryFull => {
                 self.new_prekey(PrekeyKind::LastResort).await?;
-                self.hold_any(
-                    delivered,
-                    "the token's memory of first messages is full",
-                    observer,
-                )
-                .await
+                self.hold_any(delivered, Held::MemoryFull, observer).await
             }
-            TokenError::SessionsFull => {
-                self.hold_any(
-                    delivered,
-                    "the token has no place for another session",
-                    observer,
-                )
-                .await
-            }
+            TokenError::SessionsFull => self.hold_any(delivered, Held::NoPlace, observer).await,
             TokenError::IdentityChanged => {
-                note(
-                    observer,
-                    "changed",
-                    Error::IdentityChanged(delivered.sender.to_string()).to_string(),
-                )?;
-                self.hold_any(
-                    delivered,
-                    "the identity of its sender has changed",
-                    observer,
-                )
-                .await
+                let peer = delivered.sender.clone();
+                note(observer, Note::Changed { peer })?;
+                self.hold_any(delivered, Held::Changed, observer).await
             }
             // Our request is in order: what the token calls bad is the envelope. Unless its id was stored it is no repeat,
             // whatever the token says.
@@ -255,7 +233,7 @@ impl Client {
             let sender = &delivered.sender;
             let asks = self.vault.requests()?.iter().any(|r| r.from == *sender);
             let kind = if asks { Kind::Asking } else { Kind::Unknown };
-            self.drops.count(kind, "", Some(sender), 1);
+            self.drops.count(kind, Some(sender), 1);
             self.vault.count_stranger()?;
         }
         Ok(Handled::Quiet)
@@ -265,19 +243,16 @@ impl Client {
     async fn hold_any(
         &mut self,
         delivered: &Delivered,
-        why: &str,
+        why: Held,
         observer: &mut dyn Observer,
     ) -> Result<Handled> {
         match codec::decode::<Envelope<'_>>(&delivered.body) {
             Ok(Envelope::First { header, .. }) => {
-                note(
-                    observer,
-                    "held",
-                    format!("a first message of {} waits: {why}", header.sender),
-                )?;
+                let peer = header.sender.clone();
+                note(observer, Note::Held { peer, why })?;
                 self.hold(delivered, &header, observer).await
             }
-            _ => self.dropped(delivered, why, observer),
+            _ => self.dropped(delivered, Useless::Held(why), observer),
         }
     }
 
@@ -347,10 +322,8 @@ impl Client {
             },
             Ok(Content::Empty) => {}
             Ok(Content::SessionEnded) => {
-                let text = format!(
-                    "{peer} has ended its sessions: it erased its keys, or replaced its token"
-                );
-                note(observer, "session_ended", text)?;
+                let peer = peer.clone();
+                note(observer, Note::SessionEnded { peer })?;
             }
             Err(_) => {
                 incoming.arrival = Some(Arrival {
@@ -377,14 +350,12 @@ impl Client {
             return Ok(Handled::Quiet);
         }
         let contact = self.vault.contact_or_new(&peer)?;
-        let number = self.safety_number(&contact)?;
-        tell(
-            observer,
-            &Event::Paired {
-                peer: &peer,
-                safety_number: &number,
-            },
-        )?;
+        let event = Event::Paired {
+            peer: peer.clone(),
+            verified: true,
+            safety_number: self.safety_number(&contact)?,
+        };
+        tell(observer, event)?;
         Ok(Handled::Paired(peer))
     }
 

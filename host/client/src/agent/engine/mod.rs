@@ -31,13 +31,11 @@ use hostchat_core::wire::{Account, Address, Identity, IdentityClaim, RelayName};
 
 pub use account::{Begun, NewAccount};
 pub use contact::Exported;
-pub(crate) use drops::named;
 pub(crate) use event::note;
-pub use event::{Event, Observer, TypedCode, Unobserved, WaitingFor};
+pub use event::{Observer, TypedCode, Unobserved};
 pub use identity::Change;
 pub use open::{Bare, Locked, Options, Parts};
 pub use pairing::Confirmation;
-pub(crate) use receive::counted;
 pub use send::{Flushed, How};
 pub use stop::Stop;
 
@@ -45,8 +43,8 @@ use self::drops::Drops;
 use self::open::Early;
 use crate::error::{Error, Result};
 use crate::home::{Config, Home};
-use crate::model::Notice;
 use crate::model::address::RelayAddress;
+use crate::model::{Notice, Stays};
 use crate::os::Os;
 use crate::relay::{Connection, Dial, Dialled, Login};
 use crate::token::Token;
@@ -80,7 +78,7 @@ pub struct Client {
     /// The entry of the outbox that the running command has made.
     sending: Option<i64>,
     /// For whom texts stay in the outbox, and what the user was told of it in this run.
-    told_to_stay: HashMap<Address, String>,
+    told_to_stay: HashMap<Address, Stays>,
     /// A code is shown: answers to it are waited for.
     pairing: bool,
     /// For whom it is shown.

@@ -18,11 +18,13 @@ use hostchat_core::wire::Address;
 use tokio::time::{Instant, sleep_until};
 
 use super::Client;
-use super::event::{Event, Observer, WaitingFor, note, tell};
+use super::event::{Observer, note, tell};
 use super::incoming::Handled;
 use super::send::{is_ours, is_transient};
 use crate::crash;
 use crate::error::{Error, Result};
+use crate::model::event::{MessageEvent, WaitingFor};
+use crate::model::{Event, Fault, Note};
 use crate::relay::{Backoff, Delivered, Pushed};
 use crate::vault::Shown;
 
@@ -61,10 +63,10 @@ impl Client {
             match self.receive_once(end, &mut backoff, observer).await {
                 // Tomorrow it may be mended; what it does wrong is said once.
                 Err(error @ Error::RelayProtocol { .. }) if follow => {
-                    let text = error.to_string();
-                    if broke.as_ref() != Some(&text) {
-                        note(observer, "broke", format!("{text}; trying again"))?;
-                        broke = Some(text);
+                    let fault = Fault::from(&error);
+                    if broke.as_ref() != Some(&fault) {
+                        broke = Some(fault.clone());
+                        note(observer, Note::Broke { fault })?;
                     }
                     self.disconnect();
                     self.pause(&mut backoff).await?;
@@ -108,12 +110,8 @@ impl Client {
                 () = stop.wished() => return Err(Error::Interrupted),
                 unplugged = token.unplugged() => return Err(unplugged),
                 () = at(end) => {
-                    let text = format!(
-                        "{} has not said for {} minutes that your mailbox is empty: there may be more, run `hostchat recv` again",
-                        self.home_relay(),
-                        LONGEST.as_secs() / 60
-                    );
-                    note(observer, "not_drained", text)?;
+                    let (relay, minutes) = (self.home_relay(), LONGEST.as_secs() / 60);
+                    note(observer, Note::NotDrained { relay, minutes })?;
                     self.settle_mailbox(observer).await?;
                     return self.leave().await;
                 }
@@ -156,8 +154,8 @@ impl Client {
                         return self.leave().await;
                     }
                     if !std::mem::replace(&mut listens, true) {
-                        let text = format!("listening at {}; Ctrl-C ends it", self.home_relay());
-                        note(observer, "listening", text)?;
+                        let relay = self.home_relay();
+                        note(observer, Note::Listening { relay })?;
                     }
                     upkeep = Instant::now() + UPKEEP;
                 }
@@ -178,7 +176,7 @@ impl Client {
     /// Those of the vault and of the output.
     pub fn show_notices(&mut self, observer: &mut dyn Observer) -> Result<()> {
         for (id, notice) in self.vault.notices()? {
-            tell(observer, &Event::Notice(&notice))?;
+            note(observer, notice.into())?;
             self.vault.drop_notice(id)?;
         }
         Ok(())
@@ -197,11 +195,10 @@ impl Client {
     /// Refills the prekeys; a relay that will not have them now is no reason to end.
     pub(super) async fn look_after_prekeys(&mut self, observer: &mut dyn Observer) -> Result<()> {
         match self.refill_prekeys().await {
-            Err(error) if !is_ours(&error) => note(
-                observer,
-                "prekeys",
-                format!("prekeys are not up to date: {error}"),
-            ),
+            Err(error) if !is_ours(&error) => {
+                let fault = Fault::from(&error);
+                note(observer, Note::Prekeys { fault })
+            }
             other => other,
         }
     }
@@ -315,7 +312,8 @@ impl Client {
         backoff: &mut Backoff,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        note(observer, "reconnecting", format!("{why}; trying again"))?;
+        let fault = Fault::from(why);
+        note(observer, Note::Reconnecting { fault })?;
         self.disconnect();
         self.pause(backoff).await
     }
@@ -362,12 +360,8 @@ impl Client {
             let name = contact.map_or_else(|| message.peer.to_string(), |c| c.name);
             self.vault.mark_showing(message.id)?;
             crash::point("showing-marked");
-            let event = Event::Message {
-                message: &message,
-                name: &name,
-                maybe_repeat: shown == Shown::Perhaps,
-            };
-            tell(observer, &event)?;
+            let event = MessageEvent::new(&message, &name, shown == Shown::Perhaps);
+            tell(observer, Event::Message(event))?;
             crash::point("printed");
             self.vault.mark_shown(&message, self.keeps_history())?;
             crash::point("shown-marked");
@@ -381,7 +375,8 @@ impl Client {
         what: WaitingFor,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        tell(observer, &Event::Waiting { peer, what })
+        let peer = peer.cloned();
+        tell(observer, Event::Waiting { peer, what })
     }
 }
 
@@ -391,11 +386,4 @@ async fn at(instant: Option<Instant>) {
         Some(instant) => sleep_until(instant).await,
         None => pending().await,
     }
-}
-
-/// A number with its noun.
-pub(crate) fn counted(count: impl Into<u64>, one: &str, many: &str) -> String {
-    let count = count.into();
-    let noun = if count == 1 { one } else { many };
-    format!("{count} {noun}")
 }

@@ -18,11 +18,12 @@ use hostchat_core::wire::{
 
 use super::Client;
 use super::drops::Kind;
-use super::event::{Event, Observer, note, tell};
+use super::event::{Observer, note, tell};
 use super::incoming::Handled;
 use crate::crash;
 use crate::error::{Error, Result};
-use crate::model::{Asked, Request};
+use crate::model::event::RequestEvent;
+use crate::model::{Asked, Event, Note, Request, Useless};
 use crate::relay::Delivered;
 use crate::vault::{Added, Asking, Stored};
 
@@ -62,7 +63,7 @@ impl Client {
             && *from != own
             && self.is_foreign(identity);
         if !in_order {
-            return self.dropped(delivered, "not a valid request to pair", observer);
+            return self.dropped(delivered, Useless::Offer, observer);
         }
         self.keep(
             delivered,
@@ -88,7 +89,7 @@ impl Client {
             && header.sender != own
             && self.is_foreign(&header.identity);
         if !in_order {
-            return self.dropped(delivered, "not a valid first message", observer);
+            return self.dropped(delivered, Useless::First, observer);
         }
         if self.vault.seen(&id)? == Some(Stored::Committed) {
             return Ok(Handled::Quiet);
@@ -126,8 +127,7 @@ impl Client {
             .await?
             .has_last_resort(header.last_resort)
         {
-            let why = "written for keys that your token does not have; it is sent again when you write there";
-            return self.dropped(delivered, why, observer);
+            return self.dropped(delivered, Useless::OtherKeys, observer);
         }
         let (from, identity) = (&header.sender, &header.identity);
         self.keep(delivered, from, identity, Asked::First, observer)
@@ -162,7 +162,7 @@ impl Client {
         crash::point("request-stored");
         let news = match added {
             Added::New { news, removed } => {
-                self.drops.count(Kind::Removed, "", Some(from), removed);
+                self.drops.count(Kind::Removed, Some(from), removed);
                 self.tell_drops_if_drained(observer)?;
                 news
             }
@@ -186,7 +186,7 @@ impl Client {
 
     /// Counts a request that came in somebody else's name.
     fn forged(&mut self, claimed: &Address, observer: &mut dyn Observer) -> Result<Handled> {
-        self.drops.count(Kind::Forged, "", Some(claimed), 1);
+        self.drops.count(Kind::Forged, Some(claimed), 1);
         self.tell_drops_if_drained(observer)?;
         Ok(Handled::Quiet)
     }
@@ -258,7 +258,7 @@ impl Client {
         let bound = self.look_up(from).await?;
         self.known_binding.insert(from.clone(), bound);
         let forged = self.vault.bind_requests(from, bound.as_ref())?;
-        self.drops.count(Kind::Forged, "", Some(from), forged);
+        self.drops.count(Kind::Forged, Some(from), forged);
         Ok(())
     }
 
@@ -287,7 +287,10 @@ impl Client {
                     // While our own code is shown this is told in another way.
                     return Ok(());
                 }
-                tell(observer, &Event::Request { request, changed })
+                tell(
+                    observer,
+                    Event::Request(RequestEvent::new(request, changed)),
+                )
             }
             None => Ok(()),
         }
@@ -316,11 +319,8 @@ impl Client {
                 {
                     contact.changed = Some(identity);
                     self.vault.save_contact(&contact)?;
-                    note(
-                        observer,
-                        "changed",
-                        Error::IdentityChanged(address.to_string()).to_string(),
-                    )?;
+                    let peer = address.clone();
+                    note(observer, Note::Changed { peer })?;
                 }
                 Ok(true)
             }
@@ -333,7 +333,7 @@ impl Client {
     /// Deletes requests that are too old, and counts the first messages among them.
     pub(super) fn expire_requests(&mut self) -> Result<()> {
         let expired = self.vault.expire_requests()?;
-        self.drops.count(Kind::Expired, "", None, expired);
+        self.drops.count(Kind::Expired, None, expired);
         Ok(())
     }
 }

@@ -17,10 +17,10 @@ use hostchat_core::wire::{Address, Bytes, Envelope, MAX_CONTENT, PrekeyBundle, R
 use zeroize::Zeroizing;
 
 use super::Client;
-use super::event::{Event, Observer, note, tell};
+use super::event::{Observer, note, tell};
 use crate::crash;
 use crate::error::{Error, Exit, Leaves, Result, Waiting};
-use crate::model::{Contact, Trust};
+use crate::model::{Contact, Event, Fault, Note, Stays, Trust};
 use crate::vault::{Outgoing, Payload, identity_tag};
 
 /// An answer to a code that was not sent by then is of no use.
@@ -118,13 +118,8 @@ impl Client {
         if !self.has_waiting(to).unwrap_or(true) {
             return Err(why);
         }
-        tell(
-            observer,
-            &Event::Queued {
-                peer: to,
-                why: &why,
-            },
-        )?;
+        let (peer, fault) = (to.clone(), Fault::from(&why));
+        tell(observer, Event::Queued { peer, fault })?;
         if is_blocked(&why) {
             // It does not leave by itself later.
             return Err(why);
@@ -341,13 +336,14 @@ impl Client {
                 id, again, text, ..
             } => tell(
                 observer,
-                &Event::Sent {
-                    peer: &entry.to,
+                Event::Sent {
+                    peer: entry.to.clone(),
                     message_id,
                     content: *id,
                     again: *again,
-                    waited: (self.sending != Some(entry.id)).then_some(text.as_str()),
                     verified: contact.is_some_and(|c| c.trust.is_verified()),
+                    confirmed: false,
+                    waited: (self.sending != Some(entry.id)).then(|| text.clone()),
                 },
             ),
             _ => Ok(()),
@@ -530,20 +526,14 @@ impl Client {
         self.told_to_stay
             .retain(|peer, _| flushed.left.contains_key(peer));
         for (peer, why) in flushed.left {
-            let text = match why {
-                Error::NoSession(_) => format!(
-                    "messages for {peer} stay in the outbox: there is no session yet. `hostchat send {peer}` without a text \
-                     sends them; with --code print, after a code"
-                ),
-                Error::WantsCode(_) => format!(
-                    "messages for {peer} stay in the outbox: they were written to leave after a code. `hostchat send {peer} \
-                     --code print` without a text makes one; --code none sends them without a code"
-                ),
-                why => format!("messages for {peer} stay in the outbox: {why}"),
+            let why = match why {
+                Error::NoSession(_) => Stays::NoSession,
+                Error::WantsCode(_) => Stays::WantsCode,
+                why => Stays::Fault(Fault::from(&why)),
             };
-            let told = self.told_to_stay.insert(peer, text.clone());
-            if told.as_ref() != Some(&text) {
-                note(observer, "outbox", text)?;
+            let told = self.told_to_stay.insert(peer.clone(), why.clone());
+            if told.as_ref() != Some(&why) {
+                note(observer, Note::Outbox { peer, why })?;
             }
         }
         Ok(())

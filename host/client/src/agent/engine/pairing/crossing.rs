@@ -17,10 +17,10 @@ use hostchat_core::wire::{Address, SessionStartId};
 use zeroize::Zeroizing;
 
 use super::super::Client;
-use super::super::event::{Event, Observer, TypedCode, note, tell};
+use super::super::event::{Observer, TypedCode, note, tell};
 use super::super::send::is_transient;
 use crate::error::{Error, Result};
-use crate::model::{Asked, Request};
+use crate::model::{Asked, Event, Fault, Note, Request};
 
 /// What is known of the peer's code while ours is shown.
 #[derive(Default)]
@@ -90,7 +90,8 @@ impl Client {
         };
         let asks = typed.is_some();
         crossing.asking = typed.map(|typed| (request, typed));
-        tell(observer, &Event::CrossedCodes { peer, asks, types })
+        let peer = peer.clone();
+        tell(observer, Event::CrossedCodes { peer, asks, types })
     }
 
     /// Answers the peer's run with what was typed. What goes wrong is told; our own code goes on.
@@ -102,8 +103,8 @@ impl Client {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         if !self.is_open(request)? {
-            let text = format!("{} has ended that code meanwhile", request.from);
-            return note(observer, "crossed_codes", text);
+            let peer = request.from.clone();
+            return note(observer, Note::CodeEnded { peer });
         }
         match self.answer_code(request, code, false, observer).await {
             Ok(sid) => {
@@ -113,7 +114,10 @@ impl Client {
             Err(error @ (Error::Interrupted | Error::Database(_) | Error::Internal(_))) => {
                 Err(error)
             }
-            Err(error) => note(observer, "crossed_codes", format!("{error}")),
+            Err(error) => {
+                let fault = Fault::from(&error);
+                note(observer, Note::CrossedCodes { fault })
+            }
         }
     }
 }

@@ -17,16 +17,18 @@ use hostchat_core::wire::{
     Address, Bytes, Envelope, EnvelopeBytes, IdentityClaim, PairAnswer, SessionStartId, codec,
 };
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::super::Client;
-use super::super::event::{Event, Observer, WaitingFor, note, tell};
+use super::super::event::{Observer, note, tell};
 use super::super::incoming::Handled;
 use super::super::receive::Next;
 use super::super::send::is_transient;
 use super::crossing::Crossing;
 use crate::crash;
 use crate::error::{Error, Result};
-use crate::model::{Contact, Trust};
+use crate::model::event::WaitingFor;
+use crate::model::{Contact, Event, Fault, Note, Trust};
 use crate::relay::Backoff;
 
 /// How long a code lives, in seconds; the token counts by its own clock as well.
@@ -106,22 +108,14 @@ impl Client {
                 .await?;
             crash::point("offer-sent");
             if !std::mem::replace(&mut shown, true) {
-                tell(
-                    observer,
-                    &Event::Code {
-                        peer: address,
-                        code,
-                        seconds: CODE_S,
-                    },
-                )?;
+                let event = Event::Code {
+                    peer: address.clone(),
+                    code: Zeroizing::new(code.into()),
+                    seconds: CODE_S,
+                };
+                tell(observer, event)?;
             }
-            tell(
-                observer,
-                &Event::Waiting {
-                    peer: Some(address),
-                    what: WaitingFor::Code,
-                },
-            )?;
+            Self::waiting(Some(address), WaitingFor::Code, observer)?;
             let run = self.one_run(address, sid, deadline, &mut crossing, observer);
             match run.await? {
                 Run::Joined => {
@@ -139,13 +133,8 @@ impl Client {
                 Run::WrongCode { runs_left } => {
                     *current = None;
                     self.tell_ended(address, sid, runs_left).await?;
-                    tell(
-                        observer,
-                        &Event::WrongCode {
-                            peer: address,
-                            runs_left,
-                        },
-                    )?;
+                    let peer = address.clone();
+                    tell(observer, Event::WrongCode { peer, runs_left })?;
                     if runs_left == 0 {
                         return Err(Error::CodeDead);
                     }
@@ -188,11 +177,11 @@ impl Client {
                     ..
                 } if sender == *address => {
                     if crossing.has_answered(&ended) {
-                        let peer = address;
-                        tell(observer, &Event::WrongCode { peer, runs_left })?;
+                        let peer = address.clone();
+                        tell(observer, Event::WrongCode { peer, runs_left })?;
                     } else if ended == sid && !std::mem::replace(&mut told_to_wait, true) {
-                        let (peer, minutes) = (address, runs_left.clamp(1, 10));
-                        tell(observer, &Event::PeerMustWait { peer, minutes })?;
+                        let (peer, minutes) = (address.clone(), runs_left.clamp(1, 10));
+                        tell(observer, Event::PeerMustWait { peer, minutes })?;
                     }
                 }
                 Handled::Answer { answer, number } if answer.sid == sid => {
@@ -235,12 +224,8 @@ impl Client {
                 error @ (TokenError::Storage | TokenError::SessionsFull | TokenError::Random),
             )) => Err(Error::Token(error)),
             Err(Error::Token(error)) => {
-                let why = Error::Token(error);
-                note(
-                    observer,
-                    "dropped",
-                    format!("an answer that is none was passed over: {why}"),
-                )?;
+                let fault = Fault::from(&Error::Token(error));
+                note(observer, Note::BadAnswer { fault })?;
                 Ok(None)
             }
             Err(other) => Err(other),
@@ -267,14 +252,12 @@ impl Client {
         // Verified by more than the relay's word; the relay need not be asked again in this run.
         self.bound.insert(contact.address.clone());
         crash::point("contact-stored");
-        let number = self.safety_number(&contact)?;
-        tell(
-            observer,
-            &Event::Paired {
-                peer: &contact.address,
-                safety_number: &number,
-            },
-        )
+        let event = Event::Paired {
+            peer: contact.address.clone(),
+            verified: true,
+            safety_number: self.safety_number(&contact)?,
+        };
+        tell(observer, event)
     }
 
     /// Tells the other that a run is over. A hint: nothing rests on it.

@@ -14,12 +14,13 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::super::Client;
-use super::super::event::{Event, Observer, WaitingFor, tell};
+use super::super::event::{Observer, tell};
 use super::super::incoming::Handled;
 use super::showing::CODE_S;
 use crate::crash;
 use crate::error::{Error, Result};
-use crate::model::{Asked, Request};
+use crate::model::event::WaitingFor;
+use crate::model::{Asked, Event, Request};
 use crate::os;
 use crate::vault::Payload;
 
@@ -235,7 +236,8 @@ impl Client {
                     runs_left,
                     ..
                 } if ended == sid && sender == *peer => {
-                    tell(observer, &Event::WrongCode { peer, runs_left })?;
+                    let peer = peer.clone();
+                    tell(observer, Event::WrongCode { peer, runs_left })?;
                     return Ok(Confirmation::WrongCode { runs_left });
                 }
                 _ => {}
