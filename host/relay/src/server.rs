@@ -236,7 +236,9 @@ impl Server {
         drop(listener);
         relay.draining.store(true, Ordering::Relaxed);
         sweep.abort();
-        tracing::info!(connections = tasks.len(), "shutting down");
+        // Not of `tasks`, where one that has ended stays until the next comes.
+        let (connections, _) = relay.hub.count();
+        tracing::info!(connections, "shutting down");
         relay.hub.close_all(Refusal {
             reason: Reason::ShuttingDown,
             retry_after_ms: 1_000,

@@ -243,6 +243,33 @@ async fn sigterm_tells_the_clients_and_leaves_a_clean_database() {
 }
 
 #[tokio::test]
+async fn the_log_says_at_the_end_how_many_are_connected_and_counts_nobody_who_has_left() {
+    let folder = init();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hostchat-relay"));
+    command.stderr(Stdio::piped());
+    let mut process = Process::start_logging(command, folder.path(), "info");
+    let dir = folder.path().to_str().unwrap().to_owned();
+    let mut stays = Client::register(&process.place, &Person::new("alice")).await;
+    drop(Client::register(&process.place, &Person::new("bob")).await);
+    let connected = || {
+        let status = text(&program(&["admin", "--dir", &dir, "status", "--json"]));
+        serde_json::from_str::<serde_json::Value>(&status).unwrap()["connections"].clone()
+    };
+    // The relay notices soon that bob has gone.
+    assert!((0..200).any(|_| connected() == 1));
+    terminate(&process);
+    assert_eq!(stays.next().await.reason(), Some(Reason::ShuttingDown));
+    drop(stays);
+    let mut log = String::new();
+    let mut errors = process.child.stderr.take().unwrap();
+    errors.read_to_string(&mut log).unwrap();
+    let mut ends = log.lines().filter(|line| line.contains("shutting down"));
+    let end: serde_json::Value = serde_json::from_str(ends.next().unwrap()).unwrap();
+    let said = end.to_string();
+    assert!(said.contains(r#""connections":1"#), "{said}");
+}
+
+#[tokio::test]
 async fn the_fingerprint_is_the_one_that_clients_pin() {
     let folder = init();
     let process = Process::start(folder.path());
