@@ -350,7 +350,7 @@ fn text(answer: &Answer) -> String {
             columns(&lines.into_iter().map(|(k, v)| [k, v]).collect::<Vec<_>>())
         }
         Answer::Users { users, .. } => user_table(users),
-        Answer::User(user) => user_table(std::slice::from_ref(user)),
+        Answer::User(user) => columns(&user_lines(user)),
         Answer::Done => "done\n".to_owned(),
         Answer::Invitation(words) => format!("{}\n", words.escape_debug()),
         Answer::Invitations(invitations) => invitation_table(invitations),
@@ -409,42 +409,78 @@ fn status_lines(status: &Status) -> Vec<[String; 2]> {
     ]
 }
 
+/// So many bytes in so many things, in a few characters.
+fn amount(number: u64, bytes: u64) -> String {
+    match number {
+        0 => "0".to_owned(),
+        number => format!("{number}, {}", show::size(bytes)),
+    }
+}
+
+/// Whether somebody is connected, and whether others may see it.
+fn presence(user: &User) -> String {
+    let word = match (user.connections, user.visible) {
+        _ if user.suspended => return "suspended".to_owned(),
+        (0, _) => return "offline".to_owned(),
+        (_, true) => "online",
+        (_, false) => "hidden",
+    };
+    match user.connections {
+        1 => word.to_owned(),
+        several => format!("{word} {several}"),
+    }
+}
+
+/// An account in a line of at most 80 characters, as long as names and numbers are usual ones.
 fn user_table(users: &[User]) -> String {
     let head = [
         "NAME",
-        "ONLINE",
-        "SHOWN",
+        "STATE",
         "REGISTERED",
         "LAST SEEN",
-        "STATE",
         "MESSAGES",
-        "SIZE",
-        "PREKEYS",
+        // Prekeys.
+        "KEYS",
         "FILES",
-        "FILE SIZE",
     ];
     let mut lines = vec![head.map(str::to_owned)];
     lines.extend(users.iter().map(|user| {
         [
             user.name.to_string(),
-            user.connections.to_string(),
-            yes_no(user.visible).to_owned(),
-            show::time(user.registered_at),
+            presence(user),
+            show::date(user.registered_at),
             user.last_seen.clone().unwrap_or_else(|| "-".to_owned()),
-            if user.suspended {
-                "suspended"
-            } else {
-                "active"
-            }
-            .to_owned(),
-            user.messages.to_string(),
-            show::size(user.bytes),
+            amount(user.messages, user.bytes),
             user.one_time_prekeys.to_string(),
-            user.files.to_string(),
-            show::size(user.file_bytes),
+            amount(user.files, user.file_bytes),
         ]
     }));
     columns(&lines)
+}
+
+/// All that is known of one account.
+fn user_lines(user: &User) -> Vec<[String; 2]> {
+    let line = |name: &str, value: String| [name.to_owned(), value];
+    let state = if user.suspended {
+        "suspended"
+    } else {
+        "active"
+    };
+    let seen = user
+        .last_seen
+        .as_deref()
+        .unwrap_or("never, as far as is known");
+    vec![
+        line("name", user.name.to_string()),
+        line("state", state.to_owned()),
+        line("connections", user.connections.to_string()),
+        line("shown to others", yes_no(user.visible).to_owned()),
+        line("registered", show::time(user.registered_at)),
+        line("last seen", seen.to_owned()),
+        line("messages waiting", amount(user.messages, user.bytes)),
+        line("one-time prekeys", user.one_time_prekeys.to_string()),
+        line("files", amount(user.files, user.file_bytes)),
+    ]
 }
 
 fn invitation_table(invitations: &[Invitation]) -> String {
@@ -504,5 +540,49 @@ fn print(text: &str) -> Result<(), Error> {
         // Whoever reads may have seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => Ok(result?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_users_fits_a_terminal() {
+        let user = User {
+            name: Name::parse("mallory.home").unwrap(),
+            connections: 2,
+            visible: false,
+            registered_at: 1_790_000_000_000,
+            messages: 12,
+            bytes: 10_000,
+            one_time_prekeys: 32,
+            files: 3,
+            file_bytes: 100_000_000,
+            suspended: false,
+            last_seen: Some("2026-09-21".to_owned()),
+        };
+        let suspended = User {
+            connections: 0,
+            suspended: true,
+            ..user.clone()
+        };
+        let quiet = User {
+            connections: 0,
+            messages: 0,
+            last_seen: None,
+            ..user.clone()
+        };
+        let table = user_table(&[user, suspended, quiet]);
+        assert!(table.lines().all(|line| line.len() <= 80), "{table}");
+        let shown: Vec<_> = table.lines().skip(1).collect();
+        assert_eq!(
+            shown,
+            [
+                "mallory.home  hidden 2   2026-09-21  2026-09-21  12, 9.7 KiB  32    3, 95.3 MiB",
+                "mallory.home  suspended  2026-09-21  2026-09-21  12, 9.7 KiB  32    3, 95.3 MiB",
+                "mallory.home  offline    2026-09-21  -           0            32    3, 95.3 MiB",
+            ]
+        );
     }
 }
