@@ -242,3 +242,29 @@ fn a_deleted_contact_gets_nothing_more_of_what_was_written_before() {
     alice.run(&["recv"]).ok();
     assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), [""; 0]);
 }
+
+#[test]
+fn a_list_without_entries_says_so_beside_the_output_and_to_programs_nothing() {
+    let world = World::new();
+    let relay = world.relay();
+    let alice = world.home("alice", &relay);
+    alice.run(&["who", "--visible", "off"]).ok();
+    for (list, said) in [
+        (&["contacts"][..], "note: no contacts yet; `hostchat send"),
+        (
+            &["contacts", "blocked"],
+            "note: you block nobody; `hostchat",
+        ),
+        (&["outbox"], "note: the outbox is empty; `hostchat history`"),
+        (&["history"], "note: no history yet; `hostchat send`"),
+        (&["who"], "note: nobody who is connected to your relay"),
+        (&["accept"], "no pending requests; "),
+    ] {
+        let shown = alice.run(list).ok();
+        assert_eq!(shown.out, "", "{shown}");
+        assert!(shown.err.starts_with(said), "{shown}");
+        assert_eq!(shown.err.lines().count(), 1, "{shown}");
+        let shown = alice.run(&[list, &["--json"]].concat()).ok();
+        assert_eq!((&*shown.out, &*shown.err), ("", ""), "{shown}");
+    }
+}

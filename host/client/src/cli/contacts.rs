@@ -164,7 +164,11 @@ async fn block(client: &mut Client, name: &str, blocked: bool, output: Output) -
 
 async fn blocked(client: &mut Client, output: Output) -> Result<()> {
     let contacts = client.vault().contacts()?;
-    for address in client.blocked().await? {
+    let blocked = client.blocked().await?;
+    if blocked.is_empty() {
+        output.empty("you block nobody; `hostchat contacts block NAME` blocks someone");
+    }
+    for address in blocked {
         let contact = contacts.iter().find(|c| c.address == address);
         let name = contact.map(|contact| contact.name.as_str());
         let value = json!({"event": "blocked", "address": address.as_str(), "name": name});
@@ -189,7 +193,12 @@ pub(super) fn print_export(exported: &Exported, output: Output) -> Result<()> {
 fn list(client: &mut Client, output: Output) -> Result<()> {
     let mut texts = client.vault().outbox()?;
     texts.retain(Outgoing::is_text);
-    for contact in client.vault().contacts()? {
+    let contacts = client.vault().contacts()?;
+    let requests = requests::waiting(client, None)?;
+    if contacts.is_empty() && requests.is_empty() {
+        output.empty("no contacts yet; `hostchat send NAME --code print` writes to someone and pairs with them");
+    }
+    for contact in contacts {
         let waiting = texts.iter().filter(|e| e.to == contact.address).count();
         let mut line = format!(
             "{}  {}  {}",
@@ -205,7 +214,6 @@ fn list(client: &mut Client, output: Output) -> Result<()> {
         }
         output.data(&describe(&contact, waiting), &line)?;
     }
-    let requests = requests::waiting(client, None)?;
     for (request, _) in requests::grouped(&requests) {
         let changed = client.is_changed(request)?;
         let request = RequestEvent::new(request, changed);

@@ -28,7 +28,15 @@ pub(super) async fn run(context: &Context, args: HistoryArgs) -> Result<()> {
         .transpose()?;
     let contacts = client.vault().contacts()?;
     let last = usize::try_from(args.last).unwrap_or(usize::MAX);
-    for message in client.vault().history(peer.as_ref(), last)? {
+    let messages = client.vault().history(peer.as_ref(), last)?;
+    if messages.is_empty() && last > 0 {
+        let with = peer.map_or_else(String::new, |peer| format!(" with {peer}"));
+        let next = "`hostchat send` and `hostchat recv` add to it, unless you give --no-history";
+        context
+            .output
+            .empty(&format!("no history{with} yet; {next}"));
+    }
+    for message in messages {
         let contact = contacts.iter().find(|c| c.address == message.peer);
         let name = contact.map_or_else(|| message.peer.to_string(), |c| c.name.clone());
         context.output.history(&message, &name)?;

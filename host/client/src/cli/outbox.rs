@@ -62,6 +62,9 @@ pub(super) async fn run(context: &Context, args: OutboxArgs) -> Result<()> {
         let value = json!({"event": "done", "what": what, "peer": text.peer, "content": content});
         return output.data(&value, words);
     }
+    if texts.is_empty() {
+        output.empty("the outbox is empty; `hostchat history` shows what was sent");
+    }
     for text in texts {
         let id = hex(&text.content.0);
         let value = json!({

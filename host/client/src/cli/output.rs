@@ -48,6 +48,14 @@ impl Output {
         self.data(&value, text)
     }
 
+    /// Says that a list has nothing in it, and what to do next: to people only, beside the output.
+    pub(super) fn empty(self, text: &str) {
+        if !self.json {
+            // Nothing can be done where even this fails.
+            let _ = writeln!(io::stderr(), "note: {text}");
+        }
+    }
+
     /// Prints an error with its hint.
     pub(super) fn error(self, error: &Error) {
         // Whoever reads our output has enough: the exit code says so.

@@ -43,7 +43,13 @@ pub(super) async fn run(context: &Context, args: WhoArgs) -> Result<()> {
     }
     let mut output = context.output;
     client.tell_policy(&mut output).await?;
-    for name in client.who().await? {
+    let online = client.who().await?;
+    if online.is_empty() {
+        context.output.empty(
+            "nobody who is connected to your relay lets others see it; `hostchat send` reaches them all the same",
+        );
+    }
+    for name in online {
         context.output.data(
             &json!({"event": "online", "name": name.as_str()}),
             name.as_str(),

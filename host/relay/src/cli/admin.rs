@@ -283,8 +283,27 @@ fn log(socket: &Path, mut query: LogQuery, count: usize, as_json: bool) -> Resul
 fn say(answer: &Answer, as_json: bool) -> Result<(), Error> {
     if as_json {
         print(&json(answer)?)
+    } else if let Some(note) = nothing_in(answer) {
+        eprintln!("note: {note}");
+        Ok(())
     } else {
         print(&text(answer))
+    }
+}
+
+/// What there is to say of a list without entries, and what to do next.
+fn nothing_in(answer: &Answer) -> Option<&'static str> {
+    match answer {
+        Answer::Users { users, .. } if users.is_empty() => Some(
+            "no accounts yet; give the address that `hostchat-relay admin status` shows to your users, for `hostchat init`",
+        ),
+        Answer::Invitations(invitations) if invitations.is_empty() => {
+            Some("no invitation can be used now; `hostchat-relay admin invite` makes one")
+        }
+        Answer::Log { entries, .. } if entries.is_empty() => {
+            Some("no entries; if you gave --from, --to, --since or --until, leave some of them out")
+        }
+        _ => None,
     }
 }
 

@@ -158,6 +158,26 @@ async fn users_are_shown_with_presence_and_usage_and_without_contents() {
 }
 
 #[tokio::test]
+async fn an_empty_list_is_told_beside_the_output() {
+    let relay = TestRelay::start(|config| config.audit.log_days = 7).await;
+    for (list, said) in [
+        ("users", "note: no accounts yet"),
+        ("invitations", "note: no invitation can be used now"),
+        ("log", "note: no entries"),
+    ] {
+        let shown = admin(relay.folder.path(), &[list]).await;
+        assert!(
+            shown.status.success() && shown.stdout.is_empty(),
+            "{shown:?}"
+        );
+        let told = String::from_utf8_lossy(&shown.stderr);
+        assert!(told.starts_with(said), "{told}");
+        let shown = admin(relay.folder.path(), &[list, "--json"]).await;
+        assert_eq!((&*shown.stdout, &*shown.stderr), (&b"[]\n"[..], &b""[..]));
+    }
+}
+
+#[tokio::test]
 async fn many_users_come_in_pages_and_all_are_listed_once() {
     let relay = TestRelay::start(|config| config.limits.registrations.per_minute = 0).await;
     let names: Vec<String> = (0..230).map(|n| format!("user{n:03}")).collect();
