@@ -238,6 +238,14 @@ fn who_is_blocked_is_told_and_keeps_the_message_until_it_is_taken() {
         let listed = bob.run(&["contacts", "blocked", "--json"]).ok();
         events(&listed, "blocked")
     };
+    let marked = || {
+        let json = bob.run(&["contacts", "--json"]).ok();
+        let text = bob.run(&["contacts"]).ok().out;
+        let is_marked = text.contains(&format!("alice  {at_alice}  verified by code; blocked"));
+        assert_eq!(events(&json, "contact")[0]["blocked"], is_marked, "{text}");
+        is_marked
+    };
+    assert!(marked());
     assert_eq!(blocked().len(), 1);
     assert_eq!(blocked()[0]["name"], "alice");
     assert_eq!(blocked()[0]["address"], at_alice.as_str());
@@ -281,7 +289,9 @@ fn who_is_blocked_is_told_and_keeps_the_message_until_it_is_taken() {
         ]
     );
 
+    assert!(marked());
     bob.run(&["contacts", "unblock", &at_alice]).ok();
+    assert!(!marked());
     assert_eq!(blocked().len(), 2);
     alice.run(&["recv"]).ok();
     assert_eq!(texts(&bob.run(&["recv", "--json"]).ok()), ["unwanted"]);

@@ -29,7 +29,7 @@ Example:
   hostchat contacts blocked
 
 A block is kept by your relay, which then refuses what they send to you and gives them no keys to begin with; what it \
-had before still arrives. It is of one account: somebody of another relay can come back under another address, and \
+had before still arrives. `contacts` marks whom this home has blocked; `contacts blocked` asks the relay. It is of one account: somebody of another relay can come back under another address, and \
 where anybody may register, at yours with another name. Whoever is blocked can find out, by writing to you. They need \
 not be contacts: NAME is that of a contact or of an account at your relay, or NAME@HOST:PORT.")]
 pub struct ContactsArgs {
@@ -140,7 +140,9 @@ pub(super) async fn run(context: &Context, args: ContactsArgs) -> Result<()> {
         ContactsAction::Import { file } => {
             let text = context.ask(move || prompt::file_text(&file)).await?;
             let contact = client.import(&Exported::parse(&text)?)?;
-            let value = describe(&contact, 0);
+            let address = [&contact.address];
+            let is_blocked = !client.vault().blocked_among(address)?.is_empty();
+            let value = describe(&contact, 0, is_blocked);
             output.data(
                 &value,
                 &format!("{} is a contact: {}", contact.address, status(&contact)),
@@ -198,7 +200,11 @@ fn list(client: &mut Client, output: Output) -> Result<()> {
     if contacts.is_empty() && requests.is_empty() {
         output.empty("no contacts yet; `hostchat send NAME --code print` writes to someone and pairs with them");
     }
+    let blocked = client
+        .vault()
+        .blocked_among(contacts.iter().map(|contact| &contact.address))?;
     for contact in contacts {
+        let is_blocked = blocked.contains(&contact.address);
         let waiting = texts.iter().filter(|e| e.to == contact.address).count();
         let mut line = format!(
             "{}  {}  {}",
@@ -209,10 +215,13 @@ fn list(client: &mut Client, output: Output) -> Result<()> {
         if contact.changed.is_some() {
             line.push_str("; IDENTITY CHANGED, nothing is sent");
         }
+        if is_blocked {
+            line.push_str("; blocked");
+        }
         if waiting > 0 {
             line.push_str(&format!("; {waiting} in the outbox"));
         }
-        output.data(&describe(&contact, waiting), &line)?;
+        output.data(&describe(&contact, waiting, is_blocked), &line)?;
     }
     for (request, _) in requests::grouped(&requests) {
         let changed = client.is_changed(request)?;
@@ -223,7 +232,7 @@ fn list(client: &mut Client, output: Output) -> Result<()> {
     Ok(())
 }
 
-fn describe(contact: &Contact, outbox: usize) -> Value {
+fn describe(contact: &Contact, outbox: usize, blocked: bool) -> Value {
     let fingerprint = contact
         .identity
         .and_then(|claim| claim.verify().ok())
@@ -237,6 +246,7 @@ fn describe(contact: &Contact, outbox: usize) -> Value {
         "changed": contact.changed.is_some(),
         "fingerprint": fingerprint,
         "outbox": outbox,
+        "blocked": blocked,
     })
 }
 

@@ -6,6 +6,7 @@
 //!                     ├─ outbox     what is still to go out, in order
 //!                     ├─ requests   who asks
 //!                     ├─ answers    when codes can be answered again
+//!                     ├─ blocked    whom the relay lets write nothing, as last known
 //!                     ├─ arrived    marks of what has come
 //!                     ├─ sealed, unopened, receipts, conversations, generation      healing
 //!                     └─ notices    what the user has to be told once
@@ -15,6 +16,7 @@
 
 mod answers;
 mod asking;
+mod blocked;
 mod contacts;
 mod generation;
 mod healing;

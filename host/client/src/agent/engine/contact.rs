@@ -194,7 +194,7 @@ impl Client {
     /// Lets the home relay take nothing more from an address, or take from it again; contact or not.
     ///
     /// # Errors
-    /// `Usage` for the own address; those of the relay.
+    /// `Usage` for the own address; those of the relay and the vault.
     pub async fn set_blocked(&mut self, who: &Address, blocked: bool) -> Result<()> {
         if *who == self.address() {
             return Err(Error::Usage("this is your own address".into()));
@@ -203,16 +203,19 @@ impl Client {
         self.at(&home)
             .await?
             .set_blocked(who.clone(), blocked)
-            .await
+            .await?;
+        self.vault.note_blocked(who, blocked)
     }
 
     /// From whom the home relay takes nothing for this account, in order.
     ///
     /// # Errors
-    /// Those of the relay.
+    /// Those of the relay and the vault.
     pub async fn blocked(&mut self) -> Result<Vec<Address>> {
         let home = self.home_relay();
-        self.at(&home).await?.blocked().await
+        let blocked = self.at(&home).await?.blocked().await?;
+        self.vault.note_all_blocked(&blocked)?;
+        Ok(blocked)
     }
 
     /// The own public identity as text.
