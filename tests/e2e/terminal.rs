@@ -453,6 +453,44 @@ fn a_registration_that_cannot_succeed_is_told_before_a_passphrase_is_asked_for()
 }
 
 #[test]
+fn what_speaks_against_an_account_on_a_token_with_keys_is_told_before_its_passphrase_is_asked_for()
+{
+    let world = World::new();
+    let mut relay = world.relay();
+    world.home("bob", &relay);
+    let eve = world.bare_home("eve", None);
+    relay.kill();
+    let config = relay.folder().join("relay.toml");
+    let text = std::fs::read_to_string(&config).expect("configuration");
+    let text = text.replace(r#"registration = "open""#, r#"registration = "invitation""#);
+    std::fs::write(&config, text).expect("written");
+    relay.start();
+    // A wrong invitation: the keys are made by then.
+    let invitation = world.path("invitation");
+    std::fs::write(&invitation, "none\n").expect("written");
+    let invitation = invitation.to_string_lossy().into_owned();
+    let address = relay.address.clone();
+    let wanted = ["init", "--relay", &address, "--name", "bob"];
+    let invited = ["init", "--relay", &address, "--name", "eve"];
+    let refused = eve.run(&[&invited[..], &["--invitation", &invitation]].concat());
+    assert_eq!(refused.code(), 7, "{refused}");
+    assert!(!refused.err.contains("has an identity"), "{refused}");
+
+    let mut terminal = Terminal::start(&asking(&eve, &wanted), false);
+    let shown = terminal.wait("the question", |shown| shown.contains("Passphrase: "));
+    let told = "note: the token has an identity already: the account uses it\r\nnote: a new account would fail (";
+    assert!(shown.starts_with(told), "{shown}");
+    assert!(shown.contains("this goes on only if"), "{shown}");
+    terminal.type_line("a long passphrase of eve");
+    assert_eq!(terminal.end().1, 7);
+    relay.kill();
+    let (shown, code) = Terminal::start(&asking(&eve, &wanted), false).end();
+    let shown = String::from_utf8_lossy(&shown).into_owned();
+    assert_eq!(code, 6, "{shown}");
+    assert!(!shown.contains("Passphrase"), "{shown}");
+}
+
+#[test]
 fn a_passphrase_may_be_wrong_twice_and_is_asked_for_where_standard_input_leads_elsewhere() {
     let world = World::new();
     let relay = world.relay();

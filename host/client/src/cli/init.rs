@@ -63,7 +63,9 @@ pub(super) async fn run(context: &Context, args: InitArgs) -> Result<()> {
         Some(file) => prompt::first_line(file)?.to_vec(),
         None => Vec::new(),
     };
-    let check = begun.check(name.clone(), relay.clone(), !invitation.is_empty());
+    let mut output = context.output;
+    let invited = !invitation.is_empty();
+    let check = begun.check(name.clone(), relay.clone(), invited, &mut output);
     // Nobody types a secret for a registration that cannot succeed; a file costs nobody anything.
     let pin = if prompt::has_keyboard() && context.global.pin_file.is_none() {
         context.unless_stopped(check).await?;
@@ -79,7 +81,6 @@ pub(super) async fn run(context: &Context, args: InitArgs) -> Result<()> {
         invitation,
         visible: !args.hidden,
     };
-    let mut output = context.output;
     let client = context.stoppable(begun.finish(account, pin, &mut output).await?);
     let (address, fingerprint) = (client.address(), hex(&client.identity().fingerprint()));
     let value =

@@ -124,6 +124,10 @@ pub(super) fn note(note: &Note) -> String {
         Note::CodeEnded { peer } => format!("{peer} has ended that code meanwhile"),
         Note::CrossedCodes { fault } => fault.message.clone(),
         Note::Token => "the token has an identity already: the account uses it".into(),
+        Note::NoNewAccount { fault } => format!(
+            "a new account would fail ({}): this goes on only if the token's identity has that account already",
+            fault.message
+        ),
         Note::Log { relay, days } => format!(
             "{relay} keeps for {days} days who wrote to whom, when, and how much; never what"
         ),

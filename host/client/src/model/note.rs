@@ -156,6 +156,11 @@ pub enum Note {
     },
     /// The token has an identity already.
     Token,
+    /// The relay would refuse a new account; that of the token's identity may be there already.
+    NoNewAccount {
+        /// Why.
+        fault: Fault,
+    },
     /// The relay keeps who wrote to whom.
     Log {
         /// The relay.

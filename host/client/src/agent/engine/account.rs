@@ -96,17 +96,30 @@ impl Begun {
         self.lifecycle == Lifecycle::Blank
     }
 
-    /// Asks the relay whether the registration can succeed, before anybody types a PIN. For a token that has an identity the
-    /// answer would be none: the name may be that one's already.
+    /// Tells, before anybody types a PIN, what is known already: that the token has an identity, and whether the relay can be
+    /// reached and takes a new account. To a token with an identity its refusal is a note only, since the account may be that
+    /// one's already.
     ///
     /// # Errors
-    /// `RelayRefused`, and others of the relay.
-    pub async fn check(&self, name: Name, relay: RelayAddress, invited: bool) -> Result<()> {
+    /// `RelayRefused`, and others of the relay; `Io`.
+    pub async fn check(
+        &self,
+        name: Name,
+        relay: RelayAddress,
+        invited: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
         if !self.is_blank() {
-            return Ok(());
+            note(observer, Note::Token)?;
         }
         let dialled = self.parts.dial.connect(relay).await?;
-        dialled.may_register(name, invited).await
+        match dialled.may_register(name, invited).await {
+            Err(why @ Error::RelayRefused { .. }) if !self.is_blank() => {
+                let fault = Fault::from(&why);
+                note(observer, Note::NoNewAccount { fault })
+            }
+            other => other,
+        }
     }
 
     /// Makes the account: PIN and keys on the token, a name at the relay, prekeys there. Repeating it after a crash goes on.
@@ -126,7 +139,6 @@ impl Begun {
             self.parts.token.initialise(pin).await?;
         } else {
             self.parts.token.unlock(pin).await?;
-            note(observer, Note::Token)?;
         }
         crash::point("token-initialised");
         let config = Config {
