@@ -534,18 +534,27 @@ fn a_passphrase_may_be_wrong_twice_and_is_asked_for_where_standard_input_leads_e
     let shown = String::from_utf8_lossy(&shown).into_owned();
     assert_eq!(code, 4, "{shown}");
     assert!(shown.contains("error: wrong passphrase\r\n"), "{shown}");
-    // Who types before the next question is not seen either.
+    // A line that was typed ahead is no try. Who types before the next question is not seen either; Ctrl-U takes it back
+    // where it was not forgotten.
     let mut terminal = Terminal::start(&asking(&bob, &["recv"]), false);
     terminal.wait("the question", |shown| asked(shown) == 1);
-    terminal.type_line("not it");
+    terminal.type_line("not it\nnor this");
     terminal.wait("the end of its line", |shown| {
         shown.contains("Passphrase: \r\n")
     });
+    terminal
+        .keyboard
+        .write_all(b"early bird\x15")
+        .expect("typed");
+    terminal.wait("the question", |shown| asked(shown) == 2);
     terminal.type_line("a long passphrase of bob");
     let (shown, code) = terminal.end();
     let shown = String::from_utf8_lossy(&shown).into_owned();
     assert_eq!(code, 0, "{shown}");
-    assert!(!shown.contains("a long passphrase"), "{shown}");
+    assert_eq!(shown.matches("Wrong passphrase").count(), 1, "{shown}");
+    for typed in ["nor this", "early bird", "a long passphrase"] {
+        assert!(!shown.contains(typed), "{shown}");
+    }
 }
 
 #[test]

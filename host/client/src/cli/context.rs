@@ -140,6 +140,7 @@ impl Context {
                 Err(Error::WrongPin { .. }) if again > 0 => {
                     again -= 1;
                     if let Some(mut terminal) = Terminal::open() {
+                        terminal.discard_typed();
                         terminal.say("Wrong passphrase. Try again.");
                     }
                 }

@@ -87,6 +87,7 @@ impl Secret {
             let (pin, praise) = match judged {
                 Ok(judged) => judged,
                 Err(why @ Error::BadPin(_)) => {
+                    terminal.discard_typed();
                     terminal.say(&format!("{why}: {}.", why.hint()));
                     continue;
                 }
@@ -99,6 +100,7 @@ impl Secret {
             if again.is_ok_and(|again| again.equals(&pin)) {
                 return Ok(pin);
             }
+            terminal.discard_typed();
             terminal.say("The two are not equal. Try again.");
         }
     }

@@ -7,7 +7,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{
+    LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr,
+};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
@@ -66,6 +68,11 @@ impl Terminal {
         // The line end was not shown either.
         let _ = self.output.write_all(b"\n");
         typed
+    }
+
+    /// Forgets what was typed and not read yet: it was not meant for the question that comes next.
+    pub(super) fn discard_typed(&self) {
+        let _ = tcflush(&self.input, QueueSelector::IFlush);
     }
 
     /// Shows a line.
