@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use hostchat_tests::{Home, PATIENCE, World, program};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
 
 use crate::support::{code_of, events, pair};
 
@@ -347,6 +347,27 @@ fn on_a_terminal_pin_and_code_are_asked_for_and_the_pin_is_not_echoed() {
         let modes = tcgetattr(&keyboard).expect("modes");
         assert!(modes.local_modes.contains(LocalModes::ECHO));
     }
+}
+
+#[test]
+fn ctrl_z_at_a_hidden_question_does_not_bring_back_a_shell_without_echo() {
+    let world = World::new();
+    let relay = world.relay();
+    let bob = world.home("bob", &relay);
+    let mut shell = Command::new("sh");
+    let (program, home) = (program("hostchat"), bob.folder.display());
+    let words = format!("{} --home {home} whoami; echo back", program.display());
+    let mut terminal = Terminal::start(shell.args(["-mc", &words]), false);
+    terminal.wait("the question", |shown| shown.contains("Passphrase: "));
+    terminal.keyboard.write_all(b"\x1a").expect("typed");
+    terminal.type_line("a long passphrase of bob");
+    let keyboard = terminal.keyboard.try_clone().expect("cloned");
+    let shown = String::from_utf8_lossy(&terminal.end().0).into_owned();
+    let told = shown.find("bob@").expect("who bob is");
+    assert!(shown[told..].contains("back"), "{shown}");
+    let modes = tcgetattr(&keyboard).expect("modes");
+    assert!(modes.local_modes.contains(LocalModes::ECHO));
+    assert_eq!(modes.special_codes[SpecialCodeIndex::VSUSP], 0x1a);
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 use rustix::termios::{
-    LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr,
+    LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, tcflush, tcgetattr,
+    tcsetattr,
 };
 use zeroize::Zeroizing;
 
@@ -16,6 +17,10 @@ use crate::error::{Error, Result};
 
 /// No line that is asked for is longer.
 const MAX_LINE: usize = 4096;
+/// The special character of a terminal that is none (`_POSIX_VDISABLE` of Linux).
+const NO_KEY: u8 = 0;
+/// The key that suspends a program.
+const CTRL_Z: u8 = 0x1a;
 
 /// A terminal, with its settings before a question that turns its echo off.
 pub(super) struct Terminal {
@@ -56,15 +61,19 @@ impl Terminal {
         line(&self.input, "the terminal")?.ok_or(Error::NoAnswer)
     }
 
-    /// As [`Self::ask`]; what is typed is not shown.
+    /// As [`Self::ask`]; what is typed is not shown, and Ctrl-Z does nothing: the shell would have no echo either.
     ///
     /// # Errors
     /// As [`Self::ask`].
     pub(super) fn ask_hidden(&mut self, question: &str) -> Result<Zeroizing<Vec<u8>>> {
         // Before the question is shown: who answers at once shall not see the answer either.
         self.hide();
-        let typed = self.ask(question);
+        let mut typed = self.ask(question);
         self.restore();
+        // Whoever pressed it did not mean a character of a secret.
+        if let Ok(typed) = &mut typed {
+            typed.retain(|byte| *byte != CTRL_Z);
+        }
         // The line end was not shown either.
         let _ = self.output.write_all(b"\n");
         typed
@@ -91,6 +100,7 @@ impl Terminal {
         if let Some(settings) = &self.settings {
             let mut hidden = settings.clone();
             hidden.local_modes.remove(LocalModes::ECHO);
+            hidden.special_codes[SpecialCodeIndex::VSUSP] = NO_KEY;
             let _ = tcsetattr(&self.input, OptionalActions::Now, &hidden);
         }
     }
