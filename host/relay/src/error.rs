@@ -20,13 +20,14 @@ use std::path::PathBuf;
 
 use crate::admin::protocol::Refused;
 use crate::store::StoreError;
+use crate::words;
 
 /// Why the relay program ends with an error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Something of the operating system.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", words::io(source))]
     Io {
         /// What was tried.
         what: String,
@@ -54,7 +55,7 @@ pub enum Error {
     #[error("there is a store at {file} already", file = .0.display())]
     StoreExists(PathBuf),
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {}", words::io(source))]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -73,7 +74,7 @@ pub enum Error {
     #[error("another relay runs on {folder}", folder = .0.display())]
     Running(PathBuf),
     /// Nobody answers on the administration socket.
-    #[error("no relay answers at {path}: {source}", path = .path.display())]
+    #[error("no relay answers at {}: {}", path.display(), words::io(source))]
     NoAnswer {
         /// The socket.
         path: PathBuf,

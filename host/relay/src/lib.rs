@@ -50,6 +50,7 @@ mod seats;
 mod server;
 mod socket;
 mod web;
+mod words;
 
 pub use config::{Audit, Config, Registration, Storage};
 pub use error::Error;

@@ -32,6 +32,7 @@ use crate::store::sqlite::{self, Sqlite};
 use crate::store::{Outlet, Store, StoreError, Swept};
 use crate::tls;
 use crate::web::Web;
+use crate::words;
 
 /// Milliseconds to wait when the system has no descriptor for another connection.
 const ACCEPT_PAUSE_MS: u64 = 100;
@@ -150,7 +151,8 @@ impl Server {
         let admin = admin::socket::listen(&config.admin)
             .map_err(|error| {
                 let path = config.admin.display();
-                tracing::warn!(%path, %error, "no administration: the socket cannot be made");
+                let error = words::io(&error);
+                tracing::warn!(%path, error, "no administration: the socket cannot be made");
             })
             .ok();
         if config.audit.log_days > 0 {
@@ -336,7 +338,7 @@ async fn accept(server: &Server, tasks: &mut JoinSet<()>) {
             Err(error) => {
                 // Once, not ten times a second: no descriptors are left, or a client went before it was accepted.
                 if !std::mem::replace(&mut starved, true) {
-                    tracing::warn!(%error, "cannot accept");
+                    tracing::warn!(error = words::io(&error), "cannot accept");
                 }
                 let pause = relay.clock.uptime_ms() + ACCEPT_PAUSE_MS;
                 relay.clock.sleep_until(pause).await;

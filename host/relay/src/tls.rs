@@ -13,6 +13,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::error::Error;
+use crate::words;
 
 /// A certificate chain with its key, ready to serve, and read again when the files change.
 pub struct Identity {
@@ -101,9 +102,9 @@ impl std::fmt::Debug for Current {
 fn read_pair(certificate: &Path, key: &Path) -> Result<CertifiedKey, Error> {
     let chain = read_chain(certificate)?;
     let private =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key)(error.to_string()))?;
+        PrivateKeyDer::from_pem_file(key).map_err(|why| wrong(key)(words::pem(&why, "key")))?;
     CertifiedKey::from_der(chain, private, &rustls::crypto::ring::default_provider())
-        .map_err(|error| wrong(certificate)(error.to_string()))
+        .map_err(|why| wrong(certificate)(words::pair(&why)))
 }
 
 fn wrong(path: &Path) -> impl FnOnce(String) -> Error + use<> {
@@ -130,7 +131,7 @@ pub(crate) fn self_signed(hosts: Vec<String>) -> Result<(String, String), Error>
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let chain = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| wrong(path)(error.to_string()))?;
+        .map_err(|why| wrong(path)(words::pem(&why, "certificate")))?;
     if chain.is_empty() {
         return Err(wrong(path)("no certificate in it".to_owned()));
     }

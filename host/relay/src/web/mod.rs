@@ -121,7 +121,8 @@ pub(crate) async fn answer(
             return Response::new("404 Not Found", TEXT, hint);
         }
         Err(error) => {
-            tracing::error!(%error, "the operator's password cannot be read");
+            let error = crate::words::io(&error);
+            tracing::error!(error, "the operator's password cannot be read");
             let why = "the password file cannot be read\n";
             return Response::new("500 Internal Server Error", TEXT, why);
         }

@@ -20,6 +20,7 @@ fn fails(output: &Output, code: i32, says: &str) {
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{error}");
     assert!(error.contains(says), "{error}");
+    assert!(!error.contains("os error"), "{error}");
     assert!(error.contains("hint: "), "{error}");
 }
 
@@ -174,9 +175,21 @@ fn what_cannot_run_says_why_with_its_own_exit_code() {
     fails(&run(folder.path()), 7, "another relay runs");
     drop(process);
 
-    let certificate = folder.path().join("cert.pem");
+    let (certificate, key) = (
+        folder.path().join("cert.pem"),
+        folder.path().join("key.pem"),
+    );
+    std::fs::copy(init().path().join("key.pem"), &key).unwrap();
+    let says = "cert.pem: the key does not belong to this certificate";
+    fails(&run(folder.path()), 6, says);
+    std::fs::remove_file(&key).unwrap();
+    fails(
+        &run(folder.path()),
+        6,
+        "key.pem: No such file or directory\n",
+    );
     std::fs::write(&certificate, "nothing").unwrap();
-    fails(&run(folder.path()), 6, "cert.pem");
+    fails(&run(folder.path()), 6, "cert.pem: no certificate in it");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::super::StoreError;
-use super::link::{LEAVE, Link, Put, Which, unavailable};
+use super::link::{LEAVE, Link, Put, Which, failed, unavailable};
 
 /// How often a server says that it is there while nothing happens.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -170,7 +170,7 @@ async fn follow_once(link: &Link, feed: &Feed, apply: &Apply) -> Result<(), Stor
         .client
         .subscribe(subject.clone())
         .await
-        .map_err(unavailable)?;
+        .map_err(failed)?;
     let start_sequence = *feed.applied.borrow() + 1;
     let config = push::Config {
         deliver_subject: subject,
@@ -186,8 +186,8 @@ async fn follow_once(link: &Link, feed: &Feed, apply: &Apply) -> Result<(), Stor
         ..push::Config::default()
     };
     let made = link.stream(feed.which).create_consumer(config);
-    let made = timeout(BEHIND, made).await.map_err(unavailable)?;
-    made.map_err(unavailable)?;
+    let made = timeout(BEHIND, made).await.map_err(failed)?;
+    made.map_err(failed)?;
     let (mut delivered, mut behind) = (0, None);
     loop {
         let record = tokio::select! {
@@ -204,7 +204,7 @@ async fn follow_once(link: &Link, feed: &Feed, apply: &Apply) -> Result<(), Stor
                 link.client
                     .publish(to, Bytes::new())
                     .await
-                    .map_err(unavailable)?;
+                    .map_err(failed)?;
             }
             // Servers that fail over may forget to deliver; what this node wrote must come back.
             let applied = *feed.applied.borrow();
@@ -219,7 +219,7 @@ async fn follow_once(link: &Link, feed: &Feed, apply: &Apply) -> Result<(), Stor
             context: link.context(),
             message: record,
         };
-        let info = record.info().map_err(unavailable)?;
+        let info = record.info().map_err(failed)?;
         delivered += 1;
         if info.consumer_sequence != delivered {
             return Err(unavailable("a gap"));

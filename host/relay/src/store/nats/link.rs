@@ -18,6 +18,7 @@ use super::super::StoreError;
 use super::Options;
 use super::choice::Choice;
 use super::record::{Subjects, check_name, is_gone};
+use crate::words;
 
 /// Longest time that a read or a write is tried again while servers fail over.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -177,8 +178,9 @@ impl Link {
         }
         if let Some(path) = &servers.credentials {
             let opened = connect.credentials_file(path).await;
-            connect = opened
-                .map_err(|error| StoreError::Other(format!("{}: {error}", path.display())))?;
+            connect = opened.map_err(|why| {
+                StoreError::Other(format!("{}: {}", path.display(), words::io(&why)))
+            })?;
         }
         let client = connect
             .connect(servers.servers.as_slice())
@@ -186,9 +188,10 @@ impl Link {
             .map_err(|error| match (tls, error.kind()) {
                 // A server that speaks no TLS answers with something else.
                 (true, ConnectErrorKind::Tls | ConnectErrorKind::Io) => unavailable(format!(
-                    "{error}; TLS is required, since relay.toml names `ca` or tls:// servers"
+                    "{}; TLS is required, since relay.toml names `ca` or tls:// servers",
+                    words::nats_connect(&error)
                 )),
-                _ => unavailable(error),
+                _ => unavailable(words::nats_connect(&error)),
             })?;
         let context = jetstream::ContextBuilder::new()
             .timeout(TRY)
@@ -331,10 +334,12 @@ impl Link {
             match error.kind() {
                 PublishErrorKind::WrongLastSequence => return Ok(Put::Lost),
                 PublishErrorKind::MaxPayloadExceeded => {
-                    return Err(StoreError::Other(error.to_string()));
+                    return Err(StoreError::Other(
+                        "a message is larger than the servers take".to_owned(),
+                    ));
                 }
                 _ if is_full(&error) => return Err(StoreError::Full),
-                _ if Instant::now() >= deadline => return Err(unavailable(error)),
+                _ if Instant::now() >= deadline => return Err(failed(error)),
                 _ => tracing::debug!(error = ?error.to_string(), "a write is tried again"),
             }
             self.leave_if_it_fails().await;
@@ -395,7 +400,7 @@ impl Link {
                     return Ok(None);
                 }
                 Err(error) if Instant::now() >= deadline => {
-                    return Err(unavailable(error));
+                    return Err(failed(error));
                 }
                 Err(_) => {}
             }
@@ -443,7 +448,7 @@ impl Link {
     /// Makes numbers of messages begin at `number`, in a stream that holds nothing.
     pub(super) async fn skip_to(&self, number: u64) -> Result<(), StoreError> {
         let skipped = self.mail.purge().sequence(number).await;
-        skipped.map_err(unavailable)?;
+        skipped.map_err(failed)?;
         let mark = self.subjects.mail_mark();
         match self.put(mark, HeaderMap::new(), Bytes::new(), None).await? {
             Put::Done(next) if next >= number => Ok(()),
@@ -477,7 +482,7 @@ impl Link {
 }
 
 /// Purges, again while servers fail over.
-async fn try_purge<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
+async fn try_purge<T, E: Into<BoxError>, F: Future<Output = Result<T, E>>>(
     purge: impl Fn() -> F,
 ) -> Result<(), StoreError> {
     let deadline = Instant::now() + PATIENCE;
@@ -485,7 +490,7 @@ async fn try_purge<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
         match purge().await {
             Ok(_) => return Ok(()),
             Err(error) if Instant::now() >= deadline => {
-                return Err(unavailable(error));
+                return Err(failed(error));
             }
             Err(_) => sleep(PAUSE).await,
         }
@@ -505,10 +510,10 @@ async fn make(context: &Context, config: StreamConfig) -> Result<Stream, StoreEr
                 }
                 match context.update_stream(config.clone()).await {
                     Ok(_) => continue,
-                    Err(error) => error.to_string(),
+                    Err(error) => words::nats(&error),
                 }
             }
-            Err(error) => error.to_string(),
+            Err(error) => words::nats(&error),
         };
         if Instant::now() >= deadline {
             return Err(StoreError::Unavailable(format!(
@@ -527,7 +532,7 @@ async fn empty(context: &Context, name: &str) -> Result<(), StoreError> {
         let error = match context.get_stream(name).await {
             Ok(stream) => match stream.purge().await {
                 Ok(_) => return Ok(()),
-                Err(error) => error.to_string(),
+                Err(error) => words::nats(&error),
             },
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(answer)
@@ -535,7 +540,7 @@ async fn empty(context: &Context, name: &str) -> Result<(), StoreError> {
                 {
                     return Ok(());
                 }
-                _ => error.to_string(),
+                _ => words::nats(&error),
             },
         };
         if Instant::now() >= deadline {
@@ -547,8 +552,17 @@ async fn empty(context: &Context, name: &str) -> Result<(), StoreError> {
     }
 }
 
-pub(super) fn unavailable(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Unavailable(error.to_string())
+/// As [`async_nats::Error`].
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the client of the servers says, in our words.
+pub(super) fn failed(error: impl Into<BoxError>) -> StoreError {
+    let error = error.into();
+    unavailable(words::nats(&*error))
+}
+
+pub(super) fn unavailable(why: impl Into<String>) -> StoreError {
+    StoreError::Unavailable(why.into())
 }
 
 /// Whether the servers have no room: of the account, of the stream, of the disk.

@@ -24,7 +24,7 @@ use super::super::log::{Filter, LogEntry, Logged, Position};
 use super::super::{AccountId, NewMessage, ReaderHash, StoreError};
 use super::blob_view::Known;
 use super::feed::millis;
-use super::link::{PATIENCE, PAUSE, TRY, unavailable};
+use super::link::{PATIENCE, PAUSE, TRY, failed};
 use super::node::Node;
 use super::record::{KIND, hex, number};
 
@@ -110,7 +110,7 @@ impl Node {
         let Some(stream) = &self.link.log else {
             return Ok(Vec::new());
         };
-        let state = stream.get_info().await.map_err(unavailable)?.state;
+        let state = stream.get_info().await.map_err(failed)?.state;
         let (mut begin, mut end) = (state.first_sequence.max(1), state.last_sequence + 1);
         if let Some(since) = filter.since {
             begin = begin.max(self.log_from(since).await?);
@@ -149,7 +149,7 @@ impl Node {
             return Ok(u64::MAX);
         };
         let start_time = async_nats::datetime::from_nanos(nanoseconds.into());
-        let start_time = start_time.map_err(unavailable)?;
+        let start_time = start_time.map_err(failed)?;
         let all = self.link.subjects.all_log();
         let policy = DeliverPolicy::ByStartTime { start_time };
         let consumer = self.log_consumer(all, policy).await?;
@@ -174,7 +174,7 @@ impl Node {
             ..pull::Config::default()
         };
         let made = timeout(TRY, stream.create_consumer(config)).await;
-        made.map_err(unavailable)?.map_err(unavailable)
+        made.map_err(failed)?.map_err(failed)
     }
 
     /// It would end by itself; many may be made for one page.
@@ -239,11 +239,11 @@ impl LogReader<'_> {
         }
         let consumer = self.consumer(from).await?;
         let batch = consumer.fetch().max_messages(count as usize).expires(TRY);
-        let mut records = batch.messages().await.map_err(unavailable)?;
+        let mut records = batch.messages().await.map_err(failed)?;
         let mut missing = count;
         while let Some(record) = records.next().await {
-            let record = record.map_err(unavailable)?;
-            let number = record.info().map_err(unavailable)?.stream_sequence;
+            let record = record.map_err(failed)?;
+            let number = record.info().map_err(failed)?.stream_sequence;
             if number >= end {
                 // That came meanwhile, after all those.
                 missing = 0;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::super::{AccountId, Outlet, StoreError};
-use super::link::{Link, unavailable};
+use super::link::{Link, failed};
 use crate::rates::Spent;
 
 /// One node's voice to the others.
@@ -50,7 +50,7 @@ impl Peers {
             .client
             .subscribe(peers.subject.clone())
             .await
-            .map_err(unavailable)?;
+            .map_err(failed)?;
         let own = link.node.clone();
         tasks.spawn(async move {
             while let Some(word) = words.next().await {
