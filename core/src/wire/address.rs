@@ -6,7 +6,7 @@
 use core::fmt;
 
 use heapless::String;
-use serde::de::Visitor;
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Decode, Error};
@@ -63,21 +63,8 @@ macro_rules! text_type {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Text;
-
-                impl Visitor<'_> for Text {
-                    type Value = $name;
-
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str("text in canonical form")
-                    }
-
-                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
-                        $name::parse(text).map_err(|_| E::custom("not canonical"))
-                    }
-                }
-
-                deserializer.deserialize_str(Text)
+                let text = <&str>::deserialize(deserializer)?;
+                Self::parse(text).map_err(|_| D::Error::custom("not canonical"))
             }
         }
     };
