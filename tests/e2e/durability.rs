@@ -10,6 +10,7 @@
 //!  stage    a relay that keeps a copy of every envelope             people, and what they were shown
 //! ```
 
+mod crash_agent;
 mod crash_code;
 mod crash_first;
 mod crash_healing;

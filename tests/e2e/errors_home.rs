@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use hostchat_tests::{Ended, Home, Running, World};
-use rustix::process::Signal;
 
 use crate::support::{as_nobody, events, pair, texts};
 
@@ -60,30 +59,6 @@ fn a_home_that_is_not_there_or_half_made_says_how_to_make_one() {
         .run(&init)
         .refused(3, "nobody@")
         .refused(3, "hint: use it, give another --home, or `hostchat wipe`");
-}
-
-#[test]
-fn a_home_in_use_names_the_process() {
-    let world = World::new();
-    let relay = world.relay();
-    let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
-    pair(&world, &alice, &bob);
-    let following = bob.start(&["recv", "--follow", "--json"]);
-    alice.run(&["send", "bob", "there?"]).ok();
-    following.wait_out("the message", |line| line.contains("there?").then_some(()));
-    bob.run(&["send", "alice", "two at once"])
-        .refused(18, &format!("(process {})", following.pid()))
-        .refused(
-            18,
-            "hint: nothing was sent or changed. End the other program (perhaps `hostchat recv --follow`)",
-        );
-    following.signal(Signal::INT);
-    following.end().refused(130, "interrupted");
-    bob.run(&["send", "alice", "one at a time"]).ok();
-    assert_eq!(
-        texts(&alice.run(&["recv", "--json"]).ok()),
-        ["one at a time"]
-    );
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod requests_codes;
 mod requests_flood;
 mod requests_identity;
 mod secrets_memory;
+mod sharing;
 mod support;
 mod terminal;
 mod token;

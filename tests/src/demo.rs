@@ -8,12 +8,15 @@
 )]
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use hostchat_tests::{Running, World};
+use hostchat_tests::{Home, Running, World, program};
 
 const FIRST: &str = "meet at nine";
 const SECOND: &str = "no code needed now";
 const THIRD: &str = "see you there";
+const FOURTH: &str = "shown in one terminal";
+const FIFTH: &str = "written in another";
 
 fn step(words: &str) {
     println!("\n▶ {words}");
@@ -93,6 +96,20 @@ fn main() {
     }));
     following.stop();
 
+    step(
+        "Bob starts an agent, unlocks it once, and works in two terminals: nobody asks for the passphrase again.",
+    );
+    let (agent, follower) = two_terminals(&bob);
+    show(&alice.run(&["send", "bob", FOURTH]).ok().out);
+    show(&follower.wait_out("alice's message", |line| {
+        line.contains(FOURTH).then(|| line.to_owned())
+    }));
+    show(&beside(&bob, &["reply", FIFTH]).end().ok().out);
+    show(&alice.run(&["recv"]).ok().out);
+    show(&beside(&bob, &["lock"]).end().ok().out);
+    follower.end();
+    agent.stop();
+
     step("Both know that the other is verified.");
     show(&alice.run(&["contacts"]).ok().out);
     show(&bob.run(&["contacts"]).ok().out);
@@ -100,18 +117,37 @@ fn main() {
     step("What the relay's folder holds: searched for every text in the clear.");
     relay.stop().ok();
     let mut searched = 0;
-    for text in [FIRST, SECOND, THIRD] {
+    for text in [FIRST, SECOND, THIRD, FOURTH, FIFTH] {
         searched = search(relay.folder(), text);
     }
     assert!(searched > 10_000, "the relay's database was not found");
     show(&format!(
-        "{searched} bytes in {}: none of the three texts",
+        "{searched} bytes in {}: none of the five texts",
         relay.folder().display()
     ));
 
     println!(
         "\nAll of it worked. Nothing is left running, and the folder of this demo is removed."
     );
+}
+
+/// A command that cannot ask for the passphrase.
+fn beside(home: &Home, arguments: &[&str]) -> Running {
+    let mut command = Command::new(program("hostchat"));
+    command.arg("--home").arg(&home.folder).args(arguments);
+    Running::start(command.stdin(Stdio::null()))
+}
+
+/// An agent that was unlocked, and a terminal that follows.
+fn two_terminals(home: &Home) -> (Running, Running) {
+    let agent = beside(home, &["agent", "run"]);
+    show(&agent.wait_out("the agent", |line| Some(line.to_owned())));
+    show(&home.run(&["unlock"]).ok().out);
+    let follower = beside(home, &["recv", "--follow"]);
+    follower.wait_err("the end of the mailbox", |line| {
+        line.contains("listening at").then_some(())
+    });
+    (agent, follower)
 }
 
 /// The code that `send --code print` shows.

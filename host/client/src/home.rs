@@ -8,8 +8,10 @@
 //!   lock                          held while a program uses the directory
 //! ```
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
@@ -139,7 +141,7 @@ pub struct Home {
     path: PathBuf,
     opened: Vec<Opened>,
     /// Its lock ends with the file handle, however the program ends.
-    _lock: File,
+    lock: File,
 }
 
 impl Home {
@@ -209,11 +211,11 @@ impl Home {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut text = String::new();
-                let _ = lock.take(32).read_to_string(&mut text);
+                let (pid, socket) = holder(lock);
                 return Err(Error::HomeLocked {
                     path: path.into(),
-                    pid: text.trim().parse().ok(),
+                    pid,
+                    socket,
                 });
             }
             Err(errno) => return Err(io(errno.into())),
@@ -226,8 +228,19 @@ impl Home {
         Ok(Self {
             path: path.into(),
             opened: close(path),
-            _lock: lock,
+            lock,
         })
+    }
+
+    /// Tells whoever finds the lock held where this program can be talked to.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn name_socket(&self, socket: &Path) -> Result<()> {
+        let name = socket.as_os_str().as_bytes();
+        (&self.lock)
+            .write_all(&[name, b"\n"].concat())
+            .map_err(|why| Error::io("cannot write the lock of the home", why))
     }
 
     /// What other users could read or change when this program took the home.
@@ -340,6 +353,18 @@ fn close(home: &Path) -> Vec<Opened> {
         Some(Opened { path, mode, closed })
     });
     directory.into_iter().chain(files).collect()
+}
+
+/// Who holds a lock, and where it can be talked to, as far as it has said so.
+fn holder(lock: File) -> (Option<u32>, Option<PathBuf>) {
+    let mut text = Vec::new();
+    let _ = lock.take(8192).read_to_end(&mut text);
+    let mut lines = text.split_inclusive(|byte| *byte == b'\n');
+    // A line without its end is still being written.
+    let mut line = || lines.next().and_then(|line| line.strip_suffix(b"\n"));
+    let pid = line().and_then(|pid| std::str::from_utf8(pid).ok()?.parse().ok());
+    let socket = line().map(|path| PathBuf::from(OsStr::from_bytes(path)));
+    (pid, socket)
 }
 
 /// Reads a configuration; `InvalidInput` for what is no regular file, or too long for one.

@@ -1,13 +1,13 @@
 //! The hostchat client: everything that the `hostchat` program does, as a library.
 //!
 //! ```text
-//!  cli (one file per command), later an agent or a user interface
-//!   │
+//!  cli (one file per command)
+//!   │  calls, answers, events: in this process, or over the socket of whoever holds the home
 //!   ▼
-//!  Client ──┬── token::Token ──▶ transport::{memory, serial}     keys, sessions: never here
-//!           ├── vault::Vault                                     sealed contacts, history, outbox
-//!           └── relay::{Dial, Connection} ──▶ transport::websocket   mailboxes, prekeys
-//!  model                                                          values that all of them say to each other
+//!  agent::Handle ─▶ hub ─▶ engine (Client) ──┬── token::Token ──▶ transport::{memory, serial}     keys, sessions: never here
+//!                                            ├── vault::Vault                                     sealed contacts, history, outbox
+//!                                            └── relay::{Dial, Connection} ──▶ transport::websocket   mailboxes, prekeys
+//!  model                                      values that all of them say to each other
 //! ```
 //! `cargo xtask check` holds which folder may name which.
 //!

@@ -183,12 +183,12 @@ async fn messages_of_format_1_are_there_and_what_was_not_shown_is_shown() {
         ("not shown yet", Shown::New, Stored::Committed),
         ("not committed yet", Shown::New, Stored::Stored),
     ] {
-        let (message, how) = vault.next_to_show().unwrap().unwrap();
+        let (message, how) = vault.to_show(0, 1).unwrap().remove(0);
         assert_eq!((message.text.as_str(), how), (text, shown));
         assert_eq!(vault.seen(&message.message_id).unwrap(), Some(stored));
         vault.mark_shown(&message, true).unwrap();
     }
-    assert!(vault.next_to_show().unwrap().is_none());
+    assert!(vault.to_show(0, 1).unwrap().is_empty());
     assert_eq!(vault.history(None, 100).unwrap().len(), 9);
 }
 

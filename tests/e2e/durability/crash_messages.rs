@@ -22,7 +22,7 @@ pub(super) const SEND: &[&str] = &[
     "sent-marked",
 ];
 
-const RECV: &[&str] = &[
+pub(super) const RECV: &[&str] = &[
     "delivered",
     "token-opened",
     "plaintext-stored",

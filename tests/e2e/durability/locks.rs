@@ -25,7 +25,7 @@ fn a_killed_client_leaves_home_and_port_free() {
                 });
             }
             let pid = following.pid().to_string();
-            bob.home.run(&["recv"]).refused(18, &pid);
+            bob.home.run(&["wipe", "--yes"]).refused(18, &pid);
             let killed = following.kill();
             bob.shown.take(&killed);
             if n == 0 {

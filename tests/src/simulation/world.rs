@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hostchat::agent::{Client, Confirmation, How, Observer};
+use hostchat::agent::{Client, Confirmation, Observer};
 use hostchat::crash::simulated;
 use hostchat::error::{Error, Result};
 use hostchat::model::Asked;
 use hostchat::model::Event;
+use hostchat::model::call::How;
 use hostchat_core::crypto::hash::sha256;
 use hostchat_core::wire::{Address, Generation, Name, RelayName};
 use rand_chacha::ChaCha20Rng;

@@ -96,7 +96,7 @@ impl Opened {
 fn read_all(vault: &mut Vault) -> Result<()> {
     let results = [
         vault.contacts().map(drop),
-        vault.next_to_show().map(drop),
+        vault.to_show(0, 256).map(drop),
         vault.history(None, 10).map(drop),
         vault.outbox().map(drop),
         vault.requests().map(drop),

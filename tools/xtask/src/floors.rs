@@ -43,8 +43,6 @@ const CLIENT: House = House {
     ],
     only: &[("cli", &["agent", "model", "error", "os", "escape", "crash"])],
     breaches: &[
-        ("cli/contacts.rs", "vault"),
-        ("cli/outbox.rs", "vault"),
         ("cli/output.rs", "token"),
         ("cli/context.rs", "home"),
         ("cli/context.rs", "token"),

@@ -7,12 +7,16 @@ use hostchat_core::wire::Address;
 use serde_json::json;
 
 use super::context::Context;
-use super::output::Output;
 use super::prompt::{self, Codes};
-use super::requests::{grouped, list, waiting};
-use crate::agent::{Change, Client, Confirmation, Observer};
+use super::requests::{grouped, list};
+use super::session::Session;
 use crate::error::{Error, Result};
-use crate::model::{Asked, Event, Request};
+use crate::model::answer::{Change, RequestEntry};
+use crate::model::call::{
+    AcceptChange, AcceptCode, AcceptFirst, AwaitRequest, Collect, Decline, HasForged, Requests,
+    Resolve,
+};
+use crate::model::event::RequestKind;
 
 /// `accept`
 #[derive(Debug, Args)]
@@ -45,25 +49,24 @@ pub struct AcceptArgs {
 }
 
 pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
-    let mut client = context.online().await?;
-    let mut output = context.output;
-    let peer = args
-        .peer
-        .as_deref()
-        .map(|peer| client.resolve(peer))
-        .transpose()?;
-    let gave_up = client.collect(&mut Quiet(output)).await?;
+    let mut session = context.session().await?;
+    let output = context.output;
+    let peer = match args.peer.clone() {
+        Some(peer) => Some(session.call(Resolve { peer }).await?),
+        None => None,
+    };
+    let gave_up = session.call(Collect {}).await?;
     let mut gave_up = gave_up.into_iter();
     let gave_up = gave_up.find(|who| peer.as_ref().is_none_or(|peer| peer == who));
-    if let Some(peer) = peer.as_ref().filter(|_| !args.decline) {
-        client.check_requests(peer).await?;
+    let mut requests = waiting(&mut session, peer.as_ref(), !args.decline).await?;
+    if requests.is_empty() && args.wait > 0 {
+        let wait = AwaitRequest {
+            from: peer.clone(),
+            seconds: args.wait,
+        };
+        session.call(wait).await?;
+        requests = waiting(&mut session, peer.as_ref(), false).await?;
     }
-    if waiting(&mut client, peer.as_ref())?.is_empty() && args.wait > 0 {
-        client
-            .await_request(peer.as_ref(), args.wait, &mut output)
-            .await?;
-    }
-    let mut requests = waiting(&mut client, peer.as_ref())?;
     if requests.is_empty()
         && let Some(who) = gave_up
     {
@@ -71,28 +74,25 @@ pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
         return Err(Error::PairingEnded { peer });
     }
     let wants_some = requests.is_empty() && !args.changed && !args.decline;
-    if let Some(peer) = peer.as_ref().filter(|_| wants_some)
-        && client.has_dropped_forged(peer)
-    {
-        return Err(Error::Binding(peer.to_string()));
+    if let Some(peer) = peer.as_ref().filter(|_| wants_some) {
+        forged(&mut session, peer).await?;
     }
     let interactive = prompt::is_interactive() && !output.json;
     let chosen = match &peer {
         Some(peer) => peer.clone(),
         None if !interactive => {
-            list(&mut client, &requests, output)?;
+            list(&requests, output)?;
             if !output.json {
                 // The list itself is on standard output.
                 eprintln!("{}", advice(&requests));
             }
             return Ok(());
         }
-        None => match choose(context, &mut client, &requests).await? {
+        None => match choose(context, &mut session, &requests).await? {
             Some(chosen) => {
-                client.check_requests(&chosen).await?;
-                requests = waiting(&mut client, Some(&chosen))?;
-                if requests.is_empty() && client.has_dropped_forged(&chosen) {
-                    return Err(Error::Binding(chosen.to_string()));
+                requests = waiting(&mut session, Some(&chosen), true).await?;
+                if requests.is_empty() {
+                    forged(&mut session, &chosen).await?;
                 }
                 chosen
             }
@@ -100,17 +100,29 @@ pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
         },
     };
     if args.decline {
-        client.decline(&chosen)?;
+        let from = chosen.clone();
+        session.call(Decline { from }).await?;
         let value = json!({"event": "done", "what": "declined", "peer": chosen.as_str()});
         return output.data(&value, &format!("declined {chosen}"));
     }
-    let asked = || requests.iter().filter(|r| r.from == chosen);
-    let has_written = asked().any(|r| r.asked == Asked::First);
-    if let Some(request) = asked().rfind(|r| r.asked != Asked::First) {
+    let of = |kind| {
+        let mut of = requests.iter().filter(|r| r.request.peer == chosen);
+        of.rfind(move |r| r.request.kind == kind)
+    };
+    let has_written = of(RequestKind::First).is_some();
+    if let Some(request) = of(RequestKind::Code) {
         let can_type = interactive || args.code_file.is_some();
         // Without a way to type a code, what was written without one can still be read.
         if can_type || !has_written {
-            let typed = with_code(context, &mut client, request.clone(), &args).await?;
+            session.answer_with(Codes::open(args.code_file.as_deref())?);
+            let accept = AcceptCode {
+                request: request.id,
+                accept_changed: args.changed,
+            };
+            let typed = session.call(accept).await?;
+            if !typed && args.code_file.is_some() {
+                return Err(Error::Usage("no code was given".into()));
+            }
             if typed || !has_written {
                 return Ok(());
             }
@@ -121,106 +133,68 @@ pub(super) async fn run(context: &Context, args: AcceptArgs) -> Result<()> {
         if peer.is_none() && !context.ask(move || prompt::confirm(&question)).await? {
             return Ok(());
         }
-        let read = client
-            .accept_first(&chosen, args.changed, &mut output)
-            .await?;
-        done(&mut client, &mut output).await?;
-        if !read {
+        let accept = AcceptFirst {
+            from: chosen.clone(),
+            accept_changed: args.changed,
+        };
+        if !session.call(accept).await? {
             return Err(Error::AskedAgain(chosen.to_string()));
         }
         return Ok(());
     }
     if args.changed {
-        match client.accept_change(&chosen).await? {
-            Change::Accepted => {
-                let value = json!({"event": "done", "what": "changed", "peer": chosen.as_str()});
-                let text = format!("the new identity of {chosen} is accepted; it is not verified");
-                output.data(&value, &text)?;
-                return done(&mut client, &mut output).await;
-            }
-            Change::Back => {
-                let value = json!({"event": "done", "what": "unchanged", "peer": chosen.as_str()});
-                let text = format!("{chosen} has the identity that you know: nothing has changed");
-                return output.data(&value, &text);
-            }
-            Change::None => {}
-        }
-    }
-    Err(Error::Nothing(format!(
-        "{chosen} does not ask for anything"
-    )))
-}
-
-/// Types codes until one is right, the code is dead, or there are no more; `false` if none was typed on the terminal.
-async fn with_code(
-    context: &Context,
-    client: &mut Client,
-    mut request: Request,
-    args: &AcceptArgs,
-) -> Result<bool> {
-    let mut output = context.output;
-    let mut codes = Codes::open(args.code_file.as_deref())?;
-    let mut wrong = None;
-    loop {
-        if client.is_changed(&request)? && !args.changed {
-            return Err(Error::IdentityChanged(request.from.to_string()));
-        }
-        client.check_answers(&request).await?;
-        let peer = request.from.clone();
-        let question = format!("Did {peer} tell you to expect a code? Type it (Enter to cancel): ");
-        let typed;
-        (codes, typed) = context
-            .ask(move || {
-                let typed = codes.next(&question)?;
-                Ok((codes, typed))
-            })
-            .await?;
-        let Some(code) = typed else {
-            return match wrong {
-                Some(runs_left) => Err(Error::WrongCode { runs_left }),
-                None if args.code_file.is_none() => Ok(false),
-                None => Err(Error::Usage("no code was given".into())),
-            };
+        let peer = chosen.clone();
+        let (what, text) = match session.call(AcceptChange { peer }).await? {
+            Change::Accepted => (
+                "changed",
+                format!("the new identity of {chosen} is accepted; it is not verified"),
+            ),
+            Change::Back => (
+                "unchanged",
+                format!("{chosen} has the identity that you know: nothing has changed"),
+            ),
+            Change::None => return nothing(&chosen),
         };
-        // The sender may have given up while the code was typed: that must not cost a try, and a code is used on the
-        // request that it was typed for only.
-        client.catch_up(&mut output).await?;
-        if !client.is_open(&request)? {
-            return Err(client.why_gone(&request));
-        }
-        let sid = client
-            .answer_code(&request, code, args.changed, &mut output)
-            .await?;
-        match client
-            .await_confirmation(&request, sid, &mut output)
-            .await?
-        {
-            Confirmation::Paired => return done(client, &mut output).await.map(|()| true),
-            Confirmation::WrongCode { runs_left: 0 } => {
-                return Err(Error::WrongCode { runs_left: 0 });
-            }
-            Confirmation::WrongCode { runs_left } => {
-                wrong = Some(runs_left);
-                request = client.await_offer(&request, &mut output).await?;
-            }
-        }
+        let value = json!({"event": "done", "what": what, "peer": chosen.as_str()});
+        return output.data(&value, &text);
     }
+    nothing(&chosen)
 }
 
-/// Shows what came, and sends what is due.
-async fn done(client: &mut Client, output: &mut Output) -> Result<()> {
-    client.show_new(output)?;
-    client.settle(output).await
+fn nothing(peer: &Address) -> Result<()> {
+    Err(Error::Nothing(format!("{peer} does not ask for anything")))
+}
+
+/// The requests that wait: of one address, whose relay is asked who it is if that is wished, or of all.
+async fn waiting(
+    session: &mut Session<'_>,
+    peer: Option<&Address>,
+    check: bool,
+) -> Result<Vec<RequestEntry>> {
+    let requests = Requests {
+        from: peer.cloned(),
+        check,
+    };
+    session.call(requests).await
+}
+
+/// Says so if requests in somebody's name were made by somebody else.
+async fn forged(session: &mut Session<'_>, peer: &Address) -> Result<()> {
+    let has_forged = HasForged { peer: peer.clone() };
+    if session.call(has_forged).await? {
+        return Err(Error::Binding(peer.to_string()));
+    }
+    Ok(())
 }
 
 /// What can be done about requests that were listed and not answered.
-fn advice(requests: &[Request]) -> String {
+fn advice(requests: &[RequestEntry]) -> String {
     let Some(first) = requests.first() else {
         return format!("no pending requests; {}", Error::NobodyAsks.hint());
     };
-    let from = &first.from;
+    let from = &first.request.peer;
     let mut advice = format!("name the one whom you accept: `hostchat accept {from}`");
-    if requests.iter().any(|r| r.asked != Asked::First) {
+    if requests.iter().any(|r| r.request.kind == RequestKind::Code) {
         advice.push_str(" (a code is asked for on a terminal, or read with --code-file FILE)");
     }
     advice.push_str("; --decline declines");
@@ -229,34 +203,22 @@ fn advice(requests: &[Request]) -> String {
 
 async fn choose(
     context: &Context,
-    client: &mut Client,
-    requests: &[Request],
+    session: &mut Session<'_>,
+    requests: &[RequestEntry],
 ) -> Result<Option<Address>> {
-    list(client, requests, context.output)?;
+    list(requests, context.output)?;
     match grouped(requests).as_slice() {
         [] => Err(Error::NobodyAsks),
-        [(only, _)] => Ok(Some(only.from.clone())),
+        [(only, _)] => Ok(Some(only.request.peer.clone())),
         _ => {
             let question =
                 "Whom do you accept? Type a name or an address as listed (Enter to cancel): ";
-            let typed = context.ask(move || prompt::ask(question)).await?;
-            if typed.is_empty() {
+            let peer = context.ask(move || prompt::ask(question)).await?;
+            if peer.is_empty() {
                 Ok(None)
             } else {
-                client.resolve(&typed).map(Some)
+                session.call(Resolve { peer }).await.map(Some)
             }
-        }
-    }
-}
-
-/// Passes over the requests that are listed afterwards.
-struct Quiet(Output);
-
-impl Observer for Quiet {
-    fn event(&mut self, event: Event) -> std::io::Result<()> {
-        match event {
-            Event::Request(_) => Ok(()),
-            other => self.0.event(other),
         }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::context::Context;
 use super::words::{counted, named};
 use crate::error::{Result, goes_back};
+use crate::model::call::{Resume, Status};
 use crate::os;
 
 /// `status`
@@ -41,11 +42,7 @@ pub enum AccountAction {
 pub(super) async fn run(context: &Context, args: AccountArgs) -> Result<()> {
     match args.action {
         AccountAction::Resume => {
-            let mut client = context.online().await?;
-            client.resume().await?;
-            let mut output = context.output;
-            client.show_notices(&mut output)?;
-            client.settle(&mut output).await?;
+            context.session().await?.call(Resume {}).await?;
             context.output.data(
                 &json!({"event": "done", "what": "resumed"}),
                 "this account goes on with the keys of this home",
@@ -55,33 +52,26 @@ pub(super) async fn run(context: &Context, args: AccountArgs) -> Result<()> {
 }
 
 pub(super) async fn status(context: &Context, _args: StatusArgs) -> Result<()> {
-    let mut client = context.client().await?;
-    let address = client.address();
-    let generations = client.vault().generations()?;
-    let outbox = client.vault().outbox()?;
-    let outbox = outbox.iter().filter(|entry| entry.is_text()).count();
-    let unconfirmed = client.vault().unconfirmed()?.len();
-    let unopened = client.vault().unopened()?.len();
-    let stopped = generations.as_ref().filter(|g| g.stopped);
-    let stopped = stopped.map(|g| (g.surprised_at, g.dated));
-    let (forged, strangers) = generations.map_or((0, 0), |g| (g.forged, g.strangers));
-    let forged_at = client.vault().forged_names()?;
+    let status = context.session().await?.call(Status {}).await?;
+    let address = &status.address;
     let value = json!({
         "event": "status",
         "address": address.as_str(),
-        "stopped": stopped.is_some(),
-        "stopped_at": stopped.and_then(|(at, _)| at),
-        "goes_back_to": stopped.map(|(_, since)| since),
-        "outbox": outbox,
-        "unconfirmed": unconfirmed,
-        "unopened": unopened,
-        "forged": forged,
-        "forged_names": forged_at.iter().map(Address::as_str).collect::<Vec<_>>(),
-        "strangers": strangers,
+        "stopped": status.stopped,
+        "stopped_at": status.stopped_at,
+        "goes_back_to": status.goes_back_to,
+        "outbox": status.outbox,
+        "unconfirmed": status.unconfirmed,
+        "unopened": status.unopened,
+        "forged": status.forged,
+        "forged_names": status.forged_names.iter().map(Address::as_str).collect::<Vec<_>>(),
+        "strangers": status.strangers,
     });
     let mut lines = vec![format!("you are {address}")];
-    if let Some((at, since)) = stopped {
-        let at = at.map_or_else(String::new, |at| format!(" at {}", os::local(at)));
+    if let Some(since) = status.goes_back_to.filter(|_| status.stopped) {
+        let at = status
+            .stopped_at
+            .map_or_else(String::new, |at| format!(" at {}", os::local(at)));
         lines.push(format!(
             "stopped{at}: a second copy of these keys is in use, or the relay lies; {}",
             goes_back(since)
@@ -91,30 +81,34 @@ pub(super) async fn status(context: &Context, _args: StatusArgs) -> Result<()> {
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     lines.push(format!(
         "{} in the outbox, {} not confirmed",
-        counted(count(outbox), "text", "texts"),
-        counted(count(unconfirmed), "message", "messages")
+        counted(count(status.outbox), "text", "texts"),
+        counted(count(status.unconfirmed), "message", "messages")
     ));
-    if unopened > 0 {
+    if status.unopened > 0 {
         lines.push(format!(
             "{} could not be opened yet; the senders are asked",
             counted(
-                count(unopened),
+                count(status.unopened),
                 "message or receipt",
                 "messages or receipts"
             )
         ));
     }
-    if forged > 0 {
+    if status.forged > 0 {
         lines.push(format!(
             "{} in the name of {} were forged",
-            counted(forged, "message", "messages"),
-            named(&forged_at)
+            counted(status.forged, "message", "messages"),
+            named(&status.forged_names)
         ));
     }
-    if strangers > 0 {
+    if status.strangers > 0 {
         lines.push(format!(
             "{} so far could not be opened and came from nobody who is a contact",
-            counted(strangers, "message or receipt", "messages or receipts")
+            counted(
+                status.strangers,
+                "message or receipt",
+                "messages or receipts"
+            )
         ));
     }
     context.output.data(&value, &lines.join("\n"))

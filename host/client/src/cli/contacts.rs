@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::output::Output;
+use super::session::Session;
 use super::{prompt, requests, words};
-use crate::agent::{Client, Exported};
-use crate::error::{Error, Result};
-use crate::model::address::hex;
-use crate::model::event::RequestEvent;
-use crate::model::{Contact, Event, Trust};
-use crate::vault::Outgoing;
+use crate::error::Result;
+use crate::model::Event;
+use crate::model::answer::{self, BlockedEntry, ContactEntry};
+use crate::model::call::{
+    Block, Blocked, Contacts, Delete, Export, Import, Rename, Requests, SafetyNumber,
+};
 
 /// `contacts`
 #[derive(Debug, Args)]
@@ -91,32 +92,31 @@ pub enum ContactsAction {
 }
 
 pub(super) async fn run(context: &Context, args: ContactsArgs) -> Result<()> {
-    let action = args.action.unwrap_or(ContactsAction::List);
-    let mut client = match action {
-        ContactsAction::Block { .. } | ContactsAction::Unblock { .. } | ContactsAction::Blocked => {
-            context.online().await?
-        }
-        _ => context.client().await?,
-    };
+    let mut session = context.session().await?;
     let output = context.output;
-    match action {
-        ContactsAction::List => list(&mut client, output),
+    match args.action.unwrap_or(ContactsAction::List) {
+        ContactsAction::List => list(&mut session, output).await,
         ContactsAction::Verify { name, compared } => {
-            verify(context, &mut client, &name, compared).await
+            verify(context, &mut session, name, compared).await
         }
         ContactsAction::Rename { name, new_name } => {
-            let contact = client.contact(&name)?;
-            let contact = client.rename(&contact, &new_name)?;
-            let value = json!({"event": "done", "what": "renamed", "peer": contact.address.as_str(), "name": contact.name});
-            output.data(
-                &value,
-                &format!("{} is now {}", contact.address, contact.name),
-            )
+            let rename = Rename {
+                peer: name,
+                name: new_name,
+            };
+            let contact = session.call(rename).await?;
+            let (address, name) = (contact.address.as_str(), &contact.name);
+            let value = json!({"event": "done", "what": "renamed", "peer": address, "name": name});
+            output.data(&value, &format!("{address} is now {name}"))
         }
         ContactsAction::Delete { name, history } => {
-            let contact = client.contact(&name)?;
-            let (unsent, unconfirmed) = client.delete(&contact, history).await?;
-            let peer = contact.address.as_str();
+            let delete = Delete {
+                peer: name,
+                history,
+            };
+            let deleted = session.call(delete).await?;
+            let (unsent, unconfirmed) = (deleted.unsent, deleted.unconfirmed);
+            let peer = deleted.peer.as_str();
             let value = json!({
                 "event": "done", "what": "deleted", "peer": peer,
                 "unsent": unsent, "unconfirmed": unconfirmed,
@@ -130,30 +130,29 @@ pub(super) async fn run(context: &Context, args: ContactsArgs) -> Result<()> {
                 + &told(unconfirmed, "unconfirmed", "not sent again");
             output.data(&value, &format!("{peer} is deleted{also}"))
         }
-        ContactsAction::Block { name } => block(&mut client, &name, true, output).await,
-        ContactsAction::Unblock { name } => block(&mut client, &name, false, output).await,
-        ContactsAction::Blocked => blocked(&mut client, output).await,
+        ContactsAction::Block { name } => block(&mut session, name, true, output).await,
+        ContactsAction::Unblock { name } => block(&mut session, name, false, output).await,
+        ContactsAction::Blocked => blocked(&mut session, output).await,
         ContactsAction::Export { name } => {
-            let contact = client.contact(&name)?;
-            print_export(&client.export(&contact)?, output)
+            let exported = session.call(Export { peer: Some(name) }).await?;
+            print_export(&exported, output)
         }
         ContactsAction::Import { file } => {
             let text = context.ask(move || prompt::file_text(&file)).await?;
-            let contact = client.import(&Exported::parse(&text)?)?;
-            let address = [&contact.address];
-            let is_blocked = !client.vault().blocked_among(address)?.is_empty();
-            let value = describe(&contact, 0, is_blocked);
-            output.data(
-                &value,
-                &format!("{} is a contact: {}", contact.address, status(&contact)),
-            )
+            let contact = session.call(Import { text }).await?;
+            let text = format!("{} is a contact: {}", contact.address, contact.status);
+            output.data(&described(&contact), &text)
         }
     }
 }
 
-async fn block(client: &mut Client, name: &str, blocked: bool, output: Output) -> Result<()> {
-    let address = client.resolve(name)?;
-    client.set_blocked(&address, blocked).await?;
+async fn block(
+    session: &mut Session<'_>,
+    peer: String,
+    blocked: bool,
+    output: Output,
+) -> Result<()> {
+    let address = session.call(Block { peer, blocked }).await?;
     let (what, text) = if blocked {
         let text = "is blocked: your relay takes nothing from there any more";
         ("blocked", format!("{address} {text}"))
@@ -164,15 +163,12 @@ async fn block(client: &mut Client, name: &str, blocked: bool, output: Output) -
     output.data(&value, &text)
 }
 
-async fn blocked(client: &mut Client, output: Output) -> Result<()> {
-    let contacts = client.vault().contacts()?;
-    let blocked = client.blocked().await?;
+async fn blocked(session: &mut Session<'_>, output: Output) -> Result<()> {
+    let blocked = session.call(Blocked {}).await?;
     if blocked.is_empty() {
         output.empty("you block nobody; `hostchat contacts block NAME` blocks someone");
     }
-    for address in blocked {
-        let contact = contacts.iter().find(|c| c.address == address);
-        let name = contact.map(|contact| contact.name.as_str());
+    for BlockedEntry { address, name } in blocked {
         let value = json!({"event": "blocked", "address": address.as_str(), "name": name});
         let text = match name {
             Some(name) => format!("{name}  {address}"),
@@ -184,88 +180,69 @@ async fn blocked(client: &mut Client, output: Output) -> Result<()> {
 }
 
 /// Prints an exported identity.
-pub(super) fn print_export(exported: &Exported, output: Output) -> Result<()> {
-    let text = exported.to_text();
+pub(super) fn print_export(exported: &answer::Export, output: Output) -> Result<()> {
+    let (address, text) = (exported.address.as_str(), &exported.export);
     output.data(
-        &json!({"event": "identity", "address": exported.address.as_str(), "export": text}),
-        &text,
+        &json!({"event": "identity", "address": address, "export": text}),
+        text,
     )
 }
 
-fn list(client: &mut Client, output: Output) -> Result<()> {
-    let mut texts = client.vault().outbox()?;
-    texts.retain(Outgoing::is_text);
-    let contacts = client.vault().contacts()?;
-    let requests = requests::waiting(client, None)?;
+async fn list(session: &mut Session<'_>, output: Output) -> Result<()> {
+    let contacts = session.call(Contacts {}).await?;
+    let all = Requests {
+        from: None,
+        check: false,
+    };
+    let requests = session.call(all).await?;
     if contacts.is_empty() && requests.is_empty() {
         output.empty("no contacts yet; `hostchat send NAME --code print` writes to someone and pairs with them");
     }
-    let blocked = client
-        .vault()
-        .blocked_among(contacts.iter().map(|contact| &contact.address))?;
     for contact in contacts {
-        let is_blocked = blocked.contains(&contact.address);
-        let waiting = texts.iter().filter(|e| e.to == contact.address).count();
-        let mut line = format!(
-            "{}  {}  {}",
-            contact.name,
-            contact.address,
-            status(&contact)
-        );
-        if contact.changed.is_some() {
+        let mut line = format!("{}  {}  {}", contact.name, contact.address, contact.status);
+        if contact.changed {
             line.push_str("; IDENTITY CHANGED, nothing is sent");
         }
-        if is_blocked {
+        if contact.blocked {
             line.push_str("; blocked");
         }
-        if waiting > 0 {
-            line.push_str(&format!("; {waiting} in the outbox"));
+        if contact.outbox > 0 {
+            line.push_str(&format!("; {} in the outbox", contact.outbox));
         }
-        output.data(&describe(&contact, waiting, is_blocked), &line)?;
+        output.data(&described(&contact), &line)?;
     }
     for (request, _) in requests::grouped(&requests) {
-        let changed = client.is_changed(request)?;
-        let request = RequestEvent::new(request, changed);
-        let line = words::request_line(&request);
-        output.event_data(&Event::Request(request), &line)?;
+        let line = words::request_line(&request.request);
+        output.event_data(&Event::Request(request.request.clone()), &line)?;
     }
     Ok(())
 }
 
-fn describe(contact: &Contact, outbox: usize, blocked: bool) -> Value {
-    let fingerprint = contact
-        .identity
-        .and_then(|claim| claim.verify().ok())
-        .map(|identity| hex(&identity.fingerprint()));
+fn described(contact: &ContactEntry) -> Value {
     json!({
         "event": "contact",
         "name": contact.name,
         "address": contact.address.as_str(),
-        "status": status(contact),
-        "verified": contact.identity.is_some() && contact.changed.is_none() && contact.trust.is_verified(),
-        "changed": contact.changed.is_some(),
-        "fingerprint": fingerprint,
-        "outbox": outbox,
-        "blocked": blocked,
+        "status": contact.status,
+        "verified": contact.verified,
+        "changed": contact.changed,
+        "fingerprint": contact.fingerprint,
+        "outbox": contact.outbox,
+        "blocked": contact.blocked,
     })
 }
 
-fn status(contact: &Contact) -> &'static str {
-    match (contact.identity, contact.trust) {
-        (None, _) if contact.expected.is_some() => "imported",
-        (None, _) => "not reached",
-        (Some(_), Trust::Code) => "verified by code",
-        (Some(_), Trust::Compared) => "compared",
-        (Some(identity), Trust::Unverified) if contact.expected == Some(identity) => "imported",
-        (Some(_), Trust::Unverified) => "unverified",
-    }
-}
-
-async fn verify(context: &Context, client: &mut Client, name: &str, compared: bool) -> Result<()> {
+async fn verify(
+    context: &Context,
+    session: &mut Session<'_>,
+    peer: String,
+    compared: bool,
+) -> Result<()> {
     let output = context.output;
-    let contact = client.contact(name)?;
-    let number = client.safety_number(&contact)?;
+    let known = SafetyNumber { peer, compared };
+    let number = session.call(known.clone()).await?;
     let groups: Vec<&str> = number
+        .number
         .as_bytes()
         .chunks(5)
         .map(|group| std::str::from_utf8(group).unwrap_or_default())
@@ -274,31 +251,28 @@ async fn verify(context: &Context, client: &mut Client, name: &str, compared: bo
         .chunks(4)
         .map(|row| format!("  {}", row.join(" ")))
         .collect();
-    let mut text = format!(
-        "safety number with {}:\n{}",
-        contact.address,
-        rows.join("\n")
-    );
-    if contact.changed.is_some() {
-        return Err(Error::IdentityChanged(contact.address.to_string()));
-    }
-    let mut verified = contact.trust.is_verified();
+    let mut text = format!("safety number with {}:\n{}", number.peer, rows.join("\n"));
     if compared {
-        client.mark_compared(&contact)?;
-        (verified, text) = (true, format!("{text}\nnoted: compared"));
+        text.push_str("\nnoted: compared");
     }
-    let value = json!({"event": "safety_number", "peer": contact.address.as_str(), "number": number, "verified": verified});
+    let value = json!({
+        "event": "safety_number",
+        "peer": number.peer.as_str(),
+        "number": number.number,
+        "verified": number.verified,
+    });
     output.data(&value, &text)?;
-    if !compared && !output.json && !verified && prompt::is_interactive() {
+    if !compared && !output.json && !number.verified && prompt::is_interactive() {
         eprintln!(
             "Compare it with what {} sees, by another way than this program.",
-            contact.name
+            number.name
         );
         if context
             .ask(|| prompt::confirm("Are the two equal?"))
             .await?
         {
-            client.mark_compared(&contact)?;
+            let compared = true;
+            session.call(SafetyNumber { compared, ..known }).await?;
             eprintln!("noted: compared");
         }
     }

@@ -1,5 +1,6 @@
 //! What every command gets: its options, the output, and the way to a client.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,13 +8,14 @@ use zeroize::Zeroizing;
 
 use super::output::Output;
 use super::secret::Secret;
+use super::session::Session;
 use super::terminal::Terminal;
 use super::{Global, prompt};
-use crate::agent::{Client, Locked, Options, Stop, note};
+use crate::agent::{Client, Handle, Locked, Manners, Options, Stop};
 use crate::error::{Error, Result};
 use crate::home::Home;
 use crate::model::address::RelayAddress;
-use crate::model::{Note, Pin};
+use crate::model::{Event, Note, Pin};
 use crate::token::OnNotice;
 use crate::transport::usb;
 
@@ -22,9 +24,33 @@ pub(super) struct Context {
     pub(super) global: Global,
     pub(super) output: Output,
     pub(super) stop: Stop,
+    /// Seats that were left, with the homes that are held with them.
+    left: RefCell<Vec<Handle>>,
 }
 
 impl Context {
+    pub(super) fn new(global: Global, output: Output, stop: Stop) -> Self {
+        Self {
+            global,
+            output,
+            stop,
+            left: RefCell::default(),
+        }
+    }
+
+    /// A seat is not needed any more.
+    pub(super) fn left(&self, handle: Handle) {
+        self.left.borrow_mut().push(handle);
+    }
+
+    /// Lets go of homes, when what others have asked for is done.
+    pub(super) async fn let_go(&self) {
+        let left = std::mem::take(&mut *self.left.borrow_mut());
+        for handle in left {
+            handle.close().await;
+        }
+    }
+
     pub(super) fn options(&self) -> Result<Options> {
         let relay = self
             .global
@@ -92,67 +118,37 @@ impl Context {
 
     /// Tells what other users could read or change in a home.
     pub(super) fn tell_opened(&self, home: &Home) -> Result<()> {
-        let mut output = self.output;
         for opened in home.opened() {
             let (path, mode, closed) = (opened.path.clone(), opened.mode, opened.closed);
-            note(&mut output, Note::Permissions { path, mode, closed })?;
+            let note = Note::Permissions { path, mode, closed };
+            self.output.event(&Event::Note(note))?;
         }
         Ok(())
     }
 
-    /// Opens the home and unlocks its token.
-    pub(super) async fn client(&self) -> Result<Client> {
-        let locked = self.locked().await?;
-        let mut client = self.unlock(locked, false).await?;
-        let mut output = self.output;
-        client.tell_of_new_vault(&mut output).await?;
-        Ok(client)
-    }
-
-    /// As [`Self::client`], for a command that needs the relay: connects while the PIN is stretched.
-    pub(super) async fn online(&self) -> Result<Client> {
-        let locked = self.locked().await?;
-        self.unlock(locked, true).await
-    }
-
-    /// Unlocks with what is typed; a passphrase, which costs no tries, may be wrong twice.
-    async fn unlock(&self, mut locked: Locked, connects: bool) -> Result<Client> {
-        let secret = Secret::from(locked.kind());
-        let mut again = if self.global.pin_file.is_none() && secret == Secret::Passphrase {
-            2
-        } else {
-            0
-        };
-        // A token takes a while to say that the first one was wrong: nobody sees what is typed meanwhile.
-        let quiet = self
-            .global
-            .pin_file
-            .is_none()
-            .then(Terminal::open)
-            .flatten();
-        let _quiet = quiet.map(Terminal::quiet);
-        loop {
-            let pin = self.pin(secret).await?;
-            if connects {
-                locked.connect_early();
-            }
-            match locked.try_pin(pin).await {
-                Err(Error::WrongPin { .. }) if again > 0 => {
-                    again -= 1;
-                    if let Some(mut terminal) = Terminal::open() {
-                        terminal.discard_typed();
-                        terminal.say("Wrong passphrase. Try again.");
-                    }
-                }
-                other => {
-                    other?;
-                    return locked
-                        .open_vault()
-                        .await
-                        .map(|client| self.stoppable(client));
-                }
-            }
+    /// What a seat of this command is good for.
+    pub(super) fn manners(&self) -> Manners {
+        Manners {
+            asks: !self.output.json && prompt::is_interactive(),
+            no_history: self.global.no_history,
         }
+    }
+
+    /// Takes a seat at whoever holds the home.
+    pub(super) async fn handle(&self) -> Result<Handle> {
+        Handle::open(&self.options()?, self.manners()).await
+    }
+
+    /// Prints what is told before anything else.
+    pub(super) fn tell(&self, notes: &[Note]) -> Result<()> {
+        notes
+            .iter()
+            .try_for_each(|note| self.output.event(&Event::Note(note.clone())))
+    }
+
+    /// Begins to talk with whoever holds the home.
+    pub(super) async fn session(&self) -> Result<Session<'_>> {
+        Session::open(self).await
     }
 
     /// Waits, until Ctrl-C at most.

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::context::Context;
 use crate::error::Result;
+use crate::model::call::History;
 
 /// `history`
 #[derive(Debug, Args)]
@@ -20,26 +21,21 @@ pub struct HistoryArgs {
 }
 
 pub(super) async fn run(context: &Context, args: HistoryArgs) -> Result<()> {
-    let mut client = context.client().await?;
-    let peer = args
-        .peer
-        .as_deref()
-        .map(|peer| client.resolve(peer))
-        .transpose()?;
-    let contacts = client.vault().contacts()?;
-    let last = usize::try_from(args.last).unwrap_or(usize::MAX);
-    let messages = client.vault().history(peer.as_ref(), last)?;
+    let mut session = context.session().await?;
+    let peer = args.peer;
+    let with = peer.as_ref().map_or_else(String::new, |peer| {
+        format!(" with {}", crate::escape::escape(peer))
+    });
+    let last = args.last;
+    let messages = session.call(History { peer, last }).await?;
     if messages.is_empty() && last > 0 {
-        let with = peer.map_or_else(String::new, |peer| format!(" with {peer}"));
         let next = "`hostchat send` and `hostchat recv` add to it, unless you give --no-history";
         context
             .output
             .empty(&format!("no history{with} yet; {next}"));
     }
     for message in messages {
-        let contact = contacts.iter().find(|c| c.address == message.peer);
-        let name = contact.map_or_else(|| message.peer.to_string(), |c| c.name.clone());
-        context.output.history(&message, &name)?;
+        context.output.history(&message)?;
     }
     Ok(())
 }

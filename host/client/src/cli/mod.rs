@@ -4,6 +4,7 @@
 
 mod accept;
 mod account;
+mod agent;
 mod contacts;
 mod context;
 mod history;
@@ -17,6 +18,7 @@ mod requests;
 mod run;
 mod secret;
 mod send;
+mod session;
 mod stamp;
 mod terminal;
 mod token;
@@ -32,6 +34,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use accept::AcceptArgs;
 pub use account::{AccountAction, AccountArgs, StatusArgs};
+pub use agent::{AgentAction, AgentArgs, LockArgs, UnlockArgs};
 pub use contacts::{ContactsAction, ContactsArgs};
 pub use history::HistoryArgs;
 pub use init::InitArgs;
@@ -183,6 +186,12 @@ pub enum Command {
     Whoami(WhoamiArgs),
     /// Lists who is connected to the relay now
     Who(WhoArgs),
+    /// Runs and ends an agent, which holds the account for all your terminals
+    Agent(AgentArgs),
+    /// Opens the account that an agent holds
+    Unlock(UnlockArgs),
+    /// Locks the account that an agent holds
+    Lock(LockArgs),
     /// Sets a new PIN or passphrase
     ChangePin(ChangePinArgs),
     /// Shows, sets up and erases a token by itself, without an account

@@ -4,17 +4,14 @@
 
 use std::io::{self, Write as _};
 
-use hostchat_core::wire::Address;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
-use super::prompt::{self, Codes};
 use super::{stamp, words};
-use crate::agent::{Observer, TypedCode};
+use crate::agent::Observer;
 use crate::error::{Error, Result};
 use crate::escape::{escape, escape_lines};
-use crate::model::address::hex;
-use crate::model::{Direction, Event, Message, Sent, What};
+use crate::model::answer::HistoryEntry;
+use crate::model::{Direction, Event, Note, Sent};
 use crate::os;
 use crate::token::Notice;
 
@@ -77,14 +74,8 @@ impl Output {
     /// Prints what a token waits for; called on the token's thread.
     pub(super) fn notice(self, notice: Notice) {
         if notice == Notice::TouchNeeded {
-            let text = "press the button of the token";
-            let _ = if self.json {
-                line_out(&json_line(
-                    &json!({"event": "note", "kind": "touch_needed", "text": text}),
-                ))
-            } else {
-                writeln!(io::stderr(), "{text} ...")
-            };
+            // Whoever cannot be told sees the button's light.
+            let _ = self.event_out(&Event::Note(Note::TouchNeeded));
         }
     }
 
@@ -92,75 +83,83 @@ impl Output {
     ///
     /// # Errors
     /// `Io`.
-    pub(super) fn history(self, message: &Message, name: &str) -> Result<()> {
+    pub(super) fn history(self, message: &HistoryEntry) -> Result<()> {
+        let name = &message.name;
         let incoming = message.direction == Direction::In;
+        let stored = (message.stored_at > 0).then_some(message.stored_at);
+        let time = if incoming {
+            stamp::received(message.sent_at, stored)
+        } else {
+            stamp::sent(message.sent_at, stored)
+        };
+        let text: &str = if message.unknown {
+            words::SENT_UNKNOWN
+        } else {
+            &message.text
+        };
+        let ordered_at = stored.unwrap_or(message.received_at);
         let value = json!({
             "event": "history",
             "id": message.id,
             "peer": message.peer.as_str(),
             "name": name,
             "direction": if incoming { "in" } else { "out" },
-            "text": text_of(message),
-            "unknown": message.what == What::Unknown,
+            "text": text,
+            "unknown": message.unknown,
             "sent_at": message.sent_at,
             "received_at": message.received_at,
             "stored_at": message.stored_at,
-            "time": os::rfc3339(message.ordered_at()),
-            "message_id": hex(&message.message_id.0),
+            "time": os::rfc3339(ordered_at),
+            "message_id": message.message_id,
             "verified": message.verified,
             "confirmed": message.sent.map(|sent| sent == Sent::Confirmed),
-            "state": message.sent.and_then(sent_word),
+            "state": message.sent.and_then(words::sent),
         });
+        if message.unknown {
+            return self.data(&value, &words::unknown_line(&time, name));
+        }
         let who = if incoming {
             format!("{name}:")
         } else {
             format!("to {name}:")
         };
-        if message.what == What::Unknown {
-            return self.data(&value, &words::unknown_line(&time(message), name));
-        }
-        let text = escape_lines(&message.text);
         let state = message
             .sent
-            .and_then(sent_word)
+            .and_then(words::sent)
             .map_or_else(String::new, |word| format!(" ({word})"));
-        self.data(&value, &format!("[{}] {who} {text}{state}", time(message)))
+        self.data(
+            &value,
+            &format!("[{time}] {who} {}{state}", escape_lines(text)),
+        )
+    }
+}
+
+impl Output {
+    /// Prints an event.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(super) fn event(self, event: &Event) -> Result<()> {
+        self.event_out(event)
+            .map_err(|why| Error::io("cannot write the output", why))
+    }
+
+    fn event_out(self, event: &Event) -> io::Result<()> {
+        if self.json {
+            return line_out(&json_line(&to_json(event)?));
+        }
+        match event {
+            Event::Message(_) | Event::Sent { .. } => line_out(&words::event(event)),
+            // The question says it.
+            Event::CrossedCodes { asks: true, .. } => Ok(()),
+            other => writeln!(io::stderr(), "{}", words::event(other)),
+        }
     }
 }
 
 impl Observer for Output {
     fn event(&mut self, event: Event) -> io::Result<()> {
-        if self.json {
-            return line_out(&json_line(&to_json(&event)?));
-        }
-        match event {
-            Event::Message(_) | Event::Sent { .. } => line_out(&words::event(&event)),
-            // The question says it.
-            Event::CrossedCodes { asks: true, .. } => Ok(()),
-            other => writeln!(io::stderr(), "{}", words::event(&other)),
-        }
-    }
-
-    fn ask_code(&mut self, peer: &Address, types: bool) -> Option<TypedCode> {
-        if self.json || !prompt::is_interactive() {
-            return None;
-        }
-        let question = if types {
-            format!(
-                "{peer} has made a code too, and one is enough. Type the code of {peer} here (Enter to wait until {peer} types \
-                 yours):\n"
-            )
-        } else {
-            format!(
-                "{peer} has made a code too, and one is enough. {peer} is told to type yours; you may type the code of {peer} \
-                 here (Enter to wait):\n"
-            )
-        };
-        let (typed, answer) = oneshot::channel();
-        tokio::task::spawn_blocking(move || {
-            let _ = typed.send(Codes::Typed.next(&question).ok().flatten());
-        });
-        Some(answer)
+        self.event_out(&event)
     }
 }
 
@@ -191,33 +190,6 @@ fn line_out(line: &str) -> io::Result<()> {
     out.write_all(line.as_bytes())?;
     out.write_all(b"\n")?;
     out.flush()
-}
-
-/// What `history` says of a sent message that is not confirmed.
-fn sent_word(sent: Sent) -> Option<&'static str> {
-    match sent {
-        Sent::Confirmed => None,
-        Sent::Unconfirmed => Some("not confirmed"),
-        Sent::Never => Some("never confirmed"),
-    }
-}
-
-/// When a message was sent, and what speaks for that.
-fn time(message: &Message) -> String {
-    let stored = (message.stored_at > 0).then_some(message.stored_at);
-    match message.direction {
-        Direction::In => stamp::received(message.sent_at, stored),
-        Direction::Out => stamp::sent(message.sent_at, stored),
-    }
-}
-
-/// The text of a message; a sentence for one that cannot be shown.
-fn text_of(message: &Message) -> &str {
-    if message.what == What::Unknown {
-        words::SENT_UNKNOWN
-    } else {
-        &message.text
-    }
 }
 
 /// An event for programs, with what people read beside it.
@@ -260,7 +232,7 @@ mod tests {
             .collect();
         let mut message = MessageEvent {
             id: 1,
-            peer: Address::parse("alice@h:1").unwrap(),
+            peer: hostchat_core::wire::Address::parse("alice@h:1").unwrap(),
             name: "alice".into(),
             text: Zeroizing::new(hostile.clone()),
             unknown: false,

@@ -1,17 +1,14 @@
 //! `hostchat recv`
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
-use hostchat_core::wire::Address;
 
 use super::context::Context;
-use super::output::Output;
-use crate::agent::{Observer, TypedCode, note};
-use crate::error::{Error, Result};
-use crate::model::{Event, Fault, Note};
+use crate::error::{Fault, Result};
+use crate::model::call::{Receive, Status};
+use crate::model::{Event, Note};
 
 /// `recv`
 #[derive(Debug, Args)]
@@ -37,51 +34,39 @@ pub(super) async fn run(context: &Context, args: RecvArgs) -> Result<()> {
     let mut unplugged = false;
     loop {
         let why = match receive(context, args.follow).await {
-            Err(why) if again => why,
+            Err(why) if again => Fault::from(&why),
             other => return other,
         };
-        match why {
-            Error::TokenUnplugged(_) => {
-                unplugged = true;
-                let fault = Fault::from(&why);
-                note(&mut context.output.clone(), Note::Unplugged { fault })?;
+        if why.is("holder_gone") {
+            // Somebody else takes its place, or this program does.
+            continue;
+        }
+        if why.is("token_unplugged") {
+            unplugged = true;
+            context
+                .output
+                .event(&Event::Note(Note::Unplugged { fault: why }))?;
+        } else {
+            let absent = ["token_absent", "token_denied", "token_silent"];
+            if !(unplugged && absent.iter().any(|kind| why.is(kind))) {
+                return Err(why.into());
             }
-            Error::TokenAbsent { .. } | Error::TokenDenied(_) | Error::TokenSilent { .. }
-                if unplugged => {}
-            other => return Err(other),
         }
         context.pause(LOOK).await?;
     }
 }
 
 async fn receive(context: &Context, follow: bool) -> Result<()> {
-    let mut client = context.online().await?;
-    let mut observer = Counting {
-        output: context.output,
-        seen: false,
-    };
-    client.receive(follow, &mut observer).await?;
+    let mut session = context.session().await?;
+    let received = session.call(Receive { follow }).await;
     // A program sees that nothing came.
-    if observer.seen || observer.output.json {
-        return Ok(());
+    if received.is_ok() && !session.has_printed() && !context.output.json {
+        let unopened = session.call(Status {}).await?.unopened;
+        let unopened = u64::try_from(unopened).unwrap_or(u64::MAX);
+        context
+            .output
+            .event(&Event::Note(Note::NothingNew { unopened }))?;
     }
-    let unopened = u64::try_from(client.vault().unopened()?.len()).unwrap_or(u64::MAX);
-    note(&mut observer.output, Note::NothingNew { unopened })
-}
-
-/// Prints, and knows whether there was anything to print.
-struct Counting {
-    output: Output,
-    seen: bool,
-}
-
-impl Observer for Counting {
-    fn event(&mut self, event: Event) -> io::Result<()> {
-        self.seen = true;
-        self.output.event(event)
-    }
-
-    fn ask_code(&mut self, peer: &Address, types: bool) -> Option<TypedCode> {
-        self.output.ask_code(peer, types)
-    }
+    session.close().await;
+    received
 }

@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::context::Context;
 use super::prompt;
-use crate::agent::How;
 use crate::error::{Error, Result};
+use crate::model::call::{How, LastSender, Send};
 
 /// `reply`
 #[derive(Debug, Args)]
@@ -20,17 +20,18 @@ pub struct ReplyArgs {
 }
 
 pub(super) async fn run(context: &Context, args: ReplyArgs) -> Result<()> {
-    let mut client = context.online().await?;
-    let last = client.vault().last_sender()?;
-    let address = last.ok_or_else(|| Error::Nothing("no message to reply to".into()))?;
+    let mut session = context.session().await?;
+    let last = session.call(LastSender {}).await?;
+    let to = last.ok_or_else(|| Error::Nothing("no message to reply to".into()))?;
     if args.text.is_none() && prompt::has_keyboard() {
-        let known = client.vault().contact_at(&address)?;
-        let name = known.map_or_else(String::new, |contact| format!("{} ", contact.name));
-        eprintln!("To {name}({address}):");
+        let name = to.name.map_or_else(String::new, |name| format!("{name} "));
+        eprintln!("To {name}({}):", to.address);
     }
     let text = context.text(args.text, false).await?;
-    let mut output = context.output;
-    client
-        .send(&address, &text, How::default(), &mut output)
-        .await
+    let send = Send {
+        to: to.address,
+        text: Some(text),
+        how: How::default(),
+    };
+    session.call(send).await
 }

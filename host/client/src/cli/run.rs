@@ -10,8 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::context::Context;
 use super::output::Output;
 use super::{
-    Cli, Command, accept, account, contacts, history, init, outbox, recv, reply, send, token, who,
-    whoami, wipe,
+    Cli, Command, accept, account, agent, contacts, history, init, outbox, recv, reply, send,
+    token, who, whoami, wipe,
 };
 use crate::agent::Stop;
 use crate::error::{Error, Exit, Result, Waiting};
@@ -90,12 +90,12 @@ async fn interruptible(cli: Cli, output: Output) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let stop = Stop::default();
-    let context = Context {
-        global: cli.global.without_empty(),
-        output,
-        stop: stop.clone(),
+    let context = Context::new(cli.global.without_empty(), output, stop.clone());
+    let command = async {
+        let done = execute(cli.command, &context).await;
+        context.let_go().await;
+        done
     };
-    let command = execute(cli.command, &context);
     tokio::pin!(command);
     tokio::select! {
         result = &mut command => return result,
@@ -131,6 +131,9 @@ async fn execute(command: Command, context: &Context) -> Result<()> {
         Command::Outbox(args) => outbox::run(context, args).await,
         Command::Status(args) => account::status(context, args).await,
         Command::Account(args) => account::run(context, args).await,
+        Command::Agent(args) => agent::run(context, args).await,
+        Command::Unlock(args) => agent::unlock(context, args).await,
+        Command::Lock(args) => agent::lock(context, args).await,
         Command::Whoami(args) => whoami::run(context, args).await,
         Command::Who(args) => who::run(context, args).await,
         Command::ChangePin(args) => token::change_pin(context, args).await,

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::context::Context;
 use crate::error::Result;
+use crate::model::call::{SetVisible, Who};
 
 /// On or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -28,10 +29,10 @@ pub struct WhoArgs {
 }
 
 pub(super) async fn run(context: &Context, args: WhoArgs) -> Result<()> {
-    let mut client = context.online().await?;
+    let mut session = context.session().await?;
     if let Some(switch) = args.visible {
         let visible = switch == Switch::On;
-        client.set_visible(visible).await?;
+        session.call(SetVisible { visible }).await?;
         let text = if visible {
             "others may see that you are connected"
         } else {
@@ -41,9 +42,7 @@ pub(super) async fn run(context: &Context, args: WhoArgs) -> Result<()> {
             .output
             .data(&json!({"event": "visible", "visible": visible}), text);
     }
-    let mut output = context.output;
-    client.tell_policy(&mut output).await?;
-    let online = client.who().await?;
+    let online = session.call(Who {}).await?;
     if online.is_empty() {
         context.output.empty(
             "nobody who is connected to your relay lets others see it; `hostchat send` reaches them all the same",

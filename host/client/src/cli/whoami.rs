@@ -6,7 +6,7 @@ use serde_json::json;
 use super::contacts::print_export;
 use super::context::Context;
 use crate::error::Result;
-use crate::model::address::hex;
+use crate::model::call::{Export, Whoami};
 
 /// `whoami`
 #[derive(Debug, Args)]
@@ -21,23 +21,21 @@ pub struct WhoamiArgs {
 }
 
 pub(super) async fn run(context: &Context, args: WhoamiArgs) -> Result<()> {
-    let client = context.client().await?;
+    let mut session = context.session().await?;
     if args.export {
-        return print_export(&client.export_own(), context.output);
+        let exported = session.call(Export { peer: None }).await?;
+        return print_export(&exported, context.output);
     }
-    let (address, fingerprint) = (client.address(), hex(&client.identity().fingerprint()));
+    let account = session.call(Whoami {}).await?;
+    let (address, fingerprint) = (&account.address, &account.fingerprint);
     let value = json!({
         "event": "account",
         "address": address.as_str(),
         "fingerprint": fingerprint,
-        "visible": client.is_visible(),
-        "relay": client.relay().to_string(),
+        "visible": account.visible,
+        "relay": account.relay,
     });
-    context.output.data(
-        &value,
-        &format!(
-            "you are {address}\nfingerprint {fingerprint}\nrelay {}",
-            client.relay()
-        ),
-    )
+    let relay = &account.relay;
+    let text = format!("you are {address}\nfingerprint {fingerprint}\nrelay {relay}");
+    context.output.data(&value, &text)
 }

@@ -6,7 +6,7 @@ use super::stamp;
 use crate::error::{Error, goes_back};
 use crate::escape::{escape, escape_lines};
 use crate::model::event::{MessageEvent, RequestEvent, RequestKind, WaitingFor};
-use crate::model::{Event, Held, Names, Note, Stays, Useless};
+use crate::model::{Event, Held, Names, Note, Sent, Stays, Useless};
 use crate::os;
 
 /// So much of a text tells which one it is, in characters.
@@ -170,6 +170,7 @@ pub(super) fn note(note: &Note) -> String {
             }
         }
         Note::Unplugged { fault } => format!("{}; plug it in again to go on", fault.message),
+        Note::TouchNeeded => "press the button of the token".into(),
         Note::NothingNew { unopened: 0 } => "no new messages".into(),
         Note::NothingNew { unopened } => format!(
             "no new messages; {} could not be opened yet, and the senders are asked",
@@ -294,6 +295,7 @@ pub(super) fn event(event: &Event) -> String {
             "{peer} has typed too many codes and cannot type yours for about {minutes} minutes. If your code expires before \
              that, make a new one later: your message stays in the outbox"
         ),
+        Event::Note(Note::TouchNeeded) => format!("{} ...", note(&Note::TouchNeeded)),
         Event::Note(of) => format!("note: {}", note(of)),
         Event::Message(message) => message_line(message),
         Event::Sent {
@@ -384,6 +386,15 @@ fn waiting_line(peer: Option<&Address>, what: WaitingFor) -> String {
         }
         WaitingFor::NextOffer => format!("waiting until {who} offers the next try ..."),
         WaitingFor::Request => format!("waiting until {who} asks ..."),
+    }
+}
+
+/// What `history` says of a sent message that is not confirmed.
+pub(super) fn sent(sent: Sent) -> Option<&'static str> {
+    match sent {
+        Sent::Confirmed => None,
+        Sent::Unconfirmed => Some("not confirmed"),
+        Sent::Never => Some("never confirmed"),
     }
 }
 

@@ -1,10 +1,13 @@
 //! Exit codes, for scripts: append-only.
 
+use serde::{Deserialize, Serialize};
+
 use super::Error;
 use super::hint::is_disk_full;
 
 /// What the program ends with; the numbers are stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "u8", from = "u8")]
 #[repr(u8)]
 pub enum Exit {
     /// Done.
@@ -136,11 +139,12 @@ impl Error {
             | Self::AlreadyInitialised { .. }
             | Self::HomeDenied { .. }
             | Self::Config { .. } => Exit::Home,
-            Self::HomeLocked { .. } => Exit::InUse,
+            Self::HomeLocked { .. } | Self::HolderGone => Exit::InUse,
             Self::WrongPin { .. }
             | Self::TriesOfPowerCycleSpent { .. }
             | Self::TriesSpent
-            | Self::BadPin(_) => Exit::Pin,
+            | Self::BadPin(_)
+            | Self::Locked => Exit::Pin,
             Self::TokenAbsent { .. }
             | Self::TokenBusy { .. }
             | Self::TokenDenied(_)
@@ -169,6 +173,7 @@ impl Error {
             Self::Queued(_) => Exit::Queued,
             Self::Kept(waiting) => waiting.why.exit(),
             Self::CodeDead
+            | Self::CodeUp { .. }
             | Self::WrongCode { .. }
             | Self::CodeExpired
             | Self::PairingEnded { .. }
@@ -196,10 +201,11 @@ impl Error {
             }
             Self::Stopped { .. } => Exit::Stopped,
             Self::Unreadable { .. } | Self::AskedAgain(_) => Exit::Unreadable,
-            Self::Nothing(_) | Self::NobodyAsks => Exit::Nothing,
+            Self::Nothing(_) | Self::NobodyAsks | Self::NoAgent => Exit::Nothing,
             Self::Io { .. } => Exit::Io,
             Self::NoAnswer | Self::Interrupted => Exit::Interrupted,
             Self::Internal(_) => Exit::Internal,
+            Self::Fault(fault) => fault.exit,
         }
     }
 }

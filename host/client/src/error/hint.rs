@@ -13,12 +13,17 @@ impl Error {
     /// What the user can do about it, one line.
     pub fn hint(&self) -> String {
         match self {
+            Self::Fault(fault) => fault.hint.clone(),
             Self::Usage(_) => "`hostchat help` and `hostchat COMMAND --help` show what is possible".into(),
             Self::NoTerminal { option, .. } => format!("give it with {option} FILE, or {option} - for standard input"),
             Self::NotInitialised(_) => {
                 "`hostchat init --relay HOST:PORT --name NAME` makes one; --home or HOSTCHAT_HOME names another place".into()
             }
             Self::AlreadyInitialised { .. } => "use it, give another --home, or `hostchat wipe` to begin anew".into(),
+            Self::CodeUp { .. } => "nothing was sent or kept. Wait until that code was typed, or end the command that shows it".into(),
+            Self::Locked => "`hostchat unlock` opens it again; what waits in the outbox leaves then".into(),
+            Self::NoAgent => "`hostchat agent run` starts one".into(),
+            Self::HolderGone => "`hostchat outbox` and `hostchat history` show what it has done; then run the command again".into(),
             Self::HomeLocked { .. } => "nothing was sent or changed. End the other program (perhaps `hostchat recv --follow`), or \
                                         wait until it is done, and repeat the command"
                 .into(),

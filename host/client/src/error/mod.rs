@@ -4,6 +4,7 @@
 //! else from outside goes through [`crate::escape`] before it gets here.
 
 mod exit;
+mod fault;
 mod hint;
 
 use std::io;
@@ -15,6 +16,7 @@ use hostchat_core::wire::relay::RELAY_VERSION;
 use hostchat_core::wire::relay::Refusal;
 
 pub use exit::{EXIT_CODES, Exit};
+pub use fault::Fault;
 use hint::{holder_text, link_text, reason_text, token_text, tries, tries_text};
 
 /// Shorthand for results of this crate.
@@ -55,7 +57,8 @@ pub struct Waiting {
 }
 
 /// Everything that can go wrong in the client.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum Error {
     /// The caller asked for something that makes no sense.
@@ -88,7 +91,18 @@ pub enum Error {
         path: PathBuf,
         /// The other process, where known.
         pid: Option<u32>,
+        /// Where it can be talked to, where known.
+        socket: Option<PathBuf>,
     },
+    /// Nobody holds the home.
+    #[error("no agent runs")]
+    NoAgent,
+    /// The home was locked while something went on.
+    #[error("the home was locked")]
+    Locked,
+    /// Another program has used this home, and has ended before it answered.
+    #[error("the hostchat that held this home has ended before it answered")]
+    HolderGone,
     /// The home is somebody else's.
     #[error("you may not use the directory {}: it belongs to {owner}", path.display())]
     HomeDenied {
@@ -327,6 +341,12 @@ pub enum Error {
     /// This run was answered before, and the answer was lost or is under way.
     #[error("this request was answered already")]
     AnsweredAlready,
+    /// One code is shown at a time.
+    #[error("a code for {peer} is shown already")]
+    CodeUp {
+        /// Whose.
+        peer: String,
+    },
     /// A request for a code that the token cannot answer, ever.
     #[error("the request of {from} cannot be answered: {}", token_text(*why))]
     BadOffer {
@@ -440,6 +460,9 @@ pub enum Error {
     /// Interrupted.
     #[error("interrupted")]
     Interrupted,
+    /// What an agent says.
+    #[error("{}", .0.message)]
+    Fault(Fault),
     /// A fault of this program.
     #[error("internal fault: {0}")]
     Internal(&'static str),

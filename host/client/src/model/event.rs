@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use super::address::{hex, unhex};
-use super::{Asked, Fault, Message, Note, Request, What};
+use super::{Asked, Message, Note, Request, What};
+use crate::error::Fault;
 
 /// What a command waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -27,7 +27,7 @@ pub enum What {
 }
 
 /// How far a sent message has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sent {
     /// No receipt yet.
     Unconfirmed,
@@ -38,7 +38,7 @@ pub enum Sent {
 }
 
 /// What became of a text that was to be removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Removed {
     /// It had not been sealed: nobody gets it.
     Unsent,

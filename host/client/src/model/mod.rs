@@ -1,9 +1,10 @@
 //! What the floors above say to each other: values without keys, files or connections.
 
 pub mod address;
+pub mod answer;
+pub mod call;
 mod contact;
 pub mod event;
-mod fault;
 mod message;
 mod note;
 mod notice;
@@ -12,7 +13,6 @@ mod token;
 
 pub use contact::{Contact, Trust};
 pub use event::Event;
-pub use fault::Fault;
 pub use message::{Direction, IdentityTag, Message, Removed, Sent, What};
 pub use note::{Held, Names, Note, Stays, Useless};
 pub use notice::Notice;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use hostchat_core::wire::{Address, RelayName};
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, Notice};
+use super::Notice;
+use crate::error::Fault;
 
 /// Something that is told in words. Times are milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,6 +229,8 @@ pub enum Note {
         /// Which.
         fault: Fault,
     },
+    /// The button of the token has to be pressed.
+    TouchNeeded,
     /// Nothing has come.
     NothingNew {
         /// So many could not be opened yet.

@@ -104,6 +104,14 @@ impl Token {
         self.call(move |driver| driver.change_pin(&old, &new)).await
     }
 
+    /// Locks.
+    ///
+    /// # Errors
+    /// As [`super::Driver::lock`].
+    pub async fn lock(&self) -> Result<()> {
+        self.call(super::Driver::lock).await
+    }
+
     /// Erases everything without a PIN.
     ///
     /// # Errors

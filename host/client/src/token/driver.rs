@@ -159,6 +159,16 @@ impl Driver {
         self.done(&command)
     }
 
+    /// Locks the token: whatever it had in memory is gone there, and the channel here.
+    ///
+    /// # Errors
+    /// Those of the link; the channel is gone all the same.
+    pub fn lock(&mut self) -> Result<()> {
+        let locked = self.done(&Command::Lock);
+        self.channel = None;
+        locked
+    }
+
     /// Erases everything without a PIN. Needs a touch.
     ///
     /// # Errors

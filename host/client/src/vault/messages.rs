@@ -196,28 +196,31 @@ impl Vault {
         self.write_relaxed(|tx| tx.mark_seen(&id.0, 1))
     }
 
-    /// The oldest message that is still to be shown.
+    /// The oldest messages that are still to be shown and have numbers above `after`: in order, `most` of them.
     ///
     /// # Errors
     /// Those of the vault.
-    pub fn next_to_show(&mut self) -> Result<Option<(Message, Shown)>> {
+    pub fn to_show(&mut self, after: i64, most: usize) -> Result<Vec<(Message, Shown)>> {
         self.read(|tx| {
-            let sql = "SELECT id, state, body FROM messages WHERE state < 2 ORDER BY id LIMIT 1";
-            let row: Option<(i64, i64, Vec<u8>)> = tx
-                .transaction
-                .prepare_cached(sql)?
-                .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-                .optional()?;
-            row.map(|(id, state, sealed)| {
-                let shown = if state == 1 {
-                    Shown::Perhaps
-                } else {
-                    Shown::New
-                };
-                Ok((open(tx, id, state, &sealed)?, shown))
-            })
-            .transpose()
+            let sql = "SELECT id, state, body FROM messages WHERE state < 2 AND id > ?1 ORDER BY id LIMIT ?2";
+            let mut statement = tx.transaction.prepare_cached(sql)?;
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            let mut rows = statement.query(params![after, most])?;
+            let mut messages = Vec::new();
+            while let Some(row) = rows.next()? {
+                messages.push(unshown(tx, row)?);
+            }
+            Ok(messages)
         })
+    }
+
+    /// The message with this number, if it is still to be shown.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub fn unshown(&mut self, id: i64) -> Result<Option<(Message, Shown)>> {
+        let mut first = self.to_show(id.saturating_sub(1), 1)?;
+        Ok(first.pop().filter(|(message, _)| message.id == id))
     }
 
     /// Notes that a message is about to be shown.
@@ -437,6 +440,17 @@ pub(super) fn all(tx: &Tx<'_>, sql: &str) -> Result<Vec<Message>> {
     rows.into_iter()
         .map(|(id, state, sealed)| open(tx, id, state, &sealed))
         .collect()
+}
+
+/// A message that is still to be shown, of a row with id, state and body.
+fn unshown(tx: &Tx<'_>, row: &rusqlite::Row<'_>) -> Result<(Message, Shown)> {
+    let (id, state, sealed): (i64, i64, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let shown = if state == 1 {
+        Shown::Perhaps
+    } else {
+        Shown::New
+    };
+    Ok((open(tx, id, state, &sealed)?, shown))
 }
 
 fn open(tx: &Tx<'_>, id: i64, state: i64, sealed: &[u8]) -> Result<Message> {

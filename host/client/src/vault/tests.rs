@@ -109,7 +109,7 @@ fn without_history_nothing_sent_or_shown_stays() {
     vault
         .take_in(&incoming(&bob, 1, 1, "hidden"), true)
         .unwrap();
-    let (message, _) = vault.next_to_show().unwrap().unwrap();
+    let (message, _) = vault.to_show(0, 1).unwrap().remove(0);
     vault.mark_showing(message.id).unwrap();
     vault.mark_shown(&message, false).unwrap();
     assert!(vault.history(None, 10).unwrap().is_empty());
@@ -162,15 +162,15 @@ fn messages_are_shown_in_order_and_a_cut_showing_is_told() {
     for (id, text) in [(1, "one"), (2, "two"), (3, "three")] {
         vault.take_in(&incoming(&bob, id, id, text), true).unwrap();
     }
-    let (first, shown) = vault.next_to_show().unwrap().unwrap();
+    let (first, shown) = vault.to_show(0, 1).unwrap().remove(0);
     assert_eq!((first.text.as_str(), shown), ("one", Shown::New));
     vault.mark_showing(first.id).unwrap();
     drop(vault);
     let mut vault = open(&dir);
-    let (again, shown) = vault.next_to_show().unwrap().unwrap();
+    let (again, shown) = vault.to_show(0, 1).unwrap().remove(0);
     assert_eq!((again.id, shown), (first.id, Shown::Perhaps));
     vault.mark_shown(&again, true).unwrap();
-    let (second, shown) = vault.next_to_show().unwrap().unwrap();
+    let (second, shown) = vault.to_show(0, 1).unwrap().remove(0);
     assert_eq!((second.text.as_str(), shown), ("two", Shown::New));
     assert_eq!(
         vault.history(None, 10).unwrap().len(),
@@ -265,7 +265,7 @@ fn no_text_and_no_name_lies_in_the_file() {
         .take_in(&incoming(&bob, 1, 1, "PLAINTEXT-IN"), true)
         .unwrap();
     ask(&mut vault, &bob, Asked::First, b"ENVELOPE-BYTES");
-    let (message, _) = vault.next_to_show().unwrap().unwrap();
+    let (message, _) = vault.to_show(0, 1).unwrap().remove(0);
     vault.mark_shown(&message, true).unwrap();
     drop(vault);
     let mut seen = 0;

@@ -17,6 +17,14 @@ pub trait Observer {
     /// Those of the output; the command ends then, and what was not shown is shown the next time.
     fn event(&mut self, event: Event) -> io::Result<()>;
 
+    /// Messages are shown by and by, with [`Client::showing`] and [`Client::shown`], and not by [`Self::event`].
+    ///
+    /// [`Client::showing`]: super::Client::showing
+    /// [`Client::shown`]: super::Client::shown
+    fn shows_later(&self) -> bool {
+        false
+    }
+
     /// Asks for the code that `peer` has made, while other things go on; `types` as in [`Event::CrossedCodes`]. `None`:
     /// nobody can be asked.
     fn ask_code(&mut self, _peer: &Address, _types: bool) -> Option<TypedCode> {

@@ -16,8 +16,8 @@ use hostchat_core::wire::{Address, SessionId};
 use super::Client;
 use super::event::{Observer, note};
 use super::send::is_ours;
-use crate::error::{Error, Result};
-use crate::model::{Contact, Fault, Note};
+use crate::error::{Error, Fault, Result};
+use crate::model::{Contact, Note};
 use crate::vault::{Conversation, identity_tag};
 
 /// How long a question waits for its answer before a new session is begun, in milliseconds: an hour.

@@ -12,8 +12,8 @@ use super::Client;
 use super::drops::Kind;
 use super::event::{Observer, note};
 use crate::crash;
-use crate::error::{Error, Result};
-use crate::model::{Asked, Fault, Held, Note, Request, Useless};
+use crate::error::{Error, Fault, Result};
+use crate::model::{Asked, Held, Note, Request, Useless};
 use crate::vault::Outgoing;
 
 /// What became of a first message that was kept.

@@ -6,18 +6,8 @@ use super::Client;
 use super::event::{Observer, note};
 use super::send::is_ours;
 use crate::error::{Error, Result};
+use crate::model::answer::Change;
 use crate::model::{Contact, Note, Trust};
-
-/// What `accept_change` found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// No identity is known.
-    None,
-    /// The contact has the identity that was known, and no other was seen.
-    Back,
-    /// The contact has a new identity, and a session with it began.
-    Accepted,
-}
 
 impl Client {
     /// The contact at `address` if a message may go to it: a session exists, and its relay knows the same identity.

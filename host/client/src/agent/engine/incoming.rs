@@ -60,6 +60,16 @@ pub(super) enum Handled {
     Paired(Address),
 }
 
+impl Handled {
+    /// Who has asked and ended it, if a request of theirs still waited.
+    pub(super) fn gave_up(&self) -> Option<&Address> {
+        match self {
+            Self::Ended { asked, .. } => asked.as_ref(),
+            _ => None,
+        }
+    }
+}
+
 impl Client {
     /// Deals with one delivery and acknowledges it, except an answer to a code.
     pub(super) async fn handle(
@@ -70,7 +80,7 @@ impl Client {
         crash::point("delivered");
         let number = delivered.number;
         let handled = match codec::decode::<Envelope<'_>>(&delivered.body) {
-            Ok(Envelope::PairAnswer(answer)) if self.pairing => {
+            Ok(Envelope::PairAnswer(answer)) if self.showing_to.is_some() => {
                 return Ok(Handled::Answer {
                     answer: Box::new(answer),
                     number,

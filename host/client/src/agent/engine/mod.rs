@@ -7,6 +7,7 @@
 //! Every method may be cut at any point, by a crash or by dropping its future, and be repeated.
 
 mod account;
+mod calls;
 mod contact;
 mod drops;
 mod event;
@@ -19,9 +20,12 @@ mod open;
 mod pairing;
 mod prekeys;
 mod receive;
+mod receiving;
 mod requests;
 mod send;
 mod stop;
+mod turn;
+mod waiting;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -31,13 +35,12 @@ use hostchat_core::wire::{Account, Address, Identity, IdentityClaim, RelayName};
 
 pub use account::{Begun, NewAccount};
 pub use contact::Exported;
-pub(crate) use event::note;
 pub use event::{Observer, TypedCode, Unobserved};
-pub use identity::Change;
 pub use open::{Bare, Locked, Options, Parts};
 pub use pairing::Confirmation;
-pub use send::{Flushed, How};
+pub use send::Flushed;
 pub use stop::Stop;
+pub(super) use turn::Engine;
 
 use self::drops::Drops;
 use self::open::Early;
@@ -63,8 +66,12 @@ pub struct Client {
     connections: HashMap<RelayName, Connection>,
     /// Deliveries were asked for on the present connection to the home relay.
     receiving: bool,
+    /// On that connection, everything that had waited has come.
+    emptied: bool,
     /// Contacts whose identity was compared with their relay's since the program began.
     bound: HashSet<Address>,
+    /// The newest message that whoever shows them was told of.
+    told: i64,
     /// The keys may be used: the home relay has answered since the last login.
     ready: Option<generation::Ready>,
     /// The mailbox was empty once since the program began.
@@ -79,9 +86,7 @@ pub struct Client {
     sending: Option<i64>,
     /// For whom texts stay in the outbox, and what the user was told of it in this run.
     told_to_stay: HashMap<Address, Stays>,
-    /// A code is shown: answers to it are waited for.
-    pairing: bool,
-    /// For whom it is shown.
+    /// For whom a code is shown: answers to it are waited for.
     showing_to: Option<Address>,
     /// What relays said of addresses a while ago, `None` if nothing: the home relay and those of contacts of who asks,
     /// others of those that the user named.

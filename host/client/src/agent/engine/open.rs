@@ -72,6 +72,8 @@ pub struct Locked {
     parts: Parts,
     config: Config,
     early: Option<Early>,
+    /// The token did not answer when it was locked: it has to be opened again.
+    stale: bool,
 }
 
 /// A token by itself, for what needs no account.
@@ -178,7 +180,21 @@ impl Locked {
             parts,
             config,
             early: None,
+            stale: false,
         })
+    }
+
+    /// Opens the token again, if it did not answer any more when it was locked.
+    ///
+    /// # Errors
+    /// `TokenAbsent`, `TokenBusy`, `NoKeys`.
+    pub(super) async fn revive(&mut self, options: &Options, on_notice: OnNotice) -> Result<()> {
+        if self.stale {
+            let (_, place) = options.place(&self.parts.home);
+            self.parts.token = open_token(place, self.parts.os.clone(), on_notice).await?;
+            self.stale = false;
+        }
+        Ok(())
     }
 
     /// As [`Self::open`], with parts that somebody else has made.
@@ -191,6 +207,7 @@ impl Locked {
                 parts,
                 config,
                 early: None,
+                stale: false,
             }),
             _ => Err(Error::NotInitialised(parts.home.path().into())),
         }
@@ -270,6 +287,36 @@ impl Locked {
 }
 
 impl Client {
+    /// Locks the token, and lets go of everything that its keys have opened. The token is locked by its end where it does not
+    /// answer any more.
+    pub(super) async fn lock(self) -> Locked {
+        let Self {
+            home,
+            config,
+            token,
+            vault,
+            dial,
+            os,
+            no_history,
+            ..
+        } = self;
+        drop(vault);
+        let stale = token.lock().await.is_err();
+        let parts = Parts {
+            home,
+            token,
+            dial,
+            os,
+            no_history,
+        };
+        Locked {
+            parts,
+            config,
+            early: None,
+            stale,
+        }
+    }
+
     /// Puts the parts together; the token is unlocked.
     pub(super) async fn assemble(parts: Parts, config: Config) -> Result<Self> {
         let Parts {
@@ -293,7 +340,9 @@ impl Client {
             early: None,
             connections: HashMap::new(),
             receiving: false,
+            emptied: false,
             bound: HashSet::new(),
+            told: 0,
             ready: None,
             drained: false,
             heard: HashSet::new(),
@@ -301,7 +350,6 @@ impl Client {
             sending: None,
             blocked_by: HashSet::new(),
             told_to_stay: HashMap::new(),
-            pairing: false,
             showing_to: None,
             known_binding: HashMap::new(),
             drops: Drops::default(),

@@ -12,7 +12,6 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::pin::pin;
-use std::time::Duration;
 
 use hostchat_core::wire::Address;
 use tokio::time::{Instant, sleep_until};
@@ -20,23 +19,17 @@ use tokio::time::{Instant, sleep_until};
 use super::Client;
 use super::event::{Observer, note, tell};
 use super::incoming::Handled;
+use super::receiving::{Mode, Progress, Receiving};
 use super::send::{is_ours, is_transient};
 use crate::crash;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fault, Result};
 use crate::model::event::{MessageEvent, WaitingFor};
-use crate::model::{Event, Fault, Note};
+use crate::model::{Event, Note};
 use crate::relay::{Backoff, Delivered, Pushed};
 use crate::vault::Shown;
 
-/// Attempts to connect again within a `recv` that does not follow.
-const PATIENCE: u32 = 4;
-/// How long a receipt waits for a message that it can leave with.
-const RECEIPTS: Duration = Duration::from_secs(5);
-/// How often a `recv` that follows looks after its prekeys, and asks anew who blocks us.
-const UPKEEP: Duration = Duration::from_secs(3600);
-
-/// How long a `recv` that does not follow goes on: a relay may deliver for ever, and never say that the mailbox is empty.
-const LONGEST: Duration = Duration::from_secs(600);
+/// So many messages are read at once to be shown.
+const AT_ONCE: usize = 64;
 
 /// What a command that waits for two things got.
 #[expect(clippy::large_enum_variant, reason = "one at a time, and never stored")]
@@ -53,118 +46,27 @@ impl Client {
     /// # Errors
     /// `Interrupted`; those of relay, token, vault, and of the output.
     pub async fn receive(&mut self, follow: bool, observer: &mut dyn Observer) -> Result<()> {
-        let mut backoff = Backoff::default();
-        let mut failures = 0;
-        let mut broke = None;
-        let end = Instant::now() + LONGEST;
-        loop {
-            let was_receiving = self.receiving;
-            let end = (!follow).then_some(end);
-            match self.receive_once(end, &mut backoff, observer).await {
-                // Tomorrow it may be mended; what it does wrong is said once.
-                Err(error @ Error::RelayProtocol { .. }) if follow => {
-                    let fault = Fault::from(&error);
-                    if broke.as_ref() != Some(&fault) {
-                        broke = Some(fault.clone());
-                        note(observer, Note::Broke { fault })?;
-                    }
-                    self.disconnect();
-                    self.pause(&mut backoff).await?;
-                }
-                Err(error) if is_transient(&error) => {
-                    // Without `follow` a relay that was never reached is an error at once.
-                    if !follow && (failures >= PATIENCE || !(was_receiving || self.receiving)) {
-                        return Err(error);
-                    }
-                    failures += 1;
-                    self.reconnecting(&error, &mut backoff, observer).await?;
-                }
-                other => {
-                    self.tell_drops(true, observer)?;
-                    return other;
-                }
-            }
-        }
-    }
-
-    async fn receive_once(
-        &mut self,
-        end: Option<Instant>,
-        backoff: &mut Backoff,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
-        let follow = end.is_none();
-        self.show_new(observer)?;
-        self.start_receiving().await?;
-        self.show_notices(observer)?;
-        self.flush_noting(observer).await?;
+        let mode = if follow { Mode::Follow } else { Mode::Once };
+        let mut receiving = Receiving::new(mode);
         let stop = self.stop.clone();
-        let mut token = self.token.gone();
-        let mut upkeep = Instant::now() + UPKEEP;
-        let mut receipts: Option<Instant> = None;
-        let mut listens = false;
-        loop {
-            let next = receipts.map_or(upkeep, |receipts| receipts.min(upkeep));
-            let step = tokio::select! {
+        let done = loop {
+            let woken = tokio::select! {
                 biased;
-                () = stop.wished() => return Err(Error::Interrupted),
-                unplugged = token.unplugged() => return Err(unplugged),
-                () = at(end) => {
-                    let (relay, minutes) = (self.home_relay(), LONGEST.as_secs() / 60);
-                    note(observer, Note::NotDrained { relay, minutes })?;
-                    self.settle_mailbox(observer).await?;
-                    return self.leave().await;
-                }
-                step = self.next_step() => step?.map(Some),
-                () = sleep_until(next), if next < upkeep => Some(None),
-                () = sleep_until(upkeep) => {
-                    self.ask_relays_anew();
-                    self.tell_drops(true, observer)?;
-                    None
-                }
+                () = stop.wished() => break Err(Error::Interrupted),
+                woken = receiving.wait(self) => woken,
             };
-            match step {
-                Some(Some(delivered)) => {
-                    let handled = self.handle(delivered, observer).await?;
-                    self.show_new(observer)?;
-                    let paired = matches!(handled, Handled::Paired(_));
-                    if follow || paired {
-                        self.flush_noting(observer).await?;
-                        receipts = receipts.or(Some(Instant::now() + RECEIPTS));
-                    }
-                    if paired {
-                        self.adopt_requests(observer).await?;
-                    }
-                }
-                Some(None) => {
-                    receipts = None;
-                    self.settle_mailbox(observer).await?;
-                }
-                None => {
-                    receipts = None;
-                    backoff.reset();
-                    // The relay's time is known by now.
-                    self.vault.prune_seen()?;
-                    self.vault.prune_sealed()?;
-                    self.mailbox_drained(observer)?;
-                    self.settle_mailbox(observer).await?;
-                    self.adopt_requests(observer).await?;
-                    self.look_after_prekeys(observer).await?;
-                    if !follow {
-                        return self.leave().await;
-                    }
-                    if !std::mem::replace(&mut listens, true) {
-                        let relay = self.home_relay();
-                        note(observer, Note::Listening { relay })?;
-                    }
-                    upkeep = Instant::now() + UPKEEP;
-                }
+            match receiving.act(woken, self, observer).await {
+                Ok(Progress::Going | Progress::Handled(_)) => {}
+                Ok(Progress::Ended) => break Ok(()),
+                Err(error) => break Err(error),
             }
-        }
+        };
+        self.tell_drops(true, observer)?;
+        done
     }
 
     /// Does what is due when everything that had come is taken in: questions, new sessions, receipts.
-    async fn settle_mailbox(&mut self, observer: &mut dyn Observer) -> Result<()> {
+    pub(super) async fn settle_mailbox(&mut self, observer: &mut dyn Observer) -> Result<()> {
         self.heal(observer).await?;
         self.show_notices(observer)?;
         self.flush_noting(observer).await
@@ -212,6 +114,7 @@ impl Client {
             self.prepare_keys().await?;
             self.at(&home).await?.receive().await?;
             self.receiving = true;
+            self.emptied = false;
         }
         Ok(())
     }
@@ -229,7 +132,7 @@ impl Client {
         match connection.next().await? {
             Pushed::Deliver(delivered) => Ok(Some(*delivered)),
             Pushed::Drained => {
-                self.drained = true;
+                (self.drained, self.emptied) = (true, true);
                 Ok(None)
             }
         }
@@ -240,16 +143,28 @@ impl Client {
     /// # Errors
     /// Those of relay, token, vault.
     pub async fn catch_up(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        self.arrived(observer).await.map(drop)
+    }
+
+    /// As [`Self::catch_up`]; gives what others may wait for.
+    ///
+    /// # Errors
+    /// Those of relay, token, vault.
+    pub(super) async fn arrived(&mut self, observer: &mut dyn Observer) -> Result<Vec<Handled>> {
         let home = self.home_relay();
+        let mut handled = Vec::new();
         self.start_receiving().await?;
         // What the relay sent before it answers has arrived when the answer has.
         self.at(&home).await?.ping().await?;
         while let Some(pushed) = self.connections.get_mut(&home).and_then(|c| c.try_next()) {
-            if let Pushed::Deliver(delivered) = pushed {
-                self.handle(*delivered, observer).await?;
+            match pushed {
+                Pushed::Deliver(delivered) => {
+                    handled.push(self.handle(*delivered, observer).await?);
+                }
+                Pushed::Drained => (self.drained, self.emptied) = (true, true),
             }
         }
-        Ok(())
+        Ok(handled)
     }
 
     /// Handles deliveries until one comes that a waiting command has to look at; reconnects meanwhile.
@@ -319,7 +234,7 @@ impl Client {
     }
 
     /// Gives the connection to the home relay up.
-    fn disconnect(&mut self) {
+    pub(super) fn disconnect(&mut self) {
         let home = self.home_relay();
         self.connections.remove(&home);
         self.receiving = false;
@@ -350,22 +265,60 @@ impl Client {
         Ok(())
     }
 
-    /// Shows, in order, what has not been shown.
+    /// Shows, in order, what has not been shown, or tells of it whoever shows it by and by.
     ///
     /// # Errors
     /// Those of the vault and of the output.
     pub fn show_new(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        while let Some((message, shown)) = self.vault.next_to_show()? {
-            let contact = self.vault.contact_at(&message.peer)?;
-            let name = contact.map_or_else(|| message.peer.to_string(), |c| c.name);
-            self.vault.mark_showing(message.id)?;
-            crash::point("showing-marked");
-            let event = MessageEvent::new(&message, &name, shown == Shown::Perhaps);
-            tell(observer, Event::Message(event))?;
-            crash::point("printed");
-            self.vault.mark_shown(&message, self.keeps_history())?;
-            crash::point("shown-marked");
+        loop {
+            let messages = self.vault.to_show(self.told, AT_ONCE)?;
+            let Some((last, _)) = messages.last() else {
+                return Ok(());
+            };
+            self.told = last.id;
+            for (message, shown) in messages {
+                let contact = self.vault.contact_at(&message.peer)?;
+                let name = contact.map_or_else(|| message.peer.to_string(), |c| c.name);
+                let event = MessageEvent::new(&message, &name, shown == Shown::Perhaps);
+                if observer.shows_later() {
+                    tell(observer, Event::Message(event))?;
+                    continue;
+                }
+                self.showing(&[message.id])?;
+                tell(observer, Event::Message(event))?;
+                self.shown(&[message.id])?;
+            }
         }
+    }
+
+    /// Notes that messages are about to be shown; gives those that are still to be.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub fn showing(&mut self, ids: &[i64]) -> Result<Vec<i64>> {
+        let mut open = Vec::with_capacity(ids.len());
+        for id in ids {
+            if self.vault.unshown(*id)?.is_some() {
+                self.vault.mark_showing(*id)?;
+                open.push(*id);
+            }
+        }
+        crash::point("showing-marked");
+        Ok(open)
+    }
+
+    /// Notes that messages were shown.
+    ///
+    /// # Errors
+    /// Those of the vault.
+    pub fn shown(&mut self, ids: &[i64]) -> Result<()> {
+        crash::point("printed");
+        for id in ids {
+            if let Some((message, _)) = self.vault.unshown(*id)? {
+                self.vault.mark_shown(&message, self.keeps_history())?;
+            }
+        }
+        crash::point("shown-marked");
         Ok(())
     }
 
@@ -381,7 +334,7 @@ impl Client {
 }
 
 /// Ends at an instant, or never.
-async fn at(instant: Option<Instant>) {
+pub(super) async fn at(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,
         None => pending().await,

@@ -19,22 +19,21 @@ use zeroize::Zeroizing;
 use super::Client;
 use super::event::{Observer, note, tell};
 use crate::crash;
-use crate::error::{Error, Exit, Leaves, Result, Waiting};
-use crate::model::{Contact, Event, Fault, Note, Stays, Trust};
+use crate::error::{Error, Exit, Fault, Leaves, Result, Waiting};
+use crate::model::call::How;
+use crate::model::{Contact, Event, Note, Stays, Trust};
 use crate::vault::{Outgoing, Payload, identity_tag};
 
 /// An answer to a code that was not sent by then is of no use.
 const ANSWER_MS: u64 = 10 * 60 * 1000;
 
-/// How a text is to be sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct How {
-    /// Pair with a one-time code first.
-    pub with_code: bool,
-    /// Send what waits for a code without one.
-    pub without_code: bool,
-    /// The user accepts that the contact's identity has changed.
-    pub accept_changed: bool,
+/// A text that is being sent, or what waits for its receiver.
+pub(super) struct Sending {
+    /// For whom.
+    pub(super) to: Address,
+    /// The text that was just written.
+    entry: Option<i64>,
+    how: How,
 }
 
 /// What a flush left behind: for each contact whose messages could not all leave, why. A contact that blocks us is there
@@ -58,32 +57,44 @@ impl Client {
         how: How,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        self.without_code = how.without_code.then(|| to.clone());
-        let entry = self.queue_text(to, text, how.with_code)?;
-        self.sending = Some(entry);
-        self.send_queued(to, Some(entry), how, observer).await
+        let sending = self.begin_to_send(to, Some(text), how)?;
+        let paired = match how.with_code {
+            true => self.pair(to, how.accept_changed, observer).await,
+            false => Ok(()),
+        };
+        self.go_on_sending(&sending, paired, observer).await
     }
 
-    /// Sends the texts for a contact that wait in the outbox already, as [`Self::send`] sends a new one: with a code
-    /// none of them leaves without it any more.
+    /// Puts a text into the outbox, or finds what waits there for `to`: with a code none of it leaves without it any more.
     ///
     /// # Errors
-    /// `Usage` if none waits; otherwise as [`Self::send`].
-    pub async fn send_waiting(
+    /// `Usage` for a text that cannot be sent, and if none waits; those of the vault.
+    pub(super) fn begin_to_send(
         &mut self,
         to: &Address,
+        text: Option<&str>,
         how: How,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
-        if !self.has_waiting(to)? {
+    ) -> Result<Sending> {
+        let waits = text.is_some() || self.has_waiting(to)?;
+        if !waits {
             let text = format!("the message is empty, and none for {to} waits in the outbox");
             return Err(Error::Usage(text));
         }
         self.without_code = how.without_code.then(|| to.clone());
-        if how.with_code {
-            self.vault.bind_texts(to)?;
-        }
-        self.send_queued(to, None, how, observer).await
+        let entry = match text {
+            Some(text) => Some(self.queue_text(to, text, how.with_code)?),
+            None => {
+                if how.with_code {
+                    self.vault.bind_texts(to)?;
+                }
+                None
+            }
+        };
+        Ok(Sending {
+            to: to.clone(),
+            entry,
+            how,
+        })
     }
 
     /// Whether a text for `to` waits in the outbox.
@@ -95,17 +106,21 @@ impl Client {
         Ok(outbox.iter().any(|e| e.to == *to && e.is_text()))
     }
 
-    /// Sends what waits for a contact; `entry` is the text that was just written.
-    async fn send_queued(
+    /// Sends what waits for a contact, after the pairing if there was to be one.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub(super) async fn go_on_sending(
         &mut self,
-        to: &Address,
-        entry: Option<i64>,
-        how: How,
+        sending: &Sending,
+        paired: Result<()>,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let mut paired = false;
-        let delivered = self.deliver(to, how, &mut paired, observer).await;
-        let Err(why) = delivered else {
+        let Sending { to, entry, how } = sending;
+        let (to, entry, how) = (to, *entry, *how);
+        self.sending = entry;
+        let is_paired = how.with_code && paired.is_ok();
+        let Err(why) = self.deliver(to, how, paired, observer).await else {
             return Ok(());
         };
         if is_unknown_name(&why)
@@ -124,7 +139,7 @@ impl Client {
             // It does not leave by itself later.
             return Err(why);
         }
-        let with_code = how.with_code && !paired || has_no_keys(&why);
+        let with_code = how.with_code && !is_paired || has_no_keys(&why);
         let waits_for_relay = matches!(why.exit(), Exit::Relay | Exit::Refused | Exit::Contact)
             && !matches!(why, Error::WantsCode(_));
         let waiting = Waiting {
@@ -180,10 +195,13 @@ impl Client {
         &mut self,
         to: &Address,
         how: How,
-        paired: &mut bool,
+        paired: Result<()>,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let delivered = self.begin_and_flush(to, how, paired, observer).await;
+        let delivered = match paired {
+            Ok(()) => self.begin_and_flush(to, how, observer).await,
+            Err(why) => Err(why),
+        };
         // The error says it.
         if !matches!(delivered, Err(Error::Stopped { .. })) {
             self.show_notices(observer)?;
@@ -200,13 +218,9 @@ impl Client {
         &mut self,
         to: &Address,
         how: How,
-        paired: &mut bool,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        if how.with_code {
-            self.pair(to, how.accept_changed, observer).await?;
-            *paired = true;
-        } else {
+        if !how.with_code {
             self.ensure_session(to, how.accept_changed, observer)
                 .await?;
         }
@@ -526,6 +540,10 @@ impl Client {
         self.told_to_stay
             .retain(|peer, _| flushed.left.contains_key(peer));
         for (peer, why) in flushed.left {
+            // While its code is up it is known what these messages wait for.
+            if matches!(why, Error::WantsCode(_)) && self.showing_to.as_ref() == Some(&peer) {
+                continue;
+            }
             let why = match why {
                 Error::NoSession(_) => Stays::NoSession,
                 Error::WantsCode(_) => Stays::WantsCode,

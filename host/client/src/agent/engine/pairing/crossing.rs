@@ -19,8 +19,8 @@ use zeroize::Zeroizing;
 use super::super::Client;
 use super::super::event::{Observer, TypedCode, note, tell};
 use super::super::send::is_transient;
-use crate::error::{Error, Result};
-use crate::model::{Asked, Event, Fault, Note, Request};
+use crate::error::{Error, Fault, Result};
+use crate::model::{Asked, Event, Note, Request};
 
 /// What is known of the peer's code while ours is shown.
 #[derive(Default)]

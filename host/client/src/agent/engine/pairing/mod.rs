@@ -4,4 +4,6 @@ mod crossing;
 mod showing;
 mod typing;
 
+pub(super) use showing::{ShowStep, Showing};
 pub use typing::Confirmation;
+pub(super) use typing::code_over;

@@ -26,22 +26,51 @@ use super::super::receive::Next;
 use super::super::send::is_transient;
 use super::crossing::Crossing;
 use crate::crash;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fault, Result};
 use crate::model::event::WaitingFor;
-use crate::model::{Contact, Event, Fault, Note, Trust};
+use crate::model::{Contact, Event, Note, Request, Trust};
 use crate::relay::Backoff;
 
 /// How long a code lives, in seconds; the token counts by its own clock as well.
 pub(super) const CODE_S: u64 = 600;
 
-/// How one run ended.
+/// What an answer was.
 enum Run {
     Paired(IdentityClaim),
-    WrongCode {
-        runs_left: u8,
-    },
-    /// The peer's code, typed here, was right.
-    Joined,
+    WrongCode { runs_left: u8 },
+}
+
+/// A code that is shown, and its present run.
+pub(in super::super) struct Showing {
+    contact: Contact,
+    code: Zeroizing<String>,
+    /// When the code expires.
+    pub(in super::super) deadline: Instant,
+    /// The offer that waits for its answer.
+    run: Option<SessionStartId>,
+    told_to_wait: bool,
+    crossing: Crossing,
+}
+
+/// What happens to a code that is shown.
+pub(in super::super) enum ShowStep {
+    /// Something was delivered.
+    Handled(Handled),
+    /// Somebody was asked for the peer's code.
+    Typed(Request, Option<Zeroizing<[u8; 6]>>),
+}
+
+impl Showing {
+    /// For whom it is shown.
+    pub(in super::super) fn peer(&self) -> &Address {
+        &self.contact.address
+    }
+
+    /// Waits until somebody has typed the peer's code; for ever if nobody is asked. Dropping the future loses nothing.
+    pub(in super::super) async fn typed(&mut self) -> ShowStep {
+        let (request, code) = self.crossing.typed().await;
+        ShowStep::Typed(request, code)
+    }
 }
 
 impl Client {
@@ -55,6 +84,43 @@ impl Client {
         accept_changed: bool,
         observer: &mut dyn Observer,
     ) -> Result<()> {
+        let mut showing = self.show_code(address, accept_changed, observer).await?;
+        let result = self.until_paired(&mut showing, observer).await;
+        self.end_showing(showing, result.is_err()).await;
+        result
+    }
+
+    async fn until_paired(
+        &mut self,
+        showing: &mut Showing,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        loop {
+            let late = Error::CodeExpired;
+            let typed = showing.crossing.typed();
+            let next = self
+                .next_handled_or(showing.deadline, late, typed, observer)
+                .await?;
+            let step = match next {
+                Next::Handled(handled) => ShowStep::Handled(handled),
+                Next::Other((request, code)) => ShowStep::Typed(request, code),
+            };
+            if self.show_step(showing, step, observer).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes a code for the contact at `address`, offers it, and shows it through the observer.
+    ///
+    /// # Errors
+    /// `IdentityChanged`; those of relay, token, vault. The code is gone then.
+    pub(in super::super) async fn show_code(
+        &mut self,
+        address: &Address,
+        accept_changed: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<Showing> {
         let contact = self.vault.contact_or_new(address)?;
         let contact = self.recheck(contact, observer).await?;
         if contact.changed.is_some() && !accept_changed {
@@ -69,132 +135,154 @@ impl Client {
             .await?;
         crash::point("code-drawn");
         let deadline = Instant::now() + Duration::from_secs(CODE_S);
-        let mut run = None;
         let text = std::str::from_utf8(code.as_slice())
             .map_err(|_| Error::Internal("a code that is none"))?;
-        self.pairing = true;
+        let mut showing = Showing {
+            contact,
+            code: Zeroizing::new(text.into()),
+            deadline,
+            run: None,
+            told_to_wait: false,
+            crossing: Crossing::default(),
+        };
         self.showing_to = Some(address.clone());
-        let result = self
-            .runs(&contact, text, deadline, &mut run, observer)
-            .await;
-        self.pairing = false;
-        self.showing_to = None;
-        if result.is_err() {
-            // Both are courtesies: the token forgets a code by itself, and the other end has its own deadline.
-            let _ = self.token.pair_end().await;
-            if let Some(sid) = run {
-                let _ = self.tell_ended(address, sid, 0).await;
+        match self.begin_showing(&mut showing, observer).await {
+            Ok(()) => Ok(showing),
+            Err(error) => {
+                self.end_showing(showing, true).await;
+                Err(error)
             }
         }
-        result
     }
 
-    async fn runs(
+    async fn begin_showing(
         &mut self,
-        contact: &Contact,
-        code: &str,
-        deadline: Instant,
-        current: &mut Option<SessionStartId>,
+        showing: &mut Showing,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let address = &contact.address;
-        let mut shown = false;
-        let mut crossing = Crossing::default();
-        loop {
-            let offered = self.token.pair_offer().await?;
-            let sid = offered.offer.sid;
-            *current = Some(sid);
-            self.post(address, &Envelope::PairOffer(offered.offer))
-                .await?;
-            crash::point("offer-sent");
-            if !std::mem::replace(&mut shown, true) {
-                let event = Event::Code {
-                    peer: address.clone(),
-                    code: Zeroizing::new(code.into()),
-                    seconds: CODE_S,
-                };
-                tell(observer, event)?;
-            }
-            Self::waiting(Some(address), WaitingFor::Code, observer)?;
-            let run = self.one_run(address, sid, deadline, &mut crossing, observer);
-            match run.await? {
-                Run::Joined => {
-                    *current = None;
-                    // Courtesies, as when a pairing fails.
-                    let _ = self.token.pair_end().await;
-                    let _ = self.tell_ended(address, sid, 0).await;
-                    self.bound.insert(address.clone());
-                    return Ok(());
-                }
-                Run::Paired(identity) => {
-                    *current = None;
-                    return self.paired(contact, identity, observer);
-                }
-                Run::WrongCode { runs_left } => {
-                    *current = None;
-                    self.tell_ended(address, sid, runs_left).await?;
-                    let peer = address.clone();
-                    tell(observer, Event::WrongCode { peer, runs_left })?;
-                    if runs_left == 0 {
-                        return Err(Error::CodeDead);
-                    }
-                }
-            }
-        }
+        self.offer(showing).await?;
+        let event = Event::Code {
+            peer: showing.contact.address.clone(),
+            code: showing.code.clone(),
+            seconds: CODE_S,
+        };
+        tell(observer, event)?;
+        self.wait_for_answer(showing, observer).await
     }
 
-    /// Waits for the answer to one offer, or for the end of a pairing under the peer's code.
-    async fn one_run(
+    /// Offers the next run of a code.
+    async fn offer(&mut self, showing: &mut Showing) -> Result<()> {
+        let offered = self.token.pair_offer().await?;
+        showing.run = Some(offered.offer.sid);
+        showing.told_to_wait = false;
+        self.post(
+            &showing.contact.address,
+            &Envelope::PairOffer(offered.offer),
+        )
+        .await?;
+        crash::point("offer-sent");
+        Ok(())
+    }
+
+    async fn wait_for_answer(
         &mut self,
-        address: &Address,
-        sid: SessionStartId,
-        deadline: Instant,
-        crossing: &mut Crossing,
+        showing: &mut Showing,
         observer: &mut dyn Observer,
-    ) -> Result<Run> {
-        let mut told_to_wait = false;
-        loop {
-            self.look_for_crossing(address, crossing, observer).await?;
-            let typed = crossing.typed();
-            let next = self
-                .next_handled_or(deadline, Error::CodeExpired, typed, observer)
-                .await?;
-            let handled = match next {
-                Next::Other((request, Some(code))) => {
-                    self.answer_crossing(&request, code, crossing, observer)
-                        .await?;
-                    continue;
+    ) -> Result<()> {
+        let address = showing.contact.address.clone();
+        Self::waiting(Some(&address), WaitingFor::Code, observer)?;
+        self.look_for_crossing(&address, &mut showing.crossing, observer)
+            .await
+    }
+
+    /// Does what follows from a step; whether the two are paired now.
+    ///
+    /// # Errors
+    /// `CodeDead`, `IdentityChanged`; those of relay, token, vault.
+    pub(in super::super) async fn show_step(
+        &mut self,
+        showing: &mut Showing,
+        step: ShowStep,
+        observer: &mut dyn Observer,
+    ) -> Result<bool> {
+        let address = showing.contact.address.clone();
+        match step {
+            ShowStep::Typed(request, Some(code)) => {
+                self.answer_crossing(&request, code, &mut showing.crossing, observer)
+                    .await?;
+            }
+            ShowStep::Typed(_, None) => {}
+            ShowStep::Handled(Handled::Paired(who)) if who == address => {
+                let run = showing.run.take();
+                // Courtesies, as when a pairing fails.
+                let _ = self.token.pair_end().await;
+                if let Some(sid) = run {
+                    let _ = self.tell_ended(&address, sid, 0).await;
                 }
-                Next::Other((_, None)) => continue,
-                Next::Handled(handled) => handled,
-            };
-            match handled {
-                Handled::Paired(who) if who == *address => return Ok(Run::Joined),
-                Handled::Ended {
-                    sender,
-                    sid: ended,
-                    runs_left,
-                    ..
-                } if sender == *address => {
-                    if crossing.has_answered(&ended) {
+                self.bound.insert(address);
+                return Ok(true);
+            }
+            ShowStep::Handled(Handled::Ended {
+                sender,
+                sid: ended,
+                runs_left,
+                ..
+            }) if sender == address => {
+                if showing.crossing.has_answered(&ended) {
+                    let peer = address.clone();
+                    tell(observer, Event::WrongCode { peer, runs_left })?;
+                } else if showing.run == Some(ended)
+                    && !std::mem::replace(&mut showing.told_to_wait, true)
+                {
+                    let (peer, minutes) = (address.clone(), runs_left.clamp(1, 10));
+                    tell(observer, Event::PeerMustWait { peer, minutes })?;
+                }
+            }
+            ShowStep::Handled(Handled::Answer { answer, number })
+                if showing.run == Some(answer.sid) =>
+            {
+                let confirmed = self.confirm(&address, *answer, observer).await?;
+                // What is lost with the connection here is only the acknowledgement: the answer is of no use any more.
+                let acknowledged = self.acknowledge(number).await;
+                match confirmed {
+                    None => acknowledged?,
+                    Some(Run::Paired(identity)) => {
+                        showing.run = None;
+                        self.paired(&showing.contact, identity, observer)?;
+                        return Ok(true);
+                    }
+                    Some(Run::WrongCode { runs_left }) => {
+                        let run = showing.run.take();
+                        if let Some(sid) = run {
+                            self.tell_ended(&address, sid, runs_left).await?;
+                        }
                         let peer = address.clone();
                         tell(observer, Event::WrongCode { peer, runs_left })?;
-                    } else if ended == sid && !std::mem::replace(&mut told_to_wait, true) {
-                        let (peer, minutes) = (address.clone(), runs_left.clamp(1, 10));
-                        tell(observer, Event::PeerMustWait { peer, minutes })?;
+                        if runs_left == 0 {
+                            return Err(Error::CodeDead);
+                        }
+                        self.offer(showing).await?;
+                        self.wait_for_answer(showing, observer).await?;
+                        return Ok(false);
                     }
                 }
-                Handled::Answer { answer, number } if answer.sid == sid => {
-                    if let Some(run) = self.confirm(address, *answer, observer).await? {
-                        // What is lost with the connection here is only the acknowledgement: the answer is of no use any
-                        // more.
-                        let _ = self.acknowledge(number).await;
-                        return Ok(run);
-                    }
-                    self.acknowledge(number).await?;
-                }
-                Handled::Answer { number, .. } => self.acknowledge(number).await?,
-                _ => {}
+            }
+            ShowStep::Handled(Handled::Answer { number, .. }) => self.acknowledge(number).await?,
+            ShowStep::Handled(_) => {}
+        }
+        self.look_for_crossing(&address, &mut showing.crossing, observer)
+            .await?;
+        Ok(false)
+    }
+
+    /// A code is not shown any more: the token forgets one that `failed`, and the other end is told.
+    pub(in super::super) async fn end_showing(&mut self, showing: Showing, failed: bool) {
+        self.showing_to = None;
+        if failed {
+            // Both are courtesies: the token forgets a code by itself, and the other end has its own deadline.
+            let _ = self.token.pair_end().await;
+            if let Some(sid) = showing.run {
+                let _ = self.tell_ended(&showing.contact.address, sid, 0).await;
             }
         }
     }

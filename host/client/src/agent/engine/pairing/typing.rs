@@ -301,7 +301,7 @@ impl Client {
     }
 
     /// The longest time that the code behind a request can still live.
-    fn life_left(&self, request: &Request) -> Duration {
+    pub(in super::super) fn life_left(&self, request: &Request) -> Duration {
         let by_us = self.os.now_ms().saturating_sub(request.received_at);
         let known = self.vault.knows_relay_time();
         let relay_now = if known { self.vault.now() } else { 0 };
@@ -331,7 +331,7 @@ impl Client {
     }
 }
 
-fn code_over(request: &Request) -> Error {
+pub(in super::super) fn code_over(request: &Request) -> Error {
     let peer = request.from.to_string();
     Error::CodeOver { peer }
 }
