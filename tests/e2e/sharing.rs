@@ -494,3 +494,28 @@ fn codes_are_shown_and_typed_while_everything_else_goes_on() {
     showing.end().refused(130, "interrupted");
     drop(agent.stop());
 }
+
+#[test]
+fn a_home_that_is_deleted_under_an_agent_takes_in_nothing_more() {
+    let world = World::new();
+    let relay = world.relay();
+    let (alice, bob) = (world.home("alice", &relay), world.home("bob", &relay));
+    pair(&world, &alice, &bob);
+    let agent = agent(&bob);
+    bob.run(&["unlock"]).ok();
+    beside(&bob, &["recv"]).ok();
+    let mut face = Face::greeted(&bob);
+    let elsewhere = world.path("elsewhere");
+    fs::rename(&bob.folder, &elsewhere).expect("moved");
+    alice.run(&["send", "bob", "too late for that agent"]).ok();
+    face.say("{\"id\":1,\"call\":{\"receive\":{\"follow\":false}}}\n");
+    let answer = face.hears();
+    assert!(answer.contains("\"kind\":\"not_initialised\""), "{answer}");
+    agent.kill();
+    // It was not acknowledged: whoever has the home gets it.
+    fs::rename(&elsewhere, &bob.folder).expect("moved back");
+    assert_eq!(
+        texts(&bob.run(&["recv", "--json"]).ok()),
+        ["too late for that agent"]
+    );
+}

@@ -261,7 +261,12 @@ impl Home {
         if let Some(token) = &self.token {
             command.arg("--token").arg(token);
         }
-        for name in ["HOSTCHAT_HOME", "HOSTCHAT_TOKEN", "HOSTCHAT_RELAY"] {
+        for name in [
+            "HOSTCHAT_HOME",
+            "HOSTCHAT_TOKEN",
+            "HOSTCHAT_RELAY",
+            "XDG_RUNTIME_DIR",
+        ] {
             command.env_remove(name);
         }
         // So that what is shown is the same everywhere.

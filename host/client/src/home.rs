@@ -232,6 +232,14 @@ impl Home {
         })
     }
 
+    /// Whether the directory is still the one that this program holds: what is written to one that was deleted is lost.
+    pub fn is_there(&self) -> bool {
+        let place = |found: fs::Metadata| (found.dev(), found.ino());
+        let there = fs::symlink_metadata(self.path.join("lock")).map(place);
+        let held = self.lock.metadata().map(place);
+        there.is_ok_and(|there| held.is_ok_and(|held| there == held))
+    }
+
     /// Tells whoever finds the lock held where this program can be talked to.
     ///
     /// # Errors
@@ -457,6 +465,18 @@ mod tests {
             let error = home.config().unwrap_err();
             assert!(matches!(error, Error::Config { .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn a_home_that_was_deleted_or_made_anew_is_not_the_one_that_is_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("home");
+        let home = Home::create(&path).unwrap();
+        assert!(home.is_there());
+        fs::rename(&path, dir.path().join("elsewhere")).unwrap();
+        assert!(!home.is_there());
+        let _other = Home::create(&path).unwrap();
+        assert!(!home.is_there());
     }
 
     #[test]

@@ -243,6 +243,15 @@ impl Client {
         self.config.relay.name.clone()
     }
 
+    /// Refuses to go on in a home that was deleted.
+    fn still_has_home(&self) -> Result<()> {
+        if self.home.is_there() {
+            Ok(())
+        } else {
+            Err(Error::NotInitialised(self.home.path().into()))
+        }
+    }
+
     fn keeps_history(&self) -> bool {
         !self.no_history
     }

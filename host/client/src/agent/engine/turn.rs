@@ -305,6 +305,7 @@ impl Engine {
         let mut teller = self.hub.teller(Some(of), order.manners.asks);
         let is_receiving = self.receiving.is_some();
         let client = self.client()?;
+        client.still_has_home()?;
         client.stop = order.stop.clone();
         client.no_history = order.manners.no_history;
         let done = match &order.call {
@@ -452,7 +453,15 @@ impl Engine {
             return;
         };
         client.no_history = self.receivers.iter().any(|receiver| receiver.no_history);
-        match receiving.act(woken, client, &mut teller).await {
+        let acted = match client.still_has_home() {
+            Ok(()) => receiving.act(woken, client, &mut teller).await,
+            // What comes is neither taken in nor acknowledged, and comes again on another connection.
+            Err(error) => {
+                client.disconnect();
+                Err(error)
+            }
+        };
+        match acted {
             Ok(Progress::Going) => {}
             Ok(Progress::Handled(handled)) => self.route(handled).await,
             Ok(Progress::Ended) => {
