@@ -277,6 +277,10 @@ impl Handle {
     /// Leaves. A home that is held here is let go when what others have asked for is done.
     pub async fn close(self) {
         let Way::Here(here) = self.way else { return };
+        if let Some(socket) = &here.socket {
+            // Before the home is free: its next holder has a socket of the same name.
+            let _ = std::fs::remove_file(&socket.path);
+        }
         let _ = here.hub.send(ToHub::Left(here.seat));
         let _ = here.hub.send(ToHub::Close);
         // It ends with the engine's thread.
@@ -316,7 +320,6 @@ impl Socket {
 
     async fn close(self) {
         self.serving.abort();
-        let _ = std::fs::remove_file(&self.path);
         let all = u32::try_from(socket::MOST).unwrap_or(u32::MAX);
         // Whoever does not read has had its time.
         let _ = timeout(FAREWELL, self.seats.acquire_many(all)).await;
